@@ -1,0 +1,222 @@
+"""The algebra of rules: one atom and four combinators (L1).
+
+The atom is one player's pure train step; `sequence`, `parallel`, `repeat` and `every` make rules of
+rules. A rule's state is one flat dict: an entry a player (`Move`: its optimiser's state and its
+direction's memory), so two atoms that move one player share its moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gacf.game import Game, Rule
+from gacf.rules.direction import Direction, field, gradient
+from gacf.types import Key, Outcome, Params, PyTree, World, require, scan_last, trace_once
+
+OptState = dict[str, Any]
+Updated = tuple[Params, OptState, dict[str, Outcome]]
+
+
+class Move(NamedTuple):
+    """What one player's move remembers: the optimiser's state and the direction's memory."""
+
+    optimizer: optax.OptState
+    direction: PyTree
+
+
+def player_step(
+    player: str,
+    optimizer: optax.GradientTransformation,
+    direction: Direction | None = None,
+    optimizers: Mapping[str, optax.GradientTransformation] | None = None,
+) -> Rule:
+    """The atom: one player moves one step along its direction.
+
+        θ_i ← θ_i + optimizer(vector_i)
+
+    Keys: `batch_key, loss_key = split(key)`. The optimiser receives, as optax extra arguments,
+    `step`, `metrics` (of this move's loss), `value`, `grad` and `value_fn`.
+
+    Args:
+        player: who moves.
+        optimizer: any optax transformation.
+        direction: which vector it follows; its own gradient by default.
+        optimizers: all players' transformations, for directions that look through the others'
+            steps (`unrolled`, `lola`); the named schedules pass them on.
+
+    Raises:
+        ValueError: from `compose` or `update`, if the game has no such player.
+
+    Example:
+        >>> import gacf, optax
+        >>> rule = gacf.rules.sequence(
+        ...     gacf.rules.repeat(gacf.rules.player_step("critic", optax.adam(1e-3)), 5),
+        ...     gacf.rules.player_step("actor", optax.adam(1e-4)))
+        >>> rule.players
+        ('critic', 'actor')
+    """
+    direction = gradient() if direction is None else direction
+    known = {
+        name: optax.with_extra_args_support(transformation)
+        for name, transformation in {**(optimizers or {}), player: optimizer}.items()
+    }
+
+    def init(params: Params) -> OptState:
+        if player not in params:
+            raise ValueError(f"player_step: {player!r} has no params; there are {', '.join(params)}")
+        return {player: Move(known[player].init(params[player]), direction.init(player, params))}
+
+    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        batch_key, loss_key = jax.random.split(key)
+        at = field(game, world, game.sample(world, batch_key), loss_key)
+        move: Move = opt_state[player]
+        states = {name: opt_state[name].optimizer for name in known if name in opt_state}
+        vector, outcome, memory = direction.follow(
+            at, player, params, move.direction, known, states
+        )
+        change, optimizer_state = known[player].update(
+            vector,
+            move.optimizer,
+            params[player],
+            step=world["step"] if "step" in world else jnp.zeros((), jnp.int32),
+            metrics=outcome.metrics,
+            value=outcome.metrics["loss"],
+            grad=vector,
+            value_fn=lambda own: at.loss(player, own, params)[0],
+        )
+        moved = optax.apply_updates(params[player], change)
+        opt_state = {**opt_state, player: Move(optimizer_state, memory)}
+        return {**params, player: moved}, opt_state, {player: outcome}
+
+    return Rule((player,), init, update)
+
+
+def _merge_states(rules: tuple[Rule, ...], params: Params) -> OptState:
+    merged: OptState = {}
+    for rule in rules:
+        for name, entry in rule.init(params).items():
+            if name in merged and jax.tree.structure(merged[name]) != jax.tree.structure(entry):
+                raise ValueError(
+                    f"rule: {name!r} is moved by two optimisers whose states differ in structure; "
+                    "give all steps of one player the same optimiser"
+                )
+            merged.setdefault(name, entry)
+    return merged
+
+
+def sequence(*rules: Rule) -> Rule:
+    """One rule after the other; each sees what those before it changed, on a fresh batch.
+
+    Of several moves of one player the last one's outcome is kept. Keys: `split(key, len(rules))`.
+
+    Example:
+        >>> import gacf, optax
+        >>> step = gacf.rules.player_step
+        >>> sequence(step("critic", optax.sgd(0.1)), step("actor", optax.sgd(0.1))).players
+        ('critic', 'actor')
+    """
+    require("sequence", rules, len, "at least one rule")
+
+    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        outcomes: dict[str, Outcome] = {}
+        for rule, rule_key in zip(rules, jax.random.split(key, len(rules)), strict=True):
+            params, opt_state, new = rule.update(game, params, world, opt_state, rule_key)
+            outcomes = {**outcomes, **new}
+        return params, opt_state, outcomes
+
+    players = tuple(dict.fromkeys(player for rule in rules for player in rule.players))
+    return Rule(players, lambda params: _merge_states(rules, params), update)
+
+
+def parallel(*rules: Rule) -> Rule:
+    """All rules from the same point, on the same batch and key; then all changes at once.
+
+    Raises:
+        ValueError: two of the rules move one player.
+    """
+    require("parallel", rules, len, "at least one rule")
+    players = tuple(player for rule in rules for player in rule.players)
+    for player in players:
+        if players.count(player) > 1:
+            raise ValueError(f"parallel: two rules move {player!r}; put them in a `sequence`")
+
+    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        new_params, new_state = dict(params), dict(opt_state)
+        outcomes: dict[str, Outcome] = {}
+        for rule in rules:
+            moved, state, new = rule.update(game, params, world, opt_state, key)
+            new_params |= {player: moved[player] for player in rule.players}
+            new_state |= {name: state[name] for name in jax.eval_shape(rule.init, params)}
+            outcomes |= new
+        return new_params, new_state, outcomes
+
+    return Rule(players, lambda params: _merge_states(rules, params), update)
+
+
+def repeat(rule: Rule, n: int) -> Rule:
+    """The rule n times in a row, each time on a fresh batch; the last outcome is kept.
+
+    Keys: `split(key, n)`; `repeat(rule, 1)` is the rule itself.
+
+    Raises:
+        ValueError: n is no whole number >= 1.
+    """
+    require("repeat: n", n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+    if n == 1:
+        return rule
+
+    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        def once(carry: tuple[Params, OptState], key: Key) -> tuple[PyTree, dict[str, Outcome]]:
+            params, opt_state = carry
+            params, opt_state, outcomes = rule.update(game, params, world, opt_state, key)
+            return (params, opt_state), outcomes
+
+        keys = jax.random.split(key, n)
+        (params, opt_state), outcomes = scan_last(once, (params, opt_state), keys)
+        return params, opt_state, outcomes
+
+    return Rule(rule.players, rule.init, update)
+
+
+def every(n: int, rule: Rule) -> Rule:
+    """The rule at each n-th update: the n-th, the 2n-th, … (TD3's delay, Fujimoto et al. 2018).
+
+    In between params, optimiser state and the world's entries stay as they are, nothing is
+    computed, and the metrics of its players are NaN (integers: 0).
+
+    Raises:
+        ValueError: n is no whole number >= 1.
+    """
+    require("every: n", n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+    if n == 1:
+        return rule
+
+    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        def move(params: Params, opt_state: OptState) -> Updated:
+            return rule.update(game, params, world, opt_state, key)
+
+        move, (_, _, shapes) = trace_once(move, params, opt_state)
+
+        def unknown(metric: jax.ShapeDtypeStruct) -> jax.Array:
+            value = jnp.nan if jnp.issubdtype(metric.dtype, jnp.inexact) else 0
+            return jnp.full(metric.shape, value, metric.dtype)
+
+        def rest(params: Params, opt_state: OptState) -> Updated:
+            outcomes = {
+                player: Outcome(
+                    jax.tree.map(unknown, outcome.metrics),
+                    {name: world[name] for name in outcome.world},
+                )
+                for player, outcome in shapes.items()
+            }
+            return params, opt_state, outcomes
+
+        due = (world["update"] + 1) % n == 0
+        return jax.lax.cond(due, move, rest, params, opt_state)
+
+    return Rule(rule.players, rule.init, update)

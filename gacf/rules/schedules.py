@@ -1,0 +1,96 @@
+"""Schedules: who moves when (L1). Each is a composition of the algebra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import optax
+
+from gacf.game import Rule
+from gacf.rules.algebra import parallel, player_step, repeat, sequence
+from gacf.rules.direction import Direction, gradient
+from gacf.types import nearest, require
+
+Optimizers = Mapping[str, optax.GradientTransformation]
+Directions = Direction | Mapping[str, Direction]
+
+
+def _steps(optimizers: Optimizers, direction: Directions | None) -> dict[str, Rule]:
+    """One atom a player, each of which knows all optimisers."""
+    require("optimizers", optimizers, len, "a dict with at least one player")
+    if not isinstance(direction, Direction):
+        for player in direction or {}:
+            if player not in optimizers:
+                raise ValueError(f"direction: no player {player!r}; {nearest(player, optimizers)}")
+
+    def follows(player: str) -> Direction:
+        if isinstance(direction, Direction):
+            return direction
+        return (direction or {}).get(player, gradient())
+
+    return {
+        player: player_step(player, optimizer, follows(player), optimizers)
+        for player, optimizer in optimizers.items()
+    }
+
+
+def simultaneous(optimizers: Optimizers, direction: Directions | None = None) -> Rule:
+    """All players move at once from the same point, on the same batch: z ← z − η v(z).
+
+    Args:
+        optimizers: player -> optax transformation; players left out stay as they are.
+        direction: one for all, or player -> direction; own gradients by default.
+
+    Raises:
+        ValueError: no optimisers, or a direction for somebody without one.
+
+    Reference:
+        On a bilinear game with gradient steps it spirals outwards (Mescheder et al. 2017).
+
+    Example:
+        >>> import gacf, optax
+        >>> simultaneous({"actor": optax.sgd(0.1), "critic": optax.sgd(0.1)}).players
+        ('actor', 'critic')
+    """
+    return parallel(*_steps(optimizers, direction).values())
+
+
+def alternating(
+    optimizers: Optimizers,
+    order: Sequence[str] | None = None,
+    steps: Mapping[str, int] | None = None,
+    direction: Directions | None = None,
+) -> Rule:
+    """The players move in turn, each seeing what those before it did, on a fresh batch each time.
+
+        n × y ← y − η f_y(x, y),   then   x ← x − η F_x(x, y⁺)
+
+    Args:
+        optimizers: player -> optax transformation; players left out stay as they are.
+        order: who moves first, second, …; by default the order of `optimizers` with `actor`
+            last, as is usual for GANs and for actor-critic methods.
+        steps: player -> inner steps, each on a fresh batch; 1 where nothing is said.
+        direction: one for all, or player -> direction; own gradients by default.
+
+    Raises:
+        ValueError: `order` is no permutation of the players, `steps` names somebody else or
+            holds no whole number >= 1.
+
+    Reference:
+        Goodfellow et al. 2014, algorithm 1.
+
+    Example:
+        >>> import gacf, optax
+        >>> alternating({"actor": optax.sgd(0.1), "critic": optax.sgd(0.1)}).players
+        ('critic', 'actor')
+    """
+    moves = _steps(optimizers, direction)
+    last = [player for player in ("actor",) if player in moves]
+    turns = list(order or [player for player in moves if player not in last] + last)
+    if sorted(turns) != sorted(moves):
+        raise ValueError(f"order: {turns} was given; allowed: a permutation of {sorted(moves)}")
+    for player, n in (steps or {}).items():
+        if player not in moves:
+            raise ValueError(f"steps: no player {player!r}; {nearest(player, moves)}")
+        require(f"steps: {player}", n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+    return sequence(*(repeat(moves[player], (steps or {}).get(player, 1)) for player in turns))

@@ -1,0 +1,393 @@
+"""The runner: step, scanned over time, mapped over seeds and hyperparameters, jitted once (L5).
+
+A LANE is one seed of one setting of the hyperparameters. How the lanes' axis runs is a strategy:
+
+    vmap            all lanes in one batched program; best on accelerators and for tiny games
+    loop            one lane after the other; its state stays in the cache
+    sharded-vmap    the lanes spread over all local devices, batched on each
+    sharded-loop    the lanes spread over all local devices, one after the other on each;
+                    best on CPUs, where one host device keeps about one core busy
+
+All give the same numbers to tolerance. Initialisation runs on one device, outside the sharded
+program: LAPACK calls (orthogonal initialisers) can hang when several host devices run them at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gacf.types import Algorithm, Key, Metrics, PyTree, State, blank, lookup, require
+
+Build = Callable[[Any], Algorithm]
+MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
+LOOP_FROM = 3e5  # floating-point operations a step from which a loop beats vmap on one CPU core
+
+
+class Lanes(NamedTuple):
+    """A batched state as the program holds it: one leading axis of (padded) lanes.
+
+    Attributes:
+        hyper: hyperparameters, leaves [L, …].
+        body: params, world, opt_state and key, leaves [L, …].
+        step: int32 scalar, the same for all lanes.
+    """
+
+    hyper: PyTree
+    body: tuple[PyTree, PyTree, PyTree, Key]
+    step: jax.Array
+
+
+class _Traced(NamedTuple):
+    """A function traced once, its closed-over arrays hoisted into an argument."""
+
+    call: Callable[..., PyTree]
+    consts: list[jax.Array]
+    shape: PyTree
+
+
+def _hoist(function: Callable[..., PyTree], *args: PyTree) -> _Traced:
+    """Traces once; closed-over arrays become arguments, so that a data set is held once."""
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+    structure = jax.tree.structure(shape)
+
+    def call(consts: Sequence[jax.Array], *args: PyTree) -> PyTree:
+        leaves = jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves(args))
+        return jax.tree.unflatten(structure, leaves)
+
+    return _Traced(call, list(closed.consts), shape)
+
+
+def _finite(params: PyTree) -> jax.Array:
+    leaves = [x for x in jax.tree.leaves(params) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves] or [jnp.bool_(True)]))
+
+
+class Program:
+    """An algorithm over many lanes, as two compiled programs: `init` and `advance`.
+
+    Args:
+        build: an `Algorithm`, or `hyper -> Algorithm` if there are hyperparameters.
+        seeds: how many seeds, each `fold_in(key, i)`: seed i is the same however many there are.
+        hyper: pytree of floats with a leading axis [hypers], or None.
+        map: one of `MAPS`.
+        evaluate: whether windows may end with an evaluation.
+    """
+
+    def __init__(
+        self,
+        build: Algorithm | Build,
+        seeds: int = 1,
+        hyper: PyTree = None,
+        map: str = "auto",
+        evaluate: bool = False,
+    ):
+        require("seeds", seeds, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+        lookup("map", map, dict.fromkeys(MAPS))
+        if isinstance(build, Algorithm):
+            if hyper is not None:
+                raise ValueError("hyper: needs a function `hyper -> Algorithm`, not an Algorithm")
+            algorithm = build
+            build = lambda hyper: algorithm  # noqa: E731
+        elif hyper is None:
+            raise ValueError("hyper: a function `hyper -> Algorithm` was given, and nothing for it")
+        self.build, self.seeds, self.evaluates = build, seeds, evaluate
+        self.hyper = jax.tree.map(jnp.asarray, () if hyper is None else hyper)
+        lengths = {x.shape[:1] for x in jax.tree.leaves(self.hyper)}
+        if hyper is not None and (len(lengths) != 1 or lengths == {()}):
+            raise ValueError(f"hyper: leaves need one leading axis [hypers]; theirs are {lengths}")
+        self.hypers = None if hyper is None else lengths.pop()[0]
+        self.lanes = seeds * (self.hypers or 1)
+        self.compile_seconds = 0.0
+        self._compiled: dict[int, Any] = {}
+        one_key = jax.eval_shape(lambda: jax.random.key(0))
+        self._one_hyper = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.hyper
+        )
+        self._init = _hoist(lambda hyper, key: self.build(hyper).init(key), self._one_hyper, one_key)
+        one = self._init.shape
+        if not isinstance(one, State):
+            raise ValueError("algorithm: `init` must return a State; make it with `compose`")
+        self._step = _hoist(lambda hyper, state: self.build(hyper).step(state), self._one_hyper, one)
+        self._evaluate = (
+            _hoist(lambda hyper, state: self.build(hyper).evaluate(state), self._one_hyper, one)
+            if evaluate
+            else _Traced(lambda consts, hyper, state: {}, [], {})
+        )
+        self.map = self._choose(map)
+        devices = jax.local_devices() if self.map.startswith("sharded") else jax.local_devices()[:1]
+        self.mesh = Mesh(np.array(devices[: self.lanes]), ("lane",))
+        self.padded = -(-self.lanes // self.mesh.size) * self.mesh.size
+
+    def _choose(self, map: str) -> str:
+        if map != "auto":
+            return map
+        devices = jax.local_devices()
+        over = "sharded-" if len(devices) > 1 and self.lanes > 1 else ""
+        if devices[0].platform != "cpu" or self.lanes == 1:
+            return over + "vmap"
+        lowered = jax.jit(self._step.call).lower(self._step.consts, self._one_hyper, self._init.shape)
+        flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
+        return over + ("loop" if flops >= LOOP_FROM else "vmap")
+
+    def _sharding(self, spec: PartitionSpec) -> NamedSharding:
+        return NamedSharding(self.mesh, spec)
+
+    def init(self, key: Key) -> Lanes:
+        """The lanes at step 0; seed i of every setting starts from `fold_in(key, i)`."""
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(self.seeds))
+        index = jnp.arange(self.lanes)
+        hyper = jax.tree.map(lambda x: x[index // self.seeds], self.hyper)
+        init = jax.vmap(self._init.call, in_axes=(None, 0, 0), out_axes=State(0, 0, 0, 0, None))
+        state = jax.jit(init)(self._init.consts, hyper, keys[index % self.seeds])
+        return self._place(hyper, state[:4], state.step)
+
+    def _place(self, hyper: PyTree, body: PyTree, step: jax.Array) -> Lanes:
+        index = np.minimum(np.arange(self.padded), self.lanes - 1)
+        if self.padded != self.lanes:
+            hyper, body = jax.tree.map(lambda x: x[index], (hyper, body))
+        spread = self._sharding(PartitionSpec("lane"))
+        once = self._sharding(PartitionSpec())
+        hyper, body = jax.device_put((hyper, body), spread)
+        return Lanes(hyper, body, jax.device_put(step, once))
+
+    def lanes_of(self, state: State) -> Lanes:
+        """The lanes of a batched state, to go on from it."""
+        body = state[:4]
+        if self.hypers is not None:
+            body = jax.tree.map(lambda x: x.reshape(self.lanes, *x.shape[2:]), body)
+        hyper = jax.tree.map(lambda x: jnp.repeat(x, self.seeds, axis=0), self.hyper)
+        return self._place(hyper, body, state.step)
+
+    def state_of(self, lanes: Lanes) -> State:
+        """The batched state of the lanes: leaves [S, …] or [H, S, …], the step a scalar."""
+        return State(*self._shape(lanes.body), lanes.step)
+
+    def state_shape(self) -> State:
+        """Shapes and dtypes of the batched state."""
+        lead = (self.seeds,) if self.hypers is None else (self.hypers, self.seeds)
+
+        def batched(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype)
+
+        one = self._init.shape
+        return State(*jax.tree.map(batched, one[:4]), one.step)
+
+    def _shape(self, tree: PyTree) -> PyTree:
+        def unpad(x: jax.Array) -> jax.Array:
+            x = x if self.padded == self.lanes else x[: self.lanes]
+            return x if self.hypers is None else x.reshape(self.hypers, self.seeds, *x.shape[1:])
+
+        return jax.tree.map(unpad, tree)
+
+    def _lane(
+        self,
+        consts: tuple[Sequence[jax.Array], Sequence[jax.Array]],
+        step: jax.Array,
+        counts: jax.Array,
+        due: jax.Array,
+        lane: tuple[PyTree, PyTree],
+    ) -> tuple[PyTree, Metrics]:
+        hyper, body = lane
+
+        def window(state: State, x: tuple[jax.Array, jax.Array]) -> tuple[State, Metrics]:
+            count, due = x
+
+            def once(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+                return self._step.call(consts[0], hyper, carry[0])
+
+            first = (state, blank(self._step.shape[1]))
+            state, metrics = jax.lax.fori_loop(0, count, once, first)
+            metrics = {**metrics, "diverged": ~_finite(state.params)}
+            if self.evaluates:
+                metrics |= jax.lax.cond(due, measure, unknown, state)
+            return state, metrics
+
+        def floating(x: Any) -> Any:
+            return jnp.promote_types(x.dtype, jnp.float32)
+
+        def measure(state: State) -> Metrics:
+            found = self._evaluate.call(consts[1], hyper, state)
+            return {f"evaluate/{k}": v.astype(floating(v)) for k, v in found.items()}
+
+        def unknown(state: State) -> Metrics:
+            shapes = self._evaluate.shape.items()
+            return {f"evaluate/{k}": jnp.full(v.shape, jnp.nan, floating(v)) for k, v in shapes}
+
+        state, metrics = jax.lax.scan(window, State(*body, step), (counts, due))
+        return tuple(state[:4]), metrics
+
+    def _all(
+        self,
+        consts: Any,
+        step: jax.Array,
+        counts: jax.Array,
+        due: jax.Array,
+        hyper: PyTree,
+        body: PyTree,
+    ) -> tuple[PyTree, jax.Array, Metrics]:
+        def inner(consts: Any, step: Any, counts: Any, due: Any, hyper: Any, body: Any) -> Any:
+            lane = functools.partial(self._lane, consts, step, counts, due)
+            each = jax.vmap(lane) if self.map.endswith("vmap") else functools.partial(jax.lax.map, lane)
+            return each((hyper, body))
+
+        if self.mesh.size > 1:
+            whole, split = PartitionSpec(), PartitionSpec("lane")
+            inner = jax.shard_map(
+                inner,
+                mesh=self.mesh,
+                in_specs=(whole, whole, whole, whole, split, split),
+                out_specs=split,
+                check_vma=False,
+            )
+        body, metrics = inner(consts, step, counts, due, hyper, body)
+        return body, step + jnp.sum(counts, dtype=step.dtype), metrics
+
+    def compile(self, lanes: Lanes, windows: int) -> Callable[..., Any]:
+        """The compiled program for that many windows; compiled once, its time is added up."""
+        if windows not in self._compiled:
+            self._consts = getattr(self, "_consts", None) or self._replicated()
+            start = time.perf_counter()
+            spec = (jnp.zeros(windows, jnp.int32), jnp.zeros(windows, bool))
+            args = (self._consts, lanes.step, *self._control(*spec), lanes.hyper, lanes.body)
+            self._compiled[windows] = jax.jit(self._all, donate_argnums=5).lower(*args).compile()
+            self.compile_seconds += time.perf_counter() - start
+        return self._compiled[windows]
+
+    def _replicated(self) -> tuple[list[jax.Array], list[jax.Array]]:
+        placed: dict[int, jax.Array] = {}
+        once = self._sharding(PartitionSpec())
+
+        def put(consts: list[jax.Array]) -> list[jax.Array]:
+            return [placed.setdefault(id(c), jax.device_put(c, once)) for c in consts]
+
+        return put(self._step.consts), put(self._evaluate.consts)
+
+    def _control(self, counts: Any, due: Any) -> tuple[jax.Array, jax.Array]:
+        return jax.device_put(
+            (jnp.asarray(counts, jnp.int32), jnp.asarray(due, bool)), self._sharding(PartitionSpec())
+        )
+
+    def advance(
+        self, lanes: Lanes, counts: Sequence[int], due: Sequence[bool]
+    ) -> tuple[Lanes, Metrics]:
+        """Runs one window of steps after the other; the given lanes' buffers are used up.
+
+        Args:
+            lanes: where to start.
+            counts: steps of each window [W]; the numbers are data, only W is compiled in.
+            due: whether to evaluate at the end of each window [W].
+
+        Returns:
+            The lanes, and the metrics of each window's last step, leaves [S, W, …] or [H, S, W, …].
+        """
+        program = self.compile(lanes, len(counts))
+        control = self._control(counts, due)
+        body, step, metrics = program(self._consts, lanes.step, *control, lanes.hyper, lanes.body)
+        return Lanes(lanes.hyper, body, step), self._shape(metrics)
+
+
+def windows(
+    steps: int, log_every: int, evaluate_every: int | None, start: int = 0
+) -> tuple[list[int], list[bool]]:
+    """Cuts `steps` steps from step `start` into windows of `log_every`; says where to evaluate.
+
+    A remainder makes a last, shorter window, of which no metrics are kept.
+
+    Raises:
+        ValueError: a number below 1, or evaluations that do not fall on the end of a window.
+    """
+    for name, n in (("steps", steps), ("log_every", log_every), ("evaluate_every", evaluate_every)):
+        if n is not None:
+            require(name, n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+    if evaluate_every is not None and evaluate_every % log_every:
+        raise ValueError(
+            f"evaluate_every: {evaluate_every} was given; allowed: a multiple of log_every, {log_every}"
+        )
+    counts = [log_every] * (steps // log_every)
+    ends = start + np.cumsum(counts, dtype=int)
+    due = [evaluate_every is not None and end % evaluate_every == 0 for end in ends]
+    if steps % log_every:
+        counts, due = [*counts, steps % log_every], [*due, False]
+    return counts, due
+
+
+_cached = functools.lru_cache(maxsize=8)(Program)
+
+
+def run(
+    algorithm: Algorithm | Build,
+    key: Key,
+    steps: int,
+    seeds: int = 1,
+    log_every: int = 1,
+    evaluate_every: int | None = None,
+    hyper: PyTree = None,
+    map: str = "auto",
+) -> tuple[State, Metrics]:
+    """Trains many seeds, and many settings of the hyperparameters, in one compiled program.
+
+    Args:
+        algorithm: an `Algorithm`, or `hyper -> Algorithm`, whose numbers may then be traced.
+        key: PRNG key; seed i starts from `fold_in(key, i)`, the same for every setting.
+        steps: steps T.
+        seeds: seeds S.
+        log_every: metrics are those of the steps log_every, 2·log_every, …
+        evaluate_every: a multiple of `log_every`: how often `evaluate` runs, inside the program.
+            Its metrics are named `evaluate/…`; they are NaN where it did not run.
+        hyper: pytree of floats with a leading axis [hypers], one setting each.
+        map: how the lanes run, one of `auto`, `vmap`, `loop`, `sharded-vmap`, `sharded-loop`.
+
+    Returns:
+        The batched `State`, leaves [S, …] or [H, S, …] but for the step counter, and the metrics,
+        leaves [S, T // log_every, …] or [H, S, T // log_every, …]; among them `diverged`,
+        whether a parameter was no finite number any more. One diverged seed leaves the others be.
+
+    Raises:
+        ValueError: an argument out of bounds; the message names it.
+
+    Example:
+        >>> import gacf, jax, optax
+        >>> game = gacf.from_losses(
+        ...     {"actor": 1.0, "critic": 1.0},
+        ...     {"actor": lambda p, batch, key: p["actor"] * p["critic"],
+        ...      "critic": lambda p, batch, key: -p["actor"] * p["critic"]})
+        >>> rule = gacf.rules.simultaneous({p: optax.sgd(0.1) for p in game.losses})
+        >>> state, metrics = gacf.run(gacf.compose(game, rule), jax.random.key(0), 10, seeds=3)
+        >>> state.params["actor"].shape, metrics["actor/loss"].shape
+        ((3,), (3, 10))
+    """
+    counts, due = windows(steps, log_every, evaluate_every)
+    make = _cached if hyper is None and isinstance(algorithm, Algorithm) else Program
+    program = make(algorithm, seeds, hyper, map, evaluate_every is not None)
+    lanes, metrics = program.advance(program.init(key), counts, due)
+    kept = steps // log_every
+    axis = 1 if hyper is None else 2
+    if len(counts) != kept:
+        metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, kept, axis=axis), metrics)
+    return program.state_of(lanes), metrics
+
+
+def take_seed(state: State, i: int | tuple[int, int]) -> State:
+    """One seed's state out of a batched one; `algorithm.step` takes it.
+
+    Args:
+        state: leaves [S, …], or [H, S, …] but for the step counter.
+        i: the seed, or `(setting, seed)`.
+
+    Raises:
+        IndexError: no such seed.
+    """
+    index = i if isinstance(i, tuple) else (i,)
+    lead = state.key.shape
+    if len(index) != len(lead) or any(not -n <= j < n for j, n in zip(index, lead, strict=True)):
+        raise IndexError(f"take_seed: {i} was given; the state's leading axes are {lead}")
+    return State(*jax.tree.map(lambda x: x[index], tuple(state[:4])), state.step)

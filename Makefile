@@ -1,0 +1,47 @@
+# Needs make and Python 3.11 or newer with its venv module; nothing else.
+VENV ?= .venv
+PYTHON ?= python3
+WORKERS ?= auto
+BIN = $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test lint types fast notebooks slow clean
+
+run: $(VENV)/.installed  ## sets up, then runs the main job
+	$(BIN)/gacf run experiments/ring_gan.py
+
+test: lint types fast notebooks  ## sets up, then lint, types, fast tests, notebooks
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+notebooks: $(VENV)/.installed-dev
+	if ls notebooks/*.ipynb >/dev/null 2>&1; then \
+	    $(BIN)/python -m pytest -n $(WORKERS) --nbmake notebooks/*.ipynb; fi
+
+slow: $(VENV)/.installed-dev  ## the tests that take long
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+clean:  ## removes the environment and all caches; keeps runs/
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed"'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	touch $@ $(VENV)/.installed

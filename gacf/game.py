@@ -5,7 +5,10 @@ A multilevel problem is a dict of private losses, not one objective (Pfau & Viny
     outer   x* = argmin_x F(x, y*(x))        inner   y*(x) = argmin_y f(x, y)
 
 Every loss has two slots for its own player's parameters: `own`, in which it is differentiated, and
-`params[player]`, the same value held fixed. So field_i(params) = ∇_own loss_i(own=params[i], params)
+`params[player]`, the same value held fixed. So
+
+    field_i(params) = ∇_own loss_i(own=params[i], params)
+
 is a function of all parameters that can be differentiated again, and nothing need be stopped.
 """
 
@@ -33,8 +36,8 @@ from gacf.types import (
     scan_last,
 )
 
-
-EVALUATION = 0x65766C  # folded into a state's key for `evaluate`; the key itself moves on by `split`
+# Folded into a state's key for `evaluate`; the key itself moves on by `split`.
+EVALUATION = 0x65766C
 
 
 def commit(params: Params, world: World, outcomes: Mapping[str, Outcome]) -> World:
@@ -110,7 +113,9 @@ def check_player(game: Game, player: str, where: str) -> None:
 
 def _strong(leaf: Any) -> jax.Array:
     """An array whose dtype is fixed: a Python number's would change on the first update."""
-    return jnp.asarray(leaf, jnp.result_type(leaf, jnp.float32) if isinstance(leaf, int) else jnp.result_type(leaf))
+    return jnp.asarray(
+        leaf, jnp.result_type(leaf, jnp.float32) if isinstance(leaf, int) else jnp.result_type(leaf)
+    )
 
 
 def from_losses(
@@ -195,7 +200,10 @@ def add_loss(game: Game, player: str, term: Callable[..., Any]) -> Game:
         value, outcome = base(own, params, world, batch, base_key)
         added = term(own, params, world, batch, term_key)
         extra, news = added if isinstance(added, tuple) else (added, Outcome({}, {}))
-        for kind, old, new in (("metric", outcome.metrics, news.metrics), ("world entry", outcome.world, news.world)):
+        for kind, old, new in (
+            ("metric", outcome.metrics, news.metrics),
+            ("world entry", outcome.world, news.world),
+        ):
             if both := sorted(set(old) & set(new)):
                 raise ValueError(f"add_loss: {kind} {both[0]!r} of {player!r} is reported already")
         merged = Outcome({**outcome.metrics, **news.metrics}, {**outcome.world, **news.world})
@@ -286,7 +294,7 @@ def compose(game: Game, rule: Rule, updates: int = 1) -> Algorithm:
         else:
             order = (jnp.arange(updates, dtype=jnp.int32), jax.random.split(update_key, updates))
             carry, learned = scan_last(once, carry, order)
-        return State(*carry, key, state.step + 1), {**metrics, **learned}
+        return State._make((*carry, key, state.step + 1)), {**metrics, **learned}
 
     def evaluate(state: State) -> Metrics:
         world = clocked(state.world, state.step, 0)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -112,11 +112,15 @@ class Program:
         self._one_hyper = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self.hyper
         )
-        self._init = _hoist(lambda hyper, key: self.build(hyper).init(key), self._one_hyper, one_key)
+        self._init = _hoist(
+            lambda hyper, key: self.build(hyper).init(key), self._one_hyper, one_key
+        )
         one = self._init.shape
         if not isinstance(one, State):
             raise ValueError("algorithm: `init` must return a State; make it with `compose`")
-        self._step = _hoist(lambda hyper, state: self.build(hyper).step(state), self._one_hyper, one)
+        self._step = _hoist(
+            lambda hyper, state: self.build(hyper).step(state), self._one_hyper, one
+        )
         self._evaluate = (
             _hoist(lambda hyper, state: self.build(hyper).evaluate(state), self._one_hyper, one)
             if evaluate
@@ -134,7 +138,9 @@ class Program:
         over = "sharded-" if len(devices) > 1 and self.lanes > 1 else ""
         if devices[0].platform != "cpu" or self.lanes == 1:
             return over + "vmap"
-        lowered = jax.jit(self._step.call).lower(self._step.consts, self._one_hyper, self._init.shape)
+        lowered = jax.jit(self._step.call).lower(
+            self._step.consts, self._one_hyper, self._init.shape
+        )
         flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
         return over + ("loop" if flops >= LOOP_FROM else "vmap")
 
@@ -146,7 +152,9 @@ class Program:
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(self.seeds))
         index = jnp.arange(self.lanes)
         hyper = jax.tree.map(lambda x: x[index // self.seeds], self.hyper)
-        init = jax.vmap(self._init.call, in_axes=(None, 0, 0), out_axes=State(0, 0, 0, 0, None))
+        init = jax.vmap(
+            self._init.call, in_axes=(None, 0, 0), out_axes=State._make((0, 0, 0, 0, None))
+        )
         state = jax.jit(init)(self._init.consts, hyper, keys[index % self.seeds])
         return self._place(hyper, state[:4], state.step)
 
@@ -169,7 +177,7 @@ class Program:
 
     def state_of(self, lanes: Lanes) -> State:
         """The batched state of the lanes: leaves [S, …] or [H, S, …], the step a scalar."""
-        return State(*self._shape(lanes.body), lanes.step)
+        return State._make((*self._shape(lanes.body), lanes.step))
 
     def state_shape(self) -> State:
         """Shapes and dtypes of the batched state."""
@@ -179,7 +187,7 @@ class Program:
             return jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype)
 
         one = self._init.shape
-        return State(*jax.tree.map(batched, one[:4]), one.step)
+        return State._make((*jax.tree.map(batched, one[:4]), one.step))
 
     def _shape(self, tree: PyTree) -> PyTree:
         def unpad(x: jax.Array) -> jax.Array:
@@ -222,7 +230,7 @@ class Program:
             shapes = self._evaluate.shape.items()
             return {f"evaluate/{k}": jnp.full(v.shape, jnp.nan, floating(v)) for k, v in shapes}
 
-        state, metrics = jax.lax.scan(window, State(*body, step), (counts, due))
+        state, metrics = jax.lax.scan(window, State._make((*body, step)), (counts, due))
         return tuple(state[:4]), metrics
 
     def _all(
@@ -236,7 +244,11 @@ class Program:
     ) -> tuple[PyTree, jax.Array, Metrics]:
         def inner(consts: Any, step: Any, counts: Any, due: Any, hyper: Any, body: Any) -> Any:
             lane = functools.partial(self._lane, consts, step, counts, due)
-            each = jax.vmap(lane) if self.map.endswith("vmap") else functools.partial(jax.lax.map, lane)
+            each = (
+                jax.vmap(lane)
+                if self.map.endswith("vmap")
+                else functools.partial(jax.lax.map, lane)
+            )
             return each((hyper, body))
 
         if self.mesh.size > 1:
@@ -273,7 +285,8 @@ class Program:
 
     def _control(self, counts: Any, due: Any) -> tuple[jax.Array, jax.Array]:
         return jax.device_put(
-            (jnp.asarray(counts, jnp.int32), jnp.asarray(due, bool)), self._sharding(PartitionSpec())
+            (jnp.asarray(counts, jnp.int32), jnp.asarray(due, bool)),
+            self._sharding(PartitionSpec()),
         )
 
     def advance(
@@ -310,7 +323,8 @@ def windows(
             require(name, n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
     if evaluate_every is not None and evaluate_every % log_every:
         raise ValueError(
-            f"evaluate_every: {evaluate_every} was given; allowed: a multiple of log_every, {log_every}"
+            f"evaluate_every: {evaluate_every} was given; "
+            f"allowed: a multiple of log_every, {log_every}"
         )
     counts = [log_every] * (steps // log_every)
     ends = start + np.cumsum(counts, dtype=int)
@@ -390,4 +404,4 @@ def take_seed(state: State, i: int | tuple[int, int]) -> State:
     lead = state.key.shape
     if len(index) != len(lead) or any(not -n <= j < n for j, n in zip(index, lead, strict=True)):
         raise IndexError(f"take_seed: {i} was given; the state's leading axes are {lead}")
-    return State(*jax.tree.map(lambda x: x[index], tuple(state[:4])), state.step)
+    return State._make((*jax.tree.map(lambda x: x[index], tuple(state[:4])), state.step))

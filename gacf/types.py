@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.extend
 import jax.numpy as jnp
 
@@ -108,7 +109,9 @@ def require(argument: str, value: Any, holds: Callable[[Any], Any], allowed: str
         raise ValueError(f"{argument}: {value!r} was given; allowed: {allowed}")
 
 
-def trace_once(function: Callable[..., PyTree], *args: PyTree) -> tuple[Callable[..., PyTree], PyTree]:
+def trace_once(
+    function: Callable[..., PyTree], *args: PyTree
+) -> tuple[Callable[..., PyTree], PyTree]:
     """Traces `function` at the shapes of `args`, once.
 
     Returns:

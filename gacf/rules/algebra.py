@@ -68,7 +68,9 @@ def player_step(
 
     def init(params: Params) -> OptState:
         if player not in params:
-            raise ValueError(f"player_step: {player!r} has no params; there are {', '.join(params)}")
+            raise ValueError(
+                f"player_step: {player!r} has no params; there are {', '.join(params)}"
+            )
         return {player: Move(known[player].init(params[player]), direction.init(player, params))}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:

@@ -1,0 +1,96 @@
+"""gymnax's environments behind gacf's protocol (L1)."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import gymnax
+import jax
+import jax.numpy as jnp
+
+from gacf.envs.types import Box, Discrete, Environment, Space, Timestep
+from gacf.types import Key, PyTree, nearest
+
+# This one fetches a data set from the network when it is made.
+NAMES = tuple(name for name in gymnax.registered_envs if name != "MNISTBandit-bsuite")
+
+
+def _space(space: Any) -> Space:
+    if hasattr(space, "n"):
+        return Discrete(int(space.n))
+    low, high = (
+        jnp.broadcast_to(jnp.asarray(bound, jnp.float32), space.shape)
+        for bound in (space.low, space.high)
+    )
+    return Box(tuple(space.shape), low, high)
+
+
+def _made(name: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
+    """The gymnax environment and its parameters; each name goes where it belongs."""
+    plain, defaults = gymnax.make(name)
+    fields = set(vars(defaults))
+    arguments = set(inspect.signature(type(plain)).parameters)
+    for parameter in parameters:
+        if parameter not in fields | arguments:
+            hint = nearest(parameter, sorted(fields | arguments))
+            raise ValueError(f"make: {name} has no parameter {parameter!r}; {hint}")
+    static = {key: value for key, value in parameters.items() if key not in fields}
+    environment, defaults = gymnax.make(name, **static) if static else (plain, defaults)
+    return environment, defaults.replace(
+        **{key: value for key, value in parameters.items() if key in fields}
+    )
+
+
+def from_gymnax(name: str, **parameters: Any) -> Environment:
+    """A gymnax environment as an `Environment`.
+
+    Dtypes are pinned: rewards are float32 scalars, flags bool scalars, real observations float32,
+    and a state keeps the dtypes that `reset` gave it, so that it can be scanned.
+
+    Args:
+        name: gymnax's name for it.
+        **parameters: fields of its `EnvParams` (they may be traced, but for those that set the
+            bounds of a space), or arguments of its constructor.
+
+    Raises:
+        ValueError: an unknown parameter.
+
+    Reference:
+        Lange (2022), gymnax.
+
+    Example:
+        >>> import jax
+        >>> env = from_gymnax("Pendulum-v1", max_steps_in_episode=50)
+        >>> state, observation = env.reset(jax.random.key(0))
+        >>> observation.shape, env.action.shape
+        ((3,), (1,))
+    """
+    with jax.ensure_compile_time_eval(), jax.numpy_rank_promotion("allow"):
+        environment, params = _made(name, parameters)
+        observations = _space(environment.observation_space(params))
+        actions = _space(environment.action_space(params))
+    seen = jnp.int32 if isinstance(observations, Discrete) else jnp.float32
+
+    def reset(key: Key) -> tuple[PyTree, jax.Array]:
+        with jax.numpy_rank_promotion("allow"):
+            observation, state = environment.reset(key, params)
+        # a weakly typed leaf, such as a counter that starts as a Python 0, would change in a scan
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), state)
+        return state, jnp.asarray(observation, seen)
+
+    def step(key: Key, state: PyTree, action: jax.Array) -> tuple[PyTree, Timestep]:
+        with jax.numpy_rank_promotion("allow"):
+            observation, new, reward, terminated, truncated, info = environment.step(
+                key, state, action, params
+            )
+        new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, state)
+        return new, Timestep(
+            observation=jnp.asarray(observation, seen),
+            next_observation=jnp.asarray(info["final_observation"], seen),
+            reward=jnp.asarray(reward, jnp.float32),
+            terminated=jnp.asarray(terminated, bool),
+            truncated=jnp.asarray(truncated, bool),
+        )
+
+    return Environment(name, reset, step, observations, actions)

@@ -1,0 +1,74 @@
+"""What an environment is: a name, two pure functions and two spaces (L1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+from gacf.types import Key, PyTree
+
+
+class Box(NamedTuple):
+    """Real arrays between bounds.
+
+    Attributes:
+        shape: of one element.
+        low: lower bounds [*shape], float32; may be -inf.
+        high: upper bounds [*shape], float32; may be inf.
+    """
+
+    shape: tuple[int, ...]
+    low: jax.Array
+    high: jax.Array
+
+
+class Discrete(NamedTuple):
+    """The whole numbers 0 … n-1; its elements are int32 scalars.
+
+    Attributes:
+        n: how many.
+    """
+
+    n: int
+
+
+Space = Box | Discrete
+
+
+class Timestep(NamedTuple):
+    """What one step of an environment showed.
+
+    Attributes:
+        observation: what the actor sees next; after the end of an episode, the next one's first.
+        next_observation: what the transition really led to. A target bootstraps from this one,
+            also where the episode was truncated.
+        reward: float32 scalar.
+        terminated: bool scalar: the episode has ended, nothing is worth anything after it.
+        truncated: bool scalar: only the time limit ended it.
+    """
+
+    observation: PyTree
+    next_observation: PyTree
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+
+
+class Environment(NamedTuple):
+    """An environment as a tuple of pure functions; `step` starts a new episode by itself.
+
+    Attributes:
+        name: for messages and tables.
+        reset: `key -> (state, observation)`.
+        step: `(key, state, action) -> (state, Timestep)`.
+        observation: the space of observations.
+        action: the space of actions.
+    """
+
+    name: str
+    reset: Callable[[Key], tuple[PyTree, PyTree]]
+    step: Callable[[Key, PyTree, jax.Array], tuple[PyTree, Timestep]]
+    observation: Space
+    action: Space

@@ -1,0 +1,67 @@
+"""Freezing: a player that rests while a condition holds (L2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gacf.types import Metrics, PyTree
+
+When = Callable[[jax.Array, Metrics], jax.Array | bool]
+
+
+def freeze(
+    optimizer: optax.GradientTransformation, when: When
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser that leaves parameters and its own state alone while `when` holds.
+
+    A gradient of zero is not enough: Adam's moments, momentum and weight decay would move on.
+
+    Args:
+        optimizer: any optax transformation.
+        when: `(step, metrics) -> bool scalar`: whether this move is skipped. `metrics` are those
+            that the player's loss reports in this very move, `loss` among them.
+
+    Returns:
+        A transformation whose `update` needs the extra arguments `step` and `metrics`; gacf's
+        rules give them, and `optax.chain` passes them on.
+
+    Raises:
+        ValueError: `when` returned something else than a scalar.
+
+    Reference:
+        Pfau & Vinyals 2016, table 1; Salimans et al. 2016.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> rests = freeze(optax.adam(0.1), lambda step, metrics: metrics["accuracy"] > 0.9)
+        >>> state = rests.init(jnp.array(1.0))
+        >>> change, _ = rests.update(
+        ...     jnp.array(1.0), state, step=0, metrics={"accuracy": jnp.array(0.95)})
+        >>> bool(change == 0)
+        True
+    """
+    inner = optax.with_extra_args_support(optimizer)
+
+    def update(
+        updates: PyTree,
+        state: optax.OptState,
+        params: PyTree | None = None,
+        *,
+        step: Any,
+        metrics: Metrics,
+        **extra: Any,
+    ) -> tuple[PyTree, optax.OptState]:
+        rests = jnp.asarray(when(step, metrics), bool)
+        if rests.shape != ():
+            raise ValueError(f"when: a result of shape {rests.shape} was given; allowed: a scalar")
+        moved, new = inner.update(updates, state, params, step=step, metrics=metrics, **extra)
+        # x + -0.0 is x to the bit, whereas -0.0 + 0.0 is 0.0
+        moved = jax.tree.map(lambda u: jnp.where(rests, jnp.full_like(u, -0.0), u), moved)
+        return moved, jax.tree.map(lambda old, now: jnp.where(rests, old, now), state, new)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)

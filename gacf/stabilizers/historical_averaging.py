@@ -1,0 +1,74 @@
+"""Historical averaging: parameters drawn toward their own past (L2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gacf.types import PyTree, require
+
+
+class History(NamedTuple):
+    """The running mean of the parameters.
+
+    Attributes:
+        count: int32 scalar: how many values it is the mean of.
+        mean: like the parameters.
+    """
+
+    count: jax.Array
+    mean: PyTree
+
+
+def historical_averaging(weight: float | jax.Array) -> optax.GradientTransformation:
+    """The gradient of weight·‖θ_t − (θ_1 + … + θ_t)/t‖² added to the gradient.
+
+        g ← g + 2 weight (θ_t − mean_t)
+
+    The mean takes in the present θ_t and is held fixed in the derivative. Chain it in front of an
+    optimiser: `optax.chain(historical_averaging(1.0), optax.adam(1e-3))`.
+
+    Args:
+        weight: of the penalty, >= 0; the paper's λ. May be traced.
+
+    Returns:
+        An optax transformation whose `update` needs `params`.
+
+    Raises:
+        ValueError: a negative weight, or no `params` in `update`.
+
+    Reference:
+        Salimans et al. 2016, section 3.3.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> drawn = historical_averaging(1.0)
+        >>> state = drawn.init(jnp.array(0.0))
+        >>> zero = jnp.array(0.0)
+        >>> _, state = drawn.update(zero, state, jnp.array(0.0))
+        >>> float(drawn.update(zero, state, jnp.array(2.0))[0])  # 2 (2 - (0 + 2) / 2)
+        2.0
+    """
+    require("weight", weight, lambda w: w >= 0, "a number >= 0")
+
+    def init(params: PyTree) -> History:
+        return History(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update(
+        updates: PyTree, state: History, params: PyTree | None = None
+    ) -> tuple[PyTree, History]:
+        if params is None:
+            raise ValueError("params: None was given; historical_averaging needs the parameters")
+        count = state.count + 1
+        mean = jax.tree.map(
+            lambda m, p: (m + (p - m) / count.astype(p.dtype)).astype(m.dtype), state.mean, params
+        )
+        drawn = jax.tree.map(
+            lambda g, p, m: (g + 2 * weight * (p - m)).astype(g.dtype), updates, params, mean
+        )
+        return drawn, History(count, mean)
+
+    return optax.GradientTransformation(init, update)

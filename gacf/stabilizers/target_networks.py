@@ -1,0 +1,119 @@
+"""Target networks: losses that read a slow copy of somebody's parameters (L2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from gacf.game import Game, check_player
+from gacf.types import (
+    Batch,
+    Key,
+    Loss,
+    Outcome,
+    Params,
+    PyTree,
+    World,
+    nearest,
+    require,
+)
+
+READS = {"critic": ("actor", "critic")}
+
+
+def with_live_tangent(slow: PyTree, live: PyTree) -> PyTree:
+    """The slow value with the live one's derivative: slow + (live − stop_gradient(live)).
+
+    Implicit directions differentiate a field through what its target reads; through a stopped
+    copy the total derivative would collapse to the partial one.
+    """
+    return jax.tree.map(lambda s, x: s + (x - jax.lax.stop_gradient(x)).astype(s.dtype), slow, live)
+
+
+def target_networks(
+    game: Game,
+    rate: float | jax.Array = 0.005,
+    period: int | jax.Array | None = None,
+    reads: Mapping[str, Sequence[str]] = READS,
+) -> Game:
+    """The game whose losses read slow copies θ̄ in their `params` slot; `own` stays live.
+
+        θ̄ ← θ̄ + rate (θ − θ̄) after each update,   or   θ̄ ← θ every `period` updates
+
+    The copies are `world["slow"]`; the losses see their values and the live parameters'
+    derivatives. Evaluation does not change.
+
+    Args:
+        game: any game, a GAN as well.
+        rate: of the moving average; not used where `period` is given. May be traced.
+        period: updates between two hard copies, counted from 1. May be traced.
+        reads: player -> the players whose slow copies its loss sees.
+
+    Raises:
+        ValueError: a reader that is no player, somebody without params among those read,
+            or a number out of bounds.
+
+    Reference:
+        Mnih et al. 2015 (periodic); Lillicrap et al. 2016, eq. 7 in the supplement (average).
+
+    Example:
+        >>> import gacf, jax
+        >>> game = gacf.from_losses(
+        ...     {"actor": 1.0, "critic": 2.0},
+        ...     {"actor": lambda p, batch, key: p["actor"] * p["critic"],
+        ...      "critic": lambda p, batch, key: -p["actor"] * p["critic"]})
+        >>> params, world = target_networks(game, rate=0.1).init(jax.random.key(0))
+        >>> {player: float(slow) for player, slow in world["slow"].items()}
+        {'actor': 1.0, 'critic': 2.0}
+    """
+    for reader in reads:
+        check_player(game, reader, "target_networks: reads")
+    require("rate", rate, lambda r: 0 <= r <= 1, "a number in [0, 1]")
+    if period is not None:
+        require("period", period, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+    copied = tuple(dict.fromkeys(name for names in reads.values() for name in names))
+
+    def init(key: Key) -> tuple[Params, World]:
+        params, world = game.init(key)
+        for name in copied:
+            if name not in params:
+                raise ValueError(
+                    f"target_networks: reads: {name!r} has no params; {nearest(name, params)}"
+                )
+        if "slow" in world:
+            raise ValueError("target_networks: world['slow'] is taken; one call serves all readers")
+        # a copy: two names for one buffer could not both be donated
+        slow = {name: jax.tree.map(jnp.copy, params[name]) for name in copied}
+        return params, {**world, "slow": slow}
+
+    def reading(reader: str, loss: Loss) -> Loss:
+        def slow_loss(
+            own: PyTree, params: Params, world: World, batch: Batch, key: Key
+        ) -> tuple[jax.Array, Outcome]:
+            slow = {
+                name: with_live_tangent(world["slow"][name], params[name]) for name in reads[reader]
+            }
+            return loss(own, {**params, **slow}, world, batch, key)
+
+        return slow_loss
+
+    def settle(params: Params, world: World, outcomes: Mapping[str, Outcome]) -> World:
+        world = game.settle(params, world, outcomes)
+
+        def average(slow: jax.Array, live: jax.Array) -> jax.Array:
+            return (slow + rate * (live - slow)).astype(slow.dtype)
+
+        def copy(slow: jax.Array, live: jax.Array) -> jax.Array:
+            return jnp.where((world["update"] + 1) % period == 0, live, slow)
+
+        live = {name: params[name] for name in copied}
+        move = average if period is None else copy
+        return {**world, "slow": jax.tree.map(move, world["slow"], live)}
+
+    losses = {
+        player: reading(player, loss) if player in reads else loss
+        for player, loss in game.losses.items()
+    }
+    return game._replace(losses=losses, init=init, settle=settle)

@@ -15,6 +15,8 @@ from gacf.types import Key, PyTree, nearest
 # This one fetches a data set from the network when it is made.
 NAMES = tuple(name for name in gymnax.registered_envs if name != "MNISTBandit-bsuite")
 
+LONGEST = 1_000  # steps of an episode where the environment sets no limit
+
 
 def _space(space: Any) -> Space:
     if hasattr(space, "n"):
@@ -93,4 +95,5 @@ def from_gymnax(name: str, **parameters: Any) -> Environment:
             truncated=jnp.asarray(truncated, bool),
         )
 
-    return Environment(name, reset, step, observations, actions)
+    horizon = int(getattr(params, "max_steps_in_episode", LONGEST))
+    return Environment(name, reset, step, observations, actions, horizon)

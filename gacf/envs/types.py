@@ -65,6 +65,7 @@ class Environment(NamedTuple):
         step: `(key, state, action) -> (state, Timestep)`.
         observation: the space of observations.
         action: the space of actions.
+        horizon: steps after which an episode has ended, at the latest.
     """
 
     name: str
@@ -72,3 +73,4 @@ class Environment(NamedTuple):
     step: Callable[[Key, PyTree, jax.Array], tuple[PyTree, Timestep]]
     observation: Space
     action: Space
+    horizon: int

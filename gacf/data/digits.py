@@ -15,9 +15,9 @@ from gacf.types import lookup
 def _arrays() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     from sklearn.datasets import load_digits  # its import takes a second
 
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 8 - 1).astype(np.float32).reshape(-1, 8, 8, 1)
-    labels = labels.astype(np.int32)
+    raw, classes = load_digits(return_X_y=True)
+    images = np.asarray(raw / 8 - 1, np.float32).reshape(-1, 8, 8, 1)
+    labels = np.asarray(classes, np.int32)
     shuffled = np.random.RandomState(0).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     parts = {"all": np.arange(len(labels))}

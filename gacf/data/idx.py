@@ -23,7 +23,7 @@ def read_idx(path: str | Path) -> np.ndarray:
         The array, in the machine's byte order.
 
     Raises:
-        ValueError: a file that is no IDX file, or is truncated or corrupt: which, and what is wrong.
+        ValueError: the file is no IDX file, truncated or corrupt; the message names it.
         FileNotFoundError: no such file.
 
     Reference:
@@ -36,30 +36,26 @@ def read_idx(path: str | Path) -> np.ndarray:
         >>> read_idx(path).tolist()
         [5, 0, 4]
     """
-    raw = Path(path).read_bytes()
+    where, raw = f"read_idx: {path}", Path(path).read_bytes()
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
         except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(
-                f"read_idx: {path}: truncated or corrupt gzip data ({error})"
-            ) from error
+            raise ValueError(f"{where}: truncated or corrupt gzip data ({error})") from error
     if len(raw) < 4:
-        raise ValueError(f"read_idx: {path}: {len(raw)} bytes, too short for the 4 bytes of magic")
+        raise ValueError(f"{where}: {len(raw)} bytes, too short for the 4 bytes of magic")
     if raw[:2] != b"\0\0" or raw[2] not in DTYPES:
-        raise ValueError(f"read_idx: {path}: no IDX file, it begins with {raw[:4].hex(' ')}")
+        raise ValueError(f"{where}: no IDX file, it begins with {raw[:4].hex(' ')}")
     dtype, axes = np.dtype(DTYPES[raw[2]]), raw[3]
     start = 4 + 4 * axes
     if len(raw) < start:
-        raise ValueError(
-            f"read_idx: {path}: {len(raw)} bytes, too short for a header of {axes} axes"
-        )
+        raise ValueError(f"{where}: {len(raw)} bytes, too short for a header of {axes} axes")
     shape = struct.unpack(f">{axes}I", raw[4:start])
     wanted = math.prod(shape) * dtype.itemsize
     if len(raw) - start != wanted:
         problem = "truncated" if len(raw) - start < wanted else "trailing bytes"
         raise ValueError(
-            f"read_idx: {path}: {problem}: shape {shape} of {dtype.name} needs {wanted} bytes of data, "
+            f"{where}: {problem}: shape {shape} of {dtype.name} needs {wanted} bytes, "
             f"there are {len(raw) - start}"
         )
     return np.frombuffer(raw, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))

@@ -23,7 +23,7 @@ class Mixture(NamedTuple):
     scale: float | jax.Array
 
     def sample(self, key: Key, n: int) -> jax.Array:
-        """n fresh samples [n, D]."""
+        """Fresh samples [n, D]."""
         mode_key, noise_key = jax.random.split(key)
         mode = jax.random.randint(mode_key, (n,), 0, self.means.shape[0])
         noise = jax.random.normal(noise_key, (n, self.means.shape[1]), self.means.dtype)

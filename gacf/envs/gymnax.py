@@ -5,15 +5,41 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import gymnax
 import jax
 import jax.numpy as jnp
 
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep
 from gacf.types import Key, PyTree, nearest
 
-# This one fetches a data set from the network when it is made.
-NAMES = tuple(name for name in gymnax.registered_envs if name != "MNISTBandit-bsuite")
+# All that gymnax registers, but for MNISTBandit, which fetches a data set when it is made.
+# A list, because importing gymnax takes two seconds, and who trains a GAN should not wait for it.
+NAMES = (
+    "CartPole-v1",
+    "Pendulum-v1",
+    "Acrobot-v1",
+    "MountainCar-v0",
+    "MountainCarContinuous-v0",
+    "Asterix-MinAtar",
+    "Breakout-MinAtar",
+    "Freeway-MinAtar",
+    "Seaquest-MinAtar",
+    "SpaceInvaders-MinAtar",
+    "Catch-bsuite",
+    "DeepSea-bsuite",
+    "MemoryChain-bsuite",
+    "UmbrellaChain-bsuite",
+    "DiscountingChain-bsuite",
+    "SimpleBandit-bsuite",
+    "FourRooms-misc",
+    "MetaMaze-misc",
+    "PointRobot-misc",
+    "BernoulliBandit-misc",
+    "GaussianBandit-misc",
+    "Reacher-misc",
+    "Swimmer-misc",
+    "Pong-misc",
+    "FrozenLake-misc",
+)
 
 LONGEST = 1_000  # steps of an episode where the environment sets no limit
 
@@ -30,6 +56,8 @@ def _space(space: Any) -> Space:
 
 def _made(name: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
     """The gymnax environment and its parameters; each name goes where it belongs."""
+    import gymnax
+
     plain, defaults = gymnax.make(name)
     fields = set(vars(defaults))
     arguments = set(inspect.signature(type(plain)).parameters)

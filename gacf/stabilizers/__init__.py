@@ -14,4 +14,12 @@ STABILIZERS = {
     "target_networks": target_networks,
 }
 
-__all__ = ["STABILIZERS", *STABILIZERS, "with_live_tangent"]
+__all__ = [
+    "STABILIZERS",
+    "freeze",
+    "historical_averaging",
+    "replay",
+    "smooth",
+    "target_networks",
+    "with_live_tangent",
+]

@@ -31,7 +31,8 @@ def freeze(
         rules give them, and `optax.chain` passes them on.
 
     Raises:
-        ValueError: `when` returned something else than a scalar.
+        ValueError: `when` returned something else than a scalar, or `update` got no `step` or
+            no `metrics`.
 
     Reference:
         Pfau & Vinyals 2016, table 1; Salimans et al. 2016.
@@ -51,15 +52,15 @@ def freeze(
         updates: PyTree,
         state: optax.OptState,
         params: PyTree | None = None,
-        *,
-        step: Any,
-        metrics: Metrics,
         **extra: Any,
     ) -> tuple[PyTree, optax.OptState]:
-        rests = jnp.asarray(when(step, metrics), bool)
+        for name in ("step", "metrics"):
+            if name not in extra:
+                raise ValueError(f"{name}: nothing was given; freeze's update needs it")
+        rests = jnp.asarray(when(extra["step"], extra["metrics"]), bool)
         if rests.shape != ():
             raise ValueError(f"when: a result of shape {rests.shape} was given; allowed: a scalar")
-        moved, new = inner.update(updates, state, params, step=step, metrics=metrics, **extra)
+        moved, new = inner.update(updates, state, params, **extra)
         # x + -0.0 is x to the bit, whereas -0.0 + 0.0 is 0.0
         moved = jax.tree.map(lambda u: jnp.where(rests, jnp.full_like(u, -0.0), u), moved)
         return moved, jax.tree.map(lambda old, now: jnp.where(rests, old, now), state, new)

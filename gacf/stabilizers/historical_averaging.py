@@ -58,8 +58,9 @@ def historical_averaging(weight: float | jax.Array) -> optax.GradientTransformat
         return History(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
 
     def update(
-        updates: PyTree, state: History, params: PyTree | None = None
-    ) -> tuple[PyTree, History]:
+        updates: PyTree, state: optax.OptState, params: PyTree | None = None
+    ) -> tuple[PyTree, optax.OptState]:
+        assert isinstance(state, History)
         if params is None:
             raise ValueError("params: None was given; historical_averaging needs the parameters")
         count = state.count + 1

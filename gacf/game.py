@@ -34,6 +34,7 @@ from gacf.types import (
     nearest,
     require,
     scan_last,
+    whole,
 )
 
 # Folded into a state's key for `evaluate`; the key itself moves on by `split`.
@@ -112,10 +113,15 @@ def check_player(game: Game, player: str, where: str) -> None:
 
 
 def _strong(leaf: Any) -> jax.Array:
-    """An array whose dtype is fixed: a Python number's would change on the first update."""
-    return jnp.asarray(
-        leaf, jnp.result_type(leaf, jnp.float32) if isinstance(leaf, int) else jnp.result_type(leaf)
-    )
+    """An array of fixed dtype: a weak one (a Python number's) could change on the first update."""
+    return jnp.asarray(leaf, jnp.result_type(leaf))
+
+
+def _learnable(leaf: Any) -> jax.Array:
+    """A parameter: integers become floats, as gradients are."""
+    kind = jnp.result_type(leaf)
+    number = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.bool_)
+    return jnp.asarray(leaf, jnp.result_type(float) if number else kind)
 
 
 def from_losses(
@@ -149,7 +155,7 @@ def from_losses(
 
     def make(key: Key) -> tuple[Params, World]:
         made = init(key) if callable(init) else init
-        params = {name: jax.tree.map(_strong, entry) for name, entry in made.items()}
+        params = {name: jax.tree.map(_learnable, entry) for name, entry in made.items()}
         for player in losses:
             if player not in params:
                 raise ValueError(f"init: no parameters for {player!r}; {nearest(player, params)}")
@@ -253,16 +259,21 @@ def compose(game: Game, rule: Rule, updates: int = 1) -> Algorithm:
         that `observe` and `evaluate` report.
 
     Raises:
-        ValueError: the rule moves somebody who is no player of the game, or `updates` < 1.
+        ValueError: the rule moves somebody who is no player of the game, `updates` < 1, or (from
+            `init`) the game's world has an entry of its own named "step" or "update".
     """
     for player in rule.players:
         check_player(game, player, "compose: the rule")
-    require("updates", updates, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+    require("updates", updates, whole, "a whole number >= 1")
 
     def init(key: Key) -> State:
         state_key, game_key = jax.random.split(key)
         params, world = game.init(game_key)
-        return State(params, world, rule.init(params), state_key, jnp.zeros((), jnp.int32))
+        if taken := sorted(set(world) & {"step", "update"}):
+            raise ValueError(f"world: {taken[0]!r} is the step counter's name; take another")
+        params, world = jax.tree.map(_strong, (params, world))
+        opt_state = jax.tree.map(_strong, rule.init(params))
+        return State(params, world, opt_state, state_key, jnp.zeros((), jnp.int32))
 
     def clocked(world: World, step: jax.Array, update: jax.Array | int) -> World:
         return {**world, "step": step, "update": step * updates + update}

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gacf.types import Algorithm, Key, Metrics, PyTree, State, blank, lookup, require
+from gacf.types import Algorithm, Key, Metrics, PyTree, State, blank, lookup, require, whole
 
 Build = Callable[[Any], Algorithm]
 MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
@@ -90,7 +90,7 @@ class Program:
         map: str = "auto",
         evaluate: bool = False,
     ):
-        require("seeds", seeds, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+        require("seeds", seeds, whole, "a whole number >= 1")
         lookup("map", map, dict.fromkeys(MAPS))
         if isinstance(build, Algorithm):
             if hyper is not None:
@@ -115,6 +115,8 @@ class Program:
         self._init = _hoist(
             lambda hyper, key: self.build(hyper).init(key), self._one_hyper, one_key
         )
+        axes = State._make((0, 0, 0, 0, None))
+        self._start = jax.jit(jax.vmap(self._init.call, in_axes=(None, 0, 0), out_axes=axes))
         one = self._init.shape
         if not isinstance(one, State):
             raise ValueError("algorithm: `init` must return a State; make it with `compose`")
@@ -149,6 +151,8 @@ class Program:
 
     def init(self, key: Key) -> Lanes:
         """The lanes at step 0; seed i of every setting starts from `fold_in(key, i)`."""
+        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            raise ValueError(f"key: {key.dtype} was given; allowed: a typed key, jax.random.key(…)")
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(self.seeds))
         index = jnp.arange(self.lanes)
         hyper = jax.tree.map(lambda x: x[index // self.seeds], self.hyper)
@@ -320,7 +324,7 @@ def windows(
     """
     for name, n in (("steps", steps), ("log_every", log_every), ("evaluate_every", evaluate_every)):
         if n is not None:
-            require(name, n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+            require(name, n, whole, "a whole number >= 1")
     if evaluate_every is not None and evaluate_every % log_every:
         raise ValueError(
             f"evaluate_every: {evaluate_every} was given; "
@@ -334,7 +338,9 @@ def windows(
     return counts, due
 
 
-_cached = functools.lru_cache(maxsize=8)(Program)
+@functools.lru_cache(maxsize=8)
+def _cached(algorithm: Algorithm, seeds: int, map: str, evaluate: bool, x64: bool) -> Program:
+    return Program(algorithm, seeds, None, map, evaluate)
 
 
 def run(
@@ -380,8 +386,11 @@ def run(
         ((3,), (3, 10))
     """
     counts, due = windows(steps, log_every, evaluate_every)
-    make = _cached if hyper is None and isinstance(algorithm, Algorithm) else Program
-    program = make(algorithm, seeds, hyper, map, evaluate_every is not None)
+    evaluates = evaluate_every is not None
+    if hyper is None and isinstance(algorithm, Algorithm):
+        program = _cached(algorithm, seeds, map, evaluates, jax.config.read("jax_enable_x64"))
+    else:
+        program = Program(algorithm, seeds, hyper, map, evaluates)
     lanes, metrics = program.advance(program.init(key), counts, due)
     kept = steps // log_every
     axis = 1 if hyper is None else 2

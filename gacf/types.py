@@ -7,6 +7,7 @@ O observation, Z noise.
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -107,6 +108,11 @@ def require(argument: str, value: Any, holds: Callable[[Any], Any], allowed: str
         fine = False
     if not fine:
         raise ValueError(f"{argument}: {value!r} was given; allowed: {allowed}")
+
+
+def whole(n: Any) -> bool:
+    """Whether n is a whole number >= 1 (an index, so 2.0 is none); for `require`."""
+    return operator.index(n) >= 1
 
 
 def trace_once(

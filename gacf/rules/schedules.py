@@ -9,7 +9,7 @@ import optax
 from gacf.game import Rule
 from gacf.rules.algebra import parallel, player_step, repeat, sequence
 from gacf.rules.direction import Direction, gradient
-from gacf.types import nearest, require
+from gacf.types import nearest, require, whole
 
 Optimizers = Mapping[str, optax.GradientTransformation]
 Directions = Direction | Mapping[str, Direction]
@@ -92,5 +92,5 @@ def alternating(
     for player, n in (steps or {}).items():
         if player not in moves:
             raise ValueError(f"steps: no player {player!r}; {nearest(player, moves)}")
-        require(f"steps: {player}", n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+        require(f"steps: {player}", n, whole, "a whole number >= 1")
     return sequence(*(repeat(moves[player], (steps or {}).get(player, 1)) for player in turns))

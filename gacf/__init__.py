@@ -1,7 +1,9 @@
 """gacf: generative adversarial networks and actor-critic methods as one family, in JAX."""
 
-from gacf import rules
+from gacf import data, envs, metrics, networks, rules, stabilizers
+from gacf.actor_critic import actor_critic, ddpg
 from gacf.game import Game, Rule, add_loss, add_player, commit, compose, from_losses
+from gacf.gan import gan
 from gacf.runner import run, take_seed
 from gacf.types import Algorithm, Outcome, State
 
@@ -13,12 +15,20 @@ __all__ = [
     "Outcome",
     "Rule",
     "State",
+    "actor_critic",
     "add_loss",
     "add_player",
     "commit",
     "compose",
+    "data",
+    "ddpg",
+    "envs",
     "from_losses",
+    "gan",
+    "metrics",
+    "networks",
     "rules",
     "run",
+    "stabilizers",
     "take_seed",
 ]

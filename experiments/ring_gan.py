@@ -1,0 +1,88 @@
+"""Non-saturating GAN with R1 on the ring of 8 Gaussians, 16 seeds at once.
+
+    gacf run experiments/ring_gan.py
+
+Protocol: VEEGAN's ring (8 modes on the unit circle, σ = .01; 2,500 samples; high quality within
+3σ; the data themselves score 98.89 %). Alternating Adam steps with decaying rates.
+"""
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+import gacf
+from gacf.gan import LOSSES, generate, r1
+from gacf.networks import MLP, model
+
+KEY_METRIC = "evaluate/modes"
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seeds": 16,
+            "seed": 0,
+            "steps": 10_000,
+            "log_every": 100,
+            "evaluate_every": 1_000,
+            "checkpoint_every": 1_000,
+            "map": "auto",
+            "loss": "non_saturating",
+            "batch_size": 256,
+            "noise": 16,
+            "r1": 0.1,
+            "decay": 0.05,
+            "actor": {"hidden": (128, 128), "learning_rate": 1e-3},
+            "critic": {"hidden": (128, 128), "learning_rate": 1e-3, "steps": 1},
+        }
+    )
+
+
+def generator(config: ConfigDict) -> gacf.networks.Model:
+    return model("actor", MLP(config.actor.hidden, (2,)))
+
+
+def build(config: ConfigDict) -> gacf.Algorithm:
+    ring = gacf.data.ring()
+    game = gacf.gan(
+        generator(config),
+        MLP(config.critic.hidden),
+        ring,
+        loss=config.loss,
+        batch_size=config.batch_size,
+        noise=config.noise,
+        penalty=r1(config.r1),
+        evaluate=lambda samples, key: gacf.metrics.modes(samples, ring.means, ring.scale),
+    )
+
+    def adam(learning_rate: float) -> optax.GradientTransformation:
+        rate = optax.cosine_decay_schedule(learning_rate, config.steps, config.decay)
+        return optax.adam(rate, b1=0.5)
+
+    optimizers = {player: adam(config[player].learning_rate) for player in ("actor", "critic")}
+    rule = gacf.rules.alternating(optimizers, steps={"critic": config.critic.steps})
+    return gacf.compose(game, rule)
+
+
+def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, plt.Figure]:
+    """What each seed's generator draws, over the modes."""
+    (state,) = finals.values()
+    means = gacf.data.ring().means
+    columns = min(8, config.seeds)
+    rows = -(-config.seeds // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.6 * columns, 1.6 * rows), squeeze=False, layout="constrained"
+    )
+    for seed, ax in enumerate(axes.flat):
+        ax.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), xticks=[], yticks=[], aspect="equal")
+        if seed >= config.seeds:
+            ax.axis("off")
+            continue
+        one = gacf.take_seed(state, seed)
+        made = generate(generator(config), one.params, one.world, jax.random.key(0), 500, config.noise)
+        ax.scatter(*np.asarray(made).T, s=2, alpha=0.4, color="tab:blue", linewidths=0)
+        ax.scatter(*np.asarray(means).T, s=60, facecolors="none", edgecolors="tab:red", linewidths=0.8)
+        ax.set_title(f"seed {seed}", fontsize=8)
+    return {"samples": figure}

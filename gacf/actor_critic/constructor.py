@@ -1,0 +1,183 @@
+"""One constructor for both families: Figure 1 of Pfau & Vinyals (2016) as a value (L3).
+
+The actor proposes, the critic judges; only the critic sees the evidence, and the actor learns
+from its verdict alone. A GAN and DDPG differ in the arguments below, and in nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gacf.actor_critic.improve import Evidence, Improve
+from gacf.game import Game
+from gacf.networks import Model, model
+from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, blank
+
+Groups = dict[str, Any]
+Targets = dict[str, jax.Array]
+
+
+class Source(NamedTuple):
+    """Where evidence comes from: a data set, or an environment.
+
+    Attributes:
+        init: `key -> world`.
+        sample: `(world, key) -> batch`: a dict of arrays [B, …]. If it holds an `action`, that is
+            the one the critic judges in its own loss; otherwise it judges the actor's.
+        observe: `(params, world, key) -> (world, metrics)`: act, once a step.
+        evaluate: `(params, world, key) -> metrics`.
+    """
+
+    init: Callable[[Key], World]
+    sample: Callable[[World, Key], Batch]
+    observe: Callable[[Params, World, Key], tuple[World, Metrics]] | None = None
+    evaluate: Callable[[Params, World, Key], Metrics] | None = None
+
+
+Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]
+
+
+def _inputs(seen: Any) -> tuple[Any, ...]:
+    return seen if isinstance(seen, tuple) else (seen,)
+
+
+def _verdict(output: jax.Array) -> jax.Array:
+    return output[..., 0] if output.ndim == 2 and output.shape[-1] == 1 else output
+
+
+def _no_change(target: jax.Array) -> jax.Array:
+    return target
+
+
+def actor_critic(
+    actor: Any,
+    critic: Any,
+    source: Source,
+    view: Callable[[Batch, PyTree], Groups],
+    target: Callable[[Params, World, Batch, Key], Targets],
+    divergence: Callable[[jax.Array, jax.Array], jax.Array],
+    improve: Improve,
+    sees: Callable[[Batch], Any] = lambda batch: batch["observation"],
+    transform_target: Callable[[jax.Array], jax.Array] = _no_change,
+    penalty: Penalty | None = None,
+) -> Game:
+    """A game of an actor and a critic.
+
+        critic   min_φ  Σ_groups mean_B D(target ‖ critic_φ(view(batch, action)))
+        actor    min_θ  improve(critic(view(batch, actor_θ(sees(batch)))))
+
+    Args:
+        actor: network of the actor, of any kind that `gacf.networks.model` takes.
+        critic: network of the critic; its output is [B], [B, 1], or what `divergence` takes.
+        source: where evidence comes from.
+        view: `(batch, action) -> {group: critic inputs [B, …]}`: what the critic is shown; a tuple
+            is several inputs. The critic is applied once a group, so that batch statistics of
+            real and fake examples do not mix.
+        target: `(params, world, batch, key) -> {group: [B, …]}`: what the critic should have said.
+        divergence: `(prediction, target) -> [B]`.
+        improve: how the verdict reaches the actor: `pathwise(…)` or `score_function(…)`.
+        sees: `batch -> actor inputs`; a tuple is several inputs.
+        transform_target: of the targets of one group, [B] -> [B]: label smoothing and its kin.
+        penalty: `(judge, groups, key) -> scalar`, added to the critic's loss; `judge(*inputs)` is
+            the critic with its own parameters, [B].
+
+    Returns:
+        A `Game` of the players `actor` and `critic`. Each loss renews its own player's statistics
+        alone (`stats/<player>` in the world).
+
+    Raises:
+        ValueError: while tracing, if view and target do not name the same groups or a target's
+            shape is not the prediction's.
+
+    Reference:
+        Pfau & Vinyals 2016, section 3 and figure 1.
+    """
+    actor, critic = model("actor", actor), model("critic", critic)
+
+    def init(key: Key) -> tuple[Params, World]:
+        source_key, actor_key, critic_key = jax.random.split(key, 3)
+        world = source.init(source_key)
+        batch = blank(jax.eval_shape(source.sample, world, source_key))
+        seen = _inputs(sees(batch))
+        actor_params, actor_stats = actor.init(actor_key, *seen)
+        action = batch["action"] if "action" in batch else _proposal(actor_params, actor_stats, seen)
+        shown = next(iter(view(batch, action).values()))
+        critic_params, critic_stats = critic.init(critic_key, *_inputs(shown))
+        params = {"actor": actor_params, "critic": critic_params}
+        return params, {**world, **actor_stats, **critic_stats}
+
+    def _proposal(params: PyTree, world: World, seen: tuple[Any, ...]) -> PyTree:
+        return blank(jax.eval_shape(lambda: actor.apply(params, world, *seen, train=False)[0]))
+
+    def judge(
+        params: PyTree, world: World, groups: Groups, key: Key
+    ) -> tuple[dict[str, jax.Array], World]:
+        verdicts: dict[str, jax.Array] = {}
+        entries: World = {}
+        for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
+            output, news = critic.apply(
+                params, {**world, **entries}, *_inputs(groups[group]), key=group_key
+            )
+            verdicts[group] = _verdict(output)
+            entries |= news
+        return verdicts, entries
+
+    def critic_loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        act_key, judge_key, target_key, penalty_key = jax.random.split(key, 4)
+        if "action" in batch:
+            action = batch["action"]
+        else:
+            action, _ = actor.apply(params["actor"], world, *_inputs(sees(batch)), key=act_key)
+        groups = view(batch, action)
+        verdicts, entries = judge(own, world, groups, judge_key)
+        targets = target(params, world, batch, target_key)
+        if set(targets) != set(verdicts):
+            raise ValueError(f"target: groups {sorted(targets)}; those of view: {sorted(verdicts)}")
+        losses: dict[str, jax.Array] = {}
+        metrics: Metrics = {}
+        for group, verdict in verdicts.items():
+            wanted = transform_target(targets[group])
+            if wanted.shape != verdict.shape:
+                raise ValueError(
+                    f"target: shape {wanted.shape} in group {group!r}; the critic's: {verdict.shape}"
+                )
+            losses[group] = jnp.mean(divergence(verdict, wanted))
+            metrics[f"verdict/{group}"] = jnp.mean(verdict)
+        loss = functools.reduce(jnp.add, losses.values())
+        if penalty is not None:
+
+            def own_judge(*inputs: Any) -> jax.Array:
+                return _verdict(critic.apply(own, world, *inputs, key=judge_key)[0])
+
+            metrics["penalty"] = penalty(own_judge, groups, penalty_key)
+            loss = loss + metrics["penalty"]
+        return loss, Outcome(metrics, entries)
+
+    def actor_loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        act_key, judge_key = jax.random.split(key)
+
+        def propose(weights: PyTree) -> tuple[PyTree, World]:
+            return actor.apply(weights, world, *_inputs(sees(batch)), key=act_key)
+
+        def verdicts(action: PyTree) -> dict[str, jax.Array]:
+            return judge(params["critic"], world, view(batch, action), judge_key)[0]
+
+        evidence = Evidence(propose, verdicts, params["actor"], batch)
+        loss, metrics, entries = improve(own, evidence)
+        return loss, Outcome(metrics, entries)
+
+    game = Game({"actor": actor_loss, "critic": critic_loss}, init, sample=source.sample)
+    if source.observe is not None:
+        game = game._replace(observe=source.observe)
+    if source.evaluate is not None:
+        game = game._replace(evaluate=source.evaluate)
+    return game

@@ -1,0 +1,213 @@
+"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
+
+Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
+what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
+and live in the world under `stats/<player>`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen, nnx
+
+from gacf.types import Key, PyTree, World
+
+
+class Model(NamedTuple):
+    """What one player computes.
+
+    Attributes:
+        player: whose it is.
+        init: `(key, *inputs) -> (params, entries)`; `entries` belong into the world.
+        apply: `(params, world, *inputs, key=None, train=True) -> (output, entries)`: the output,
+            and the world's entries that this evaluation renews (none where there are none).
+    """
+
+    player: str
+    init: Callable[..., tuple[PyTree, World]]
+    apply: Callable[..., tuple[jax.Array, World]]
+
+    def then(self, function: Callable[[jax.Array], jax.Array]) -> Model:
+        """The model with its output passed on to `function`."""
+
+        def apply(*args: Any, **options: Any) -> tuple[jax.Array, World]:
+            output, entries = self.apply(*args, **options)
+            return function(output), entries
+
+        return self._replace(apply=apply)
+
+
+class _Network(NamedTuple):
+    """`init(key, *inputs) -> (params, stats)`, `apply(params, stats, key, train, *inputs)`."""
+
+    init: Callable[..., tuple[PyTree, PyTree]]
+    apply: Callable[..., tuple[jax.Array, PyTree]]
+
+
+def _mode(call: Callable[..., Any]) -> Callable[[bool], dict[str, bool]]:
+    """How a Linen module wants to be told whether it trains: by one of the usual arguments."""
+    names = inspect.signature(call).parameters
+    for name, when_training in (
+        ("train", True),
+        ("training", True),
+        ("is_training", True),
+        ("deterministic", False),
+        ("use_running_average", False),
+    ):
+        if name in names:
+            return lambda train, name=name, value=when_training: {name: train == value}
+    return lambda train: {}
+
+
+def _linen(module: linen.Module) -> _Network:
+    mode = _mode(type(module).__call__)
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+        params_key, dropout_key = jax.random.split(key)
+        rngs = {"params": params_key, "dropout": dropout_key}
+        variables = dict(module.init(rngs, *inputs, **mode(True)))
+        return variables.pop("params", {}), variables
+
+    def apply(
+        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        variables = {"params": params, **stats}
+        rngs = {} if key is None else {"dropout": key}
+        if not (train and stats):
+            return module.apply(variables, *inputs, rngs=rngs, **mode(train)), stats  # type: ignore
+        return module.apply(  # type: ignore
+            variables, *inputs, rngs=rngs, mutable=list(stats), **mode(train)
+        )
+
+    return _Network(init, apply)
+
+
+def _nnx(make: Callable[[Key], nnx.Module]) -> _Network:
+    graph, _, abstract = nnx.split(
+        nnx.eval_shape(lambda: make(jax.random.key(0))), nnx.Param, ...
+    )
+    keeps = bool(jax.tree.leaves(abstract))
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+        _, params, rest = nnx.split(make(key), nnx.Param, ...)
+        return nnx.to_pure_dict(params), nnx.to_pure_dict(rest) if keeps else {}
+
+    def apply(
+        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        module = nnx.merge(graph, nnx.State(params), nnx.State(stats))
+        module.train() if train else module.eval()
+        output = module(*inputs)  # type: ignore[operator]
+        rest = nnx.split(module, nnx.Param, ...)[2]
+        return output, nnx.to_pure_dict(rest) if keeps and train else stats
+
+    return _Network(init, apply)
+
+
+def _pair(init: Callable[..., PyTree], apply: Callable[..., jax.Array]) -> _Network:
+    accepted = inspect.signature(init).parameters.values()
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in accepted)
+    only_key = not variadic and len([p for p in accepted if p.kind is not p.KEYWORD_ONLY]) == 1
+
+    def make(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+        return (init(key) if only_key else init(key, *inputs)), {}
+
+    def call(
+        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        return apply(params, *inputs), stats
+
+    return _Network(make, call)
+
+
+def _adapt(player: str, network: Any) -> _Network:
+    if isinstance(network, linen.Module):
+        return _linen(network)
+    if isinstance(network, nnx.Module):
+        fixed = nnx.split(network)
+        return _nnx(lambda key: nnx.merge(*fixed))
+    if isinstance(network, Sequence) and len(network) == 2 and all(map(callable, network)):
+        return _pair(*network)
+    if callable(network) and "rngs" in inspect.signature(network).parameters:
+        return _nnx(lambda key: network(rngs=nnx.Rngs(key)))
+    raise ValueError(
+        f"{player}: {type(network).__name__} was given; allowed: a Linen module, an NNX module or "
+        "a function `rngs -> NNX module`, an (init, apply) pair, or a Model"
+    )
+
+
+def model(player: str, network: Any) -> Model:
+    """The model of a player, from whatever kind of network.
+
+    Args:
+        player: whose model it is.
+        network: one of
+            - a Flax Linen module. If its call takes `train` (or `training`, `deterministic`,
+              `use_running_average`), it is told; dropout gets a key; all collections but `params`
+              are statistics.
+            - a function that takes `rngs` and returns a Flax NNX module: each seed is initialised
+              anew. An NNX module itself serves too, but then every seed starts from its weights.
+            - a pair of functions, `init(key)` or `init(key, *inputs) -> params` and
+              `apply(params, *inputs) -> output`.
+            - a `Model`, which is returned as it is.
+
+    Raises:
+        ValueError: something else was given, or another player's `Model`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen
+        >>> critic = model("critic", linen.Dense(1))
+        >>> params, entries = critic.init(jax.random.key(0), jnp.zeros((4, 2)))
+        >>> critic.apply(params, {}, jnp.zeros((4, 2)))[0].shape
+        (4, 1)
+    """
+    if isinstance(network, Model):
+        if network.player != player:
+            raise ValueError(f"{player}: a Model of {network.player!r} was given")
+        return network
+    base = _adapt(player, network)
+    name = f"stats/{player}"
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:
+        params, stats = base.init(key, *inputs)
+        return params, {name: stats} if jax.tree.leaves(stats) else {}
+
+    def apply(
+        params: PyTree, world: World, *inputs: PyTree, key: Key | None = None, train: bool = True
+    ) -> tuple[jax.Array, World]:
+        output, stats = base.apply(params, world.get(name, {}), key, train, *inputs)
+        return output, {name: stats} if name in world and train else {}
+
+    return Model(player, init, apply)
+
+
+class MLP(linen.Module):
+    """A multilayer perceptron over the concatenation of its inputs, each flattened to [B, ·].
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        shape: shape of one output; `()` for one number.
+        activation: between layers.
+        last: after the last layer.
+    """
+
+    hidden: Sequence[int]
+    shape: Sequence[int] = ()
+    activation: Callable[[jax.Array], jax.Array] = linen.relu
+    last: Callable[[jax.Array], jax.Array] | None = None
+
+    @linen.compact
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        x = jnp.concatenate([i.reshape(i.shape[0], -1) for i in inputs], axis=-1)
+        for width in self.hidden:
+            x = self.activation(linen.Dense(width)(x))
+        x = linen.Dense(math.prod(self.shape))(x)
+        x = x.reshape(x.shape[0], *self.shape)
+        return x if self.last is None else self.last(x)

@@ -79,13 +79,12 @@ def add(buffer: Buffer, items: PyTree) -> Buffer:
             f"allowed: one length of at most the capacity, {capacity}"
         )
     (n,) = lengths
+    # a scatter of N rows stays in place; reading the rows back for a masked write would copy all
+    index = (buffer.cursor + jnp.arange(n, dtype=jnp.int32)) % capacity
 
     def write(old: jax.Array, new: jax.Array) -> jax.Array:
-        new = new.astype(old.dtype)
-        if n == 1:
-            return jax.lax.dynamic_update_slice_in_dim(old, new, buffer.cursor, 0)
-        index = (buffer.cursor + jnp.arange(n, dtype=jnp.int32)) % capacity
-        return old.at[index].set(new, unique_indices=True, mode="promise_in_bounds")
+        rows = old.at[index]
+        return rows.set(new.astype(old.dtype), unique_indices=True, mode="promise_in_bounds")
 
     return Buffer(
         jax.tree.map(write, buffer.items, items),

@@ -7,7 +7,7 @@ direction's memory), so two atoms that move one player share its moments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 
 from gacf.game import Game, Rule
-from gacf.rules.direction import Direction, field, gradient
-from gacf.types import Key, Outcome, Params, PyTree, World, require, scan_last, trace_once
+from gacf.rules.direction import Direction, advance, field, gradient
+from gacf.types import Key, Outcome, Params, PyTree, World, require, scan_last, trace_once, whole
 
 OptState = dict[str, Any]
 Updated = tuple[Params, OptState, dict[str, Outcome]]
@@ -29,6 +29,18 @@ class Move(NamedTuple):
     direction: PyTree
 
 
+def extended(
+    optimizers: Mapping[str, optax.GradientTransformation],
+) -> dict[str, optax.GradientTransformationExtraArgs]:
+    """The optimisers, each of which takes optax extra arguments."""
+    return {name: optax.with_extra_args_support(each) for name, each in optimizers.items()}
+
+
+def states_of(players: Iterable[str], opt_state: OptState) -> dict[str, optax.OptState]:
+    """The live optimiser states of those players whose moves `opt_state` remembers."""
+    return {name: opt_state[name].optimizer for name in players if name in opt_state}
+
+
 def player_step(
     player: str,
     optimizer: optax.GradientTransformation,
@@ -39,8 +51,8 @@ def player_step(
 
         θ_i ← θ_i + optimizer(vector_i)
 
-    Keys: `batch_key, loss_key = split(key)`. The optimiser receives, as optax extra arguments,
-    `step`, `metrics` (of this move's loss), `value`, `grad` and `value_fn`.
+    Keys: `batch_key, loss_key = split(key)`. The optimiser receives optax extra arguments; see
+    `gacf.rules.direction.advance`.
 
     Args:
         player: who moves.
@@ -61,10 +73,7 @@ def player_step(
         ('critic', 'actor')
     """
     direction = gradient() if direction is None else direction
-    known = {
-        name: optax.with_extra_args_support(transformation)
-        for name, transformation in {**(optimizers or {}), player: optimizer}.items()
-    }
+    known = extended({**(optimizers or {}), player: optimizer})
 
     def init(params: Params) -> OptState:
         if player not in params:
@@ -77,21 +86,12 @@ def player_step(
         batch_key, loss_key = jax.random.split(key)
         at = field(game, world, game.sample(world, batch_key), loss_key)
         move: Move = opt_state[player]
-        states = {name: opt_state[name].optimizer for name in known if name in opt_state}
         vector, outcome, memory = direction.follow(
-            at, player, params, move.direction, known, states
+            at, player, params, move.direction, known, states_of(known, opt_state)
         )
-        change, optimizer_state = known[player].update(
-            vector,
-            move.optimizer,
-            params[player],
-            step=world["step"] if "step" in world else jnp.zeros((), jnp.int32),
-            metrics=outcome.metrics,
-            value=outcome.metrics["loss"],
-            grad=vector,
-            value_fn=lambda own: at.loss(player, own, params)[0],
+        moved, optimizer_state = advance(
+            at, player, known[player], vector, outcome, move.optimizer, params
         )
-        moved = optax.apply_updates(params[player], change)
         opt_state = {**opt_state, player: Move(optimizer_state, memory)}
         return {**params, player: moved}, opt_state, {player: outcome}
 
@@ -168,7 +168,7 @@ def repeat(rule: Rule, n: int) -> Rule:
     Raises:
         ValueError: n is no whole number >= 1.
     """
-    require("repeat: n", n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+    require("repeat: n", n, whole, "a whole number >= 1")
     if n == 1:
         return rule
 
@@ -194,7 +194,7 @@ def every(n: int, rule: Rule) -> Rule:
     Raises:
         ValueError: n is no whole number >= 1.
     """
-    require("every: n", n, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
+    require("every: n", n, whole, "a whole number >= 1")
     if n == 1:
         return rule
 

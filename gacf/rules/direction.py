@@ -12,10 +12,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from gacf.game import Game, check_player
 from gacf.types import Batch, Key, Outcome, Params, PyTree, World
+
+# `fold_in(key, i)` and `split(key)[i]` are the same key: the offset keeps the losses' keys apart
+# from the batch keys of a rule that runs in parallel and splits the same key.
+LOSS = 0x6C6F73
 
 
 class Field(NamedTuple):
@@ -25,23 +30,26 @@ class Field(NamedTuple):
         players: all players of the game, in order.
         loss: `(player, own, params) -> (scalar, Outcome)`.
         gradient: `(player, params) -> (v_player, Outcome)`; the outcome's metrics include `loss`.
+        step: the step that the world is at, for optimisers that ask.
     """
 
     players: tuple[str, ...]
     loss: Callable[[str, PyTree, Params], tuple[jax.Array, Outcome]]
     gradient: Callable[[str, Params], tuple[PyTree, Outcome]]
+    step: jax.Array
 
 
 def field(game: Game, world: World, batch: Batch, key: Key) -> Field:
     """The game's field where `world`, `batch` and `key` are held fixed.
 
-    Each player's loss gets a key of its own, `fold_in(key, i)` for the i-th player of the game.
+    Each player's loss gets a key of its own, `fold_in(key, LOSS + i)` for the i-th player of the
+    game.
     """
     players = tuple(game.losses)
 
     def loss(player: str, own: PyTree, params: Params) -> tuple[jax.Array, Outcome]:
         check_player(game, player, "rule")
-        own_key = jax.random.fold_in(key, players.index(player))
+        own_key = jax.random.fold_in(key, LOSS + players.index(player))
         return game.losses[player](own, params, world, batch, own_key)
 
     def gradient(player: str, params: Params) -> tuple[PyTree, Outcome]:
@@ -49,9 +57,58 @@ def field(game: Game, world: World, batch: Batch, key: Key) -> Field:
             return loss(player, own, params)
 
         (value, outcome), vector = jax.value_and_grad(of_own, has_aux=True)(params[player])
-        return vector, outcome._replace(metrics={"loss": value, **outcome.metrics})
+        return vector, outcome._replace(metrics={**outcome.metrics, "loss": value})
 
-    return Field(players, loss, gradient)
+    step = world["step"] if "step" in world else jnp.zeros((), jnp.int32)
+    return Field(players, loss, gradient, step)
+
+
+def joint(
+    field: Field, params: Params
+) -> tuple[Callable[[Params], tuple[Params, dict[str, Outcome]]], Params]:
+    """The field of all players as one function of all their parameters, v = (v_1, …, v_n).
+
+    Returns:
+        `params of the players -> (v, outcomes)`, and those parameters.
+    """
+
+    def at(everyone: Params) -> tuple[Params, dict[str, Outcome]]:
+        here = {**params, **everyone}
+        found = {player: field.gradient(player, here) for player in field.players}
+        vectors = {player: vector for player, (vector, _) in found.items()}
+        return vectors, {player: outcome for player, (_, outcome) in found.items()}
+
+    return at, {player: params[player] for player in field.players}
+
+
+def advance(
+    field: Field,
+    player: str,
+    optimizer: optax.GradientTransformationExtraArgs,
+    vector: PyTree,
+    outcome: Outcome,
+    optimizer_state: optax.OptState,
+    params: Params,
+) -> tuple[PyTree, optax.OptState]:
+    """One optimiser step of one player along a vector: θ_i + optimizer(vector).
+
+    The optimiser receives, as optax extra arguments, `step`, `metrics` (of this move's loss),
+    `value`, `grad` and `value_fn`.
+
+    Returns:
+        The player's new parameters and optimiser state.
+    """
+    change, optimizer_state = optimizer.update(
+        vector,
+        optimizer_state,
+        params[player],
+        step=field.step,
+        metrics=outcome.metrics,
+        value=outcome.metrics["loss"],
+        grad=vector,
+        value_fn=lambda own: field.loss(player, own, params)[0],
+    )
+    return optax.apply_updates(params[player], change), optimizer_state
 
 
 class Follow(Protocol):

@@ -15,21 +15,26 @@ Optimizers = Mapping[str, optax.GradientTransformation]
 Directions = Direction | Mapping[str, Direction]
 
 
+def chosen(optimizers: Optimizers, direction: Directions | None) -> dict[str, Direction]:
+    """The direction of each player that has an optimiser; its own gradient by default.
+
+    Raises:
+        ValueError: no optimisers, or a direction for somebody without one.
+    """
+    require("optimizers", optimizers, len, "a dict with at least one player")
+    if isinstance(direction, Direction):
+        return dict.fromkeys(optimizers, direction)
+    for player in direction or {}:
+        if player not in optimizers:
+            raise ValueError(f"direction: no player {player!r}; {nearest(player, optimizers)}")
+    return {player: (direction or {}).get(player, gradient()) for player in optimizers}
+
+
 def _steps(optimizers: Optimizers, direction: Directions | None) -> dict[str, Rule]:
     """One atom a player, each of which knows all optimisers."""
-    require("optimizers", optimizers, len, "a dict with at least one player")
-    if not isinstance(direction, Direction):
-        for player in direction or {}:
-            if player not in optimizers:
-                raise ValueError(f"direction: no player {player!r}; {nearest(player, optimizers)}")
-
-    def follows(player: str) -> Direction:
-        if isinstance(direction, Direction):
-            return direction
-        return (direction or {}).get(player, gradient())
-
+    directions = chosen(optimizers, direction)
     return {
-        player: player_step(player, optimizer, follows(player), optimizers)
+        player: player_step(player, optimizer, directions[player], optimizers)
         for player, optimizer in optimizers.items()
     }
 

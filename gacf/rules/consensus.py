@@ -1,0 +1,55 @@
+"""Consensus: every player also walks down the size of the whole field (L1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from gacf.rules.direction import Direction, Field, joint
+from gacf.types import Outcome, Params, PyTree, require
+
+
+def consensus(weight: float | jax.Array = 0.5) -> Direction:
+    """The field, and the gradient of half its squared norm: v + γ Jᵀv = v + γ ∇ ½‖v‖².
+
+    v and J are those of all players of the game, also of those that the rule does not move. Cost
+    of one joint move: a gradient and a VJP of each player; under `simultaneous` they are merged.
+
+    Args:
+        weight: γ >= 0; may be traced.
+
+    Raises:
+        ValueError: a negative weight.
+
+    Reference:
+        Mescheder, Nowozin & Geiger 2017, algorithm 2.
+
+    Example:
+        >>> import gacf, optax
+        >>> optimizers = {"actor": optax.sgd(0.1), "critic": optax.sgd(0.1)}
+        >>> gacf.rules.simultaneous(optimizers, consensus(0.5)).players
+        ('actor', 'critic')
+    """
+    require("consensus: weight", weight, lambda n: n >= 0, "a number >= 0")
+
+    def follow(
+        field: Field,
+        player: str,
+        params: Params,
+        memory: PyTree,
+        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
+        opt_state: Mapping[str, Any],
+    ) -> tuple[PyTree, Outcome, PyTree]:
+        del optimizers, opt_state
+        at, everyone = joint(field, params)
+        vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
+        (pulled,) = pull(vector)
+        own = jax.tree.map(
+            lambda v, c: (v + weight * c).astype(v.dtype), vector[player], pulled[player]
+        )
+        return own, outcomes[player], memory
+
+    return Direction(lambda player, params: (), follow)

@@ -1,0 +1,88 @@
+"""The unrolled direction: a leader that differentiates through its follower's next steps (L1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from gacf.rules.direction import Direction, Field, advance
+from gacf.rules.response import Followers, directed, only, pair
+from gacf.types import Outcome, Params, PyTree, nearest, require, whole
+
+
+def unrolled(leader: str, follower: Followers, steps: int = 5) -> Direction:
+    """The leader's total derivative through k optimiser steps of the followers.
+
+        vector = d/dx F(x, y_k(x)),   y_{j+1} = y_j + opt(f_y(x, y_j)),   y_0 = y
+
+    The steps are the followers' own optax transformations from their live states, several
+    followers at once; batch and key are those of the move, and what the steps do to states and
+    world is discarded. The followers themselves move along their own gradients. `loss` is the
+    leader's loss at (x, y_k). Cost: k steps, each one gradient, one more where the backward pass
+    computes it anew (`jax.checkpoint`: memory is k copies of the followers' params and states),
+    and one VJP; and one gradient of the leader.
+
+    Adam's square root has no derivative at a second moment of zero: a follower with parameters
+    whose gradient has been exactly zero so far needs `optax.adam(…, eps_root=1e-8)`, or the
+    vector is NaN.
+
+    Args:
+        leader: who differentiates through the steps.
+        follower: who is unrolled, one player or several.
+        steps: k >= 1, static.
+
+    Raises:
+        ValueError: a player that is none, steps < 1, or a rule that does not know a follower's
+            optimiser; the named schedules pass all of them on.
+
+    Reference:
+        Metz, Poole, Pfau & Sohl-Dickstein 2017, equations 6-8.
+
+    Example:
+        >>> import gacf, optax
+        >>> optimizers = {"actor": optax.sgd(0.1), "critic": optax.adam(0.1, eps_root=1e-8)}
+        >>> rule = gacf.rules.simultaneous(optimizers, unrolled("actor", "critic", steps=3))
+        >>> rule.players
+        ('actor', 'critic')
+    """
+    followers = pair("unrolled", leader, follower)
+    require("unrolled: steps", steps, whole, "a whole number >= 1")
+
+    def lead(
+        field: Field,
+        params: Params,
+        memory: PyTree,
+        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
+        opt_state: Mapping[str, Any],
+    ) -> tuple[PyTree, Outcome, PyTree]:
+        for name in followers:
+            if name not in optimizers or name not in opt_state:
+                raise ValueError(
+                    f"unrolled: no optimiser of {name!r} is known; give player_step `optimizers`; "
+                    f"{nearest(name, opt_state)}"
+                )
+
+        def total(own: PyTree) -> tuple[jax.Array, Outcome]:
+            @jax.checkpoint
+            def step(carry: tuple[Params, Params], _: None) -> tuple[tuple[Params, Params], None]:
+                others, states = carry
+                here = {**params, leader: own, **others}
+                new_others, new_states = {}, {}
+                for name in followers:
+                    vector, outcome = field.gradient(name, here)
+                    new_others[name], new_states[name] = advance(
+                        field, name, optimizers[name], vector, outcome, states[name], here
+                    )
+                return (new_others, new_states), None
+
+            start = (only(params, followers), only(dict(opt_state), followers))
+            (others, _), _ = jax.lax.scan(step, start, length=steps)
+            return field.loss(leader, own, {**params, **others})
+
+        (value, outcome), vector = jax.value_and_grad(total, has_aux=True)(params[leader])
+        return vector, outcome._replace(metrics={"loss": value, **outcome.metrics}), memory
+
+    return directed("unrolled", leader, followers, lead)

@@ -1,0 +1,73 @@
+"""Learning with opponent-learning awareness: every player looks through the others' step (L1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from gacf.rules.direction import Direction, Field
+from gacf.rules.response import followers_field, leader_gradients, only
+from gacf.types import Outcome, Params, PyTree, require
+
+
+def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
+    """Each player's gradient through one naive step of all others.
+
+        exact    d/dx F(x, y − α f_y(x, y))
+        Taylor   F_x − α f_yxᵀ F_y                     (`exact=False`)
+
+    The exact form differentiates the step itself, F_x included at the point that it reaches;
+    the Taylor form is that of the first paper, which keeps F_x at y. Cost a player: a gradient of
+    its own, one of each other player and one VJP through the steps.
+
+    Args:
+        rate: α, the others' step size as each player imagines it; may be traced.
+        exact: which form.
+
+    Raises:
+        ValueError: a negative rate.
+
+    Reference:
+        Foerster et al. 2018, section 4.2 (Taylor); exact: "exact LOLA" of Letcher et al. 2019,
+        section 2.2, before its expansion.
+
+    Example:
+        >>> import gacf, optax
+        >>> optimizers = {"x": optax.sgd(0.1), "y": optax.sgd(0.1)}
+        >>> gacf.rules.simultaneous(optimizers, lola(0.4)).players
+        ('x', 'y')
+    """
+    require("lola: rate", rate, lambda n: n >= 0, "a number >= 0")
+
+    def follow(
+        field: Field,
+        player: str,
+        params: Params,
+        memory: PyTree,
+        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
+        opt_state: Mapping[str, Any],
+    ) -> tuple[PyTree, Outcome, PyTree]:
+        del optimizers, opt_state
+        others = tuple(name for name in field.players if name != player)
+        response = followers_field(field, player, others, params)
+        here = only(params, others)
+
+        def stepped(own: PyTree) -> Params:
+            change = response(own, here)
+            return jax.tree.map(lambda y, v: (y - rate * v).astype(y.dtype), here, change)
+
+        if exact:
+
+            def ahead(own: PyTree) -> tuple[jax.Array, Outcome]:
+                return field.loss(player, own, {**params, **stepped(own)})
+
+            (value, outcome), vector = jax.value_and_grad(ahead, has_aux=True)(params[player])
+            return vector, outcome._replace(metrics={"loss": value, **outcome.metrics}), memory
+        vector, toward, outcome = leader_gradients(field, player, others, params)
+        _, pull = jax.vjp(stepped, params[player])
+        return jax.tree.map(lambda f, g: f + g, vector, pull(toward)[0]), outcome, memory
+
+    return Direction(lambda player, params: (), follow)

@@ -1,0 +1,158 @@
+"""Competitive gradient descent: each step is the Nash point of a bilinear local game (L1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gacf.game import Game, Rule
+from gacf.rules.algebra import OptState, Updated
+from gacf.rules.direction import Field, field
+from gacf.rules.linear_solve import Operator, check_solver, solve
+from gacf.rules.response import noted, only
+from gacf.types import Key, Outcome, Params, PyTree, World, require
+
+Rate = float | jax.Array | Callable[[Any], Any]
+
+
+def competitive(
+    learning_rates: Mapping[str, Rate], solver: str = "gmres", iterations: int = 10
+) -> Rule:
+    """Every player steps as if the others stepped likewise at once.
+
+        Δx = −η_x (F_x + F_xy Δy),   Δy = −η_y (f_y + f_yx Δx)
+
+    Two players: (I − η_xη_y F_xy f_yx) Δx = −η_x (F_x − η_y F_xy f_y) is solved for Δx, then Δy
+    follows. More: the joint system (I + ηJ_off) Δ = −ηv, J_off the Jacobian without its diagonal
+    blocks. The two-player system is symmetric and positive definite only if F_yx = −f_yxᵀ
+    (zero-sum): then `cg` is right, otherwise `gmres` or `normal`. Every player's metrics gain
+    `residual`. Cost for two: 2 gradients and (2·iterations + 2) JVPs; for n: n (iterations + 1).
+
+    Args:
+        learning_rates: player -> η > 0, a number (may be traced) or a schedule `update -> number`;
+            players left out stay as they are. No optax transformations: the step sizes stand
+            inside the system that is solved, and an adaptive transformation has none to put there.
+        solver: `gmres`, `cg`, `normal` or `neumann`.
+        iterations: of the solver, static.
+
+    Raises:
+        ValueError: fewer than two players, an optax transformation, an unknown solver, a number
+            out of bounds, or `cg` with more than two players (their system is never symmetric).
+
+    Reference:
+        Schäfer & Anandkumar 2019, equation 4 and algorithm 1; for more players Ma et al. 2021
+        (polymatrix competitive gradient descent).
+
+    Example:
+        >>> import gacf
+        >>> competitive({"actor": 0.1, "critic": 0.1}).players
+        ('actor', 'critic')
+    """
+    players = tuple(learning_rates)
+    require("competitive: learning_rates", players, lambda p: len(p) > 1, "two players or more")
+    check_solver("competitive", solver, iterations)
+    if solver == "cg" and len(players) > 2:
+        raise ValueError(
+            "competitive: solver: 'cg' was given for more than two players, whose joint system is "
+            "not symmetric; allowed: gmres, normal, neumann"
+        )
+    for player, rate in learning_rates.items():
+        name = f"competitive: learning_rates[{player!r}]"
+        if isinstance(rate, optax.GradientTransformation) or hasattr(rate, "update"):
+            raise ValueError(
+                f"{name}: an optax transformation was given; allowed: a number or a schedule "
+                "update -> number, for the step sizes stand inside the linear system"
+            )
+        if not callable(rate):
+            require(name, rate, lambda n: n > 0, "a number > 0, or a schedule")
+    entry = f"competitive({', '.join(players)})"
+
+    def init(params: Params) -> OptState:
+        return {entry: jnp.zeros((), jnp.int32)}
+
+    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        batch_key, loss_key = jax.random.split(key)
+        at = field(game, world, game.sample(world, batch_key), loss_key)
+        count = opt_state[entry]
+        rates = {
+            player: rate(count) if callable(rate) else rate
+            for player, rate in learning_rates.items()
+        }
+        vectors: Params = {}
+        outcomes: dict[str, Outcome] = {}
+        for player in players:
+            vectors[player], outcomes[player] = at.gradient(player, params)
+        step = _pair if len(players) == 2 else _joint
+        change, residual = step(at, params, rates, vectors, solver, iterations)
+        moved = jax.tree.map(lambda p, c: (p + c).astype(p.dtype), only(params, players), change)
+        outcomes = {name: noted(outcome, residual=residual) for name, outcome in outcomes.items()}
+        return {**params, **moved}, {**opt_state, entry: count + 1}, outcomes
+
+    return Rule(players, init, update)
+
+
+def _scaled(rate: Any, tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: rate * leaf, tree)
+
+
+def _transposed(forward: Callable[[PyTree], PyTree], like: PyTree) -> Callable[[PyTree], PyTree]:
+    return lambda u: jax.linear_transpose(forward, like)(u)[0]
+
+
+def _across(
+    field: Field, player: str, others: tuple[str, ...], params: Params
+) -> Callable[[Params], PyTree]:
+    """How a player's gradient answers to the others' moves: u -> Σ_j J_ij u_j."""
+    at = only(params, others)
+    _, push = jax.linearize(lambda moved: field.gradient(player, {**params, **moved})[0], at)
+    return push
+
+
+def _pair(
+    field: Field,
+    params: Params,
+    rates: Mapping[str, Any],
+    vectors: Params,
+    solver: str,
+    iterations: int,
+) -> tuple[Params, jax.Array]:
+    x, y = rates
+    x_by_y = _across(field, x, (y,), params)
+    y_by_x = _across(field, y, (x,), params)
+
+    def forward(u: PyTree) -> PyTree:
+        answer = x_by_y({y: y_by_x({x: u})})
+        return jax.tree.map(lambda d, a: d - rates[x] * rates[y] * a, u, answer)
+
+    ahead = x_by_y({y: vectors[y]})
+    right = jax.tree.map(lambda v, a: -rates[x] * (v - rates[y] * a), vectors[x], ahead)
+    operator = Operator(forward, _transposed(forward, right))
+    change, residual = solve(operator, right, solver, iterations)
+    answer = jax.tree.map(lambda v, a: -rates[y] * (v + a), vectors[y], y_by_x({x: change}))
+    return {x: change, y: answer}, residual
+
+
+def _joint(
+    field: Field,
+    params: Params,
+    rates: Mapping[str, Any],
+    vectors: Params,
+    solver: str,
+    iterations: int,
+) -> tuple[Params, jax.Array]:
+    others = {player: tuple(name for name in rates if name != player) for player in rates}
+    across = {player: _across(field, player, others[player], params) for player in rates}
+
+    def forward(u: Params) -> Params:
+        answer = {player: across[player](only(u, others[player])) for player in rates}
+        return {
+            player: jax.tree.map(lambda d, a, rate=rate: d + rate * a, u[player], answer[player])
+            for player, rate in rates.items()
+        }
+
+    right = {player: _scaled(-rate, vectors[player]) for player, rate in rates.items()}
+    return solve(Operator(forward, _transposed(forward, right)), right, solver, iterations)

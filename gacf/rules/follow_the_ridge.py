@@ -1,0 +1,84 @@
+"""Follow the ridge: the follower is kept at its best response while the leader moves (L1)."""
+
+from __future__ import annotations
+
+import jax
+
+from gacf.game import Game, Rule
+from gacf.rules.algebra import OptState, Updated
+from gacf.rules.direction import field
+from gacf.rules.linear_solve import Operator, check_solver, solve
+from gacf.rules.response import Followers, followers_field, noted, only, pair
+from gacf.rules.schedules import Optimizers, simultaneous
+from gacf.types import Key, Params, World, nearest, require
+
+
+def follow_the_ridge(
+    optimizers: Optimizers,
+    leader: str = "actor",
+    follower: Followers = "critic",
+    solver: str = "cg",
+    iterations: int = 10,
+    damping: float | jax.Array = 0.0,
+    rate: float | jax.Array = 1.0,
+) -> Rule:
+    """All move along their own gradients, and the follower corrects for the leader's move.
+
+        Δx = opt(F_x),   x⁺ = x + Δx,   y⁺ = y + opt(f_y) − (f_yy + λI)⁻¹ f_yx Δx
+
+    Its rest points are those of the gradients, F_x = f_y = 0 (Nash in general-sum games, where the
+    implicit direction rests at Stackelberg points), but there its Jacobian is similar to a block
+    triangular one with the Schur complement F_xx − F_xy f_yy⁻¹ f_yx: in a zero-sum game it
+    converges to local minimax points alone, without rotation. The followers'
+    metrics gain `residual`. Cost: a gradient a player and (iterations + 1) JVPs.
+
+    Args:
+        optimizers: player -> optax transformation; players beyond leader and followers move along
+            their own gradients, and nothing corrects for them.
+        leader: whose move is corrected for.
+        follower: who corrects, one player or several.
+        solver: `cg`, `gmres`, `neumann` or `normal`; which is right when: see `implicit`.
+        iterations: of the solver, static.
+        damping: λ >= 0; may be traced.
+        rate: α of `neumann`; may be traced.
+
+    Raises:
+        ValueError: a player without an optimiser, an unknown solver, or a number out of bounds.
+
+    Reference:
+        Wang, Zhang & Ba 2020, algorithm 1.
+
+    Example:
+        >>> import gacf, optax
+        >>> optimizers = {"actor": optax.sgd(0.1), "critic": optax.sgd(0.1)}
+        >>> follow_the_ridge(optimizers, leader="actor", follower="critic", damping=1.0).players
+        ('actor', 'critic')
+    """
+    followers = pair("follow_the_ridge", leader, follower)
+    check_solver("follow_the_ridge", solver, iterations)
+    require("follow_the_ridge: damping", damping, lambda n: n >= 0, "a number >= 0")
+    require("follow_the_ridge: rate", rate, lambda n: n > 0, "a number > 0")
+    for name in (leader, *followers):
+        if name not in optimizers:
+            raise ValueError(
+                f"follow_the_ridge: {name!r} has no optimiser; {nearest(name, optimizers)}"
+            )
+    moves = simultaneous(optimizers)
+
+    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        moved, opt_state, outcomes = moves.update(game, params, world, opt_state, key)
+        batch_key, loss_key = jax.random.split(key)
+        at = field(game, world, game.sample(world, batch_key), loss_key)
+        response = followers_field(at, leader, followers, params)
+        x, y = params[leader], only(params, followers)
+        change = jax.tree.map(lambda new, old: new - old, moved[leader], x)
+        _, shift = jax.jvp(lambda x: response(x, y), (x,), (change,))
+        _, push = jax.linearize(lambda y: response(x, y), y)
+        pull = jax.linear_transpose(push, y)
+        operator = Operator(push, lambda u: pull(u)[0])
+        correction, residual = solve(operator, shift, solver, iterations, damping, rate)
+        new = jax.tree.map(lambda y, c: y - c, only(moved, followers), correction)
+        outcomes |= {name: noted(outcomes[name], residual=residual) for name in followers}
+        return {**moved, **new}, opt_state, outcomes
+
+    return Rule(moves.players, moves.init, update)

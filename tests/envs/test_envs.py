@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gacf import envs
+
+FAST = ("Pendulum-v1", "CartPole-v1", "MountainCarContinuous-v0", "Acrobot-v1", "MountainCar-v0")
+SLOW = tuple(name for name in envs.ENVIRONMENTS if name not in FAST)
+KEY = jax.random.key(0)
+
+
+def act(env, key):
+    if isinstance(env.action, envs.Discrete):
+        return jax.random.randint(key, (), 0, env.action.n)
+    return jax.random.uniform(key, env.action.shape, minval=env.action.low, maxval=env.action.high)
+
+
+def play(env, steps, key=KEY, policy=None):
+    """Timesteps [steps, …] of a random policy, or of `policy(observation)`."""
+
+    def step(carry, key):
+        state, observation = carry
+        act_key, step_key = jax.random.split(key)
+        action = act(env, act_key) if policy is None else policy(observation)
+        state, seen = env.step(step_key, state, action)
+        return (state, seen.observation), seen
+
+    reset_key, play_key = jax.random.split(key)
+    return jax.lax.scan(step, env.reset(reset_key), jax.random.split(play_key, steps))[1]
+
+
+def check_contract(name, steps):
+    env = envs.make(name)
+    state, observation = jax.eval_shape(env.reset, KEY)
+    assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, observation)))
+    seen = play(env, steps)  # a scan refuses a state whose dtypes or shapes change
+    integer = isinstance(env.observation, envs.Discrete)
+    shape = () if integer else env.observation.shape
+    for shown in (seen.observation, seen.next_observation):
+        assert shown.shape == (steps, *shape)
+        assert shown.dtype == (jnp.int32 if integer else jnp.float32)
+        assert np.isfinite(shown).all()
+    assert (seen.reward.shape, seen.reward.dtype) == ((steps,), jnp.float32)
+    for flag in (seen.terminated, seen.truncated):
+        assert (flag.shape, flag.dtype) == ((steps,), jnp.bool_)
+    going_on = ~np.asarray(seen.terminated | seen.truncated)
+    np.testing.assert_array_equal(
+        np.asarray(seen.observation)[going_on], np.asarray(seen.next_observation)[going_on]
+    )
+    return env, seen
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_contract_and_bounds(name):
+    env, seen = check_contract(name, 300)
+    low, high = (np.asarray(bound) for bound in (env.observation.low, env.observation.high))
+    shown = np.asarray(seen.observation)
+    assert np.all((shown >= low - 1e-5) & (shown <= high + 1e-5))
+    if isinstance(env.action, envs.Box):
+        assert env.action.low.shape == env.action.high.shape == env.action.shape == (1,)
+        assert env.action.low.dtype == jnp.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW)
+def test_contract_of_all_others(name):
+    check_contract(name, 30)
+
+
+def test_all_of_gymnax_is_there():
+    import gymnax
+
+    assert set(envs.ENVIRONMENTS) == set(gymnax.registered_envs) - {"MNISTBandit-bsuite"}
+
+
+def test_pendulum_follows_its_equations():
+    env = envs.make("Pendulum-v1", g=9.0)
+    state, observation = env.reset(KEY)
+    cos, sin, speed = np.asarray(observation, np.float64)
+    angle, torque = np.arctan2(sin, cos), 1.3
+    _, seen = env.step(KEY, state, jnp.array([torque]))
+    assert float(seen.reward) == pytest.approx(-(angle**2 + 0.1 * speed**2 + 0.001 * torque**2), 1e-5)
+    speed += 0.05 * (1.5 * 9.0 * sin + 3 * torque)
+    angle += 0.05 * speed
+    expected = [np.cos(angle), np.sin(angle), speed]
+    np.testing.assert_allclose(seen.next_observation, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_truncation_shows_both_the_end_and_the_new_start():
+    def torque(observation):
+        return jnp.array([2.0]) * jnp.sign(observation[2])  # gains speed all the time
+
+    short = envs.make("Pendulum-v1", max_steps_in_episode=30)
+    seen = play(short, 60, policy=torque)
+    endless = play(envs.make("Pendulum-v1", max_steps_in_episode=1000), 60, policy=torque)
+    np.testing.assert_array_equal(np.flatnonzero(seen.truncated), [29, 59])
+    assert not seen.terminated.any()
+    np.testing.assert_array_equal(seen.next_observation[:30], endless.next_observation[:30])
+    assert abs(float(seen.next_observation[29, 2])) > 1.0  # faster than any start
+    for end in (29, 59):
+        assert abs(float(seen.observation[end, 2])) <= 1.0
+    # the next transition starts from what was shown as the new start
+    cos, sin, speed = np.asarray(seen.observation[29], np.float64)
+    after = speed + 0.05 * (15.0 * sin + 3 * 2.0 * np.sign(speed))
+    assert float(seen.next_observation[30, 2]) == pytest.approx(after, abs=1e-5)
+
+
+def test_termination_is_told_from_truncation():
+    seen = play(envs.make("CartPole-v1"), 40, policy=lambda observation: jnp.array(1))
+    ends = np.flatnonzero(seen.terminated)
+    assert len(ends) >= 2 and ends[0] < 15
+    assert not seen.truncated.any()
+    fallen = np.asarray(seen.next_observation)[ends]
+    assert np.all((np.abs(fallen[:, 2]) > 0.2) | (np.abs(fallen[:, 0]) > 2.4))
+    assert np.abs(np.asarray(seen.observation)[ends]).max() <= 0.05
+
+
+def test_same_key_same_bits_and_vmap_equals_loop():
+    env = envs.make("MountainCarContinuous-v0")
+    keys = jax.random.split(KEY, 3)
+    one = jax.jit(functools.partial(play, env, 20))
+    many = jax.vmap(one)(keys)
+    for i, key in enumerate(keys):
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6),
+            many,
+            one(key),
+        )
+    jax.tree.map(np.testing.assert_array_equal, one(keys[0]), one(keys[0]))
+    assert not np.array_equal(many.observation[0], many.observation[1])
+
+
+def test_parameters_may_be_traced():
+    @jax.jit
+    @jax.vmap
+    def speed(gravity):
+        env = envs.make("Pendulum-v1", g=gravity)
+        state, _ = env.reset(KEY)
+        return env.step(KEY, state, jnp.zeros(1))[1].next_observation[2]
+
+    gravity = jnp.array([0.0, 10.0])
+    _, start = envs.make("Pendulum-v1").reset(KEY)
+    expected = start[2] + 0.05 * 1.5 * gravity * start[1]
+    np.testing.assert_allclose(speed(gravity), expected, rtol=1e-5)
+
+
+def test_spaces_are_values_even_inside_a_trace():
+    seen = []
+    jax.jit(lambda x: seen.append(envs.make("Pendulum-v1").action) or x)(0.0)
+    assert float(seen[0].high[0]) == 2.0
+
+
+def test_constructor_arguments_reach_the_environment():
+    env = envs.make("Catch-bsuite", rows=6)
+    assert env.observation.shape == (6, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (functools.partial(envs.make, "Pendulun-v1"), "did you mean 'Pendulum-v1'"),
+        (functools.partial(envs.make, "Pendulum-v1", gravity=1.0), "no parameter 'gravity'"),
+        (functools.partial(envs.make, "Pendulum-v1", max_steps=1), "did you mean 'max_s"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -27,7 +27,8 @@ notebooks: $(VENV)/.installed-dev
 	    $(BIN)/python -m pytest -n $(WORKERS) --nbmake notebooks/*.ipynb; fi
 
 slow: $(VENV)/.installed-dev  ## the tests that take long
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=3" \
+	    $(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 clean:  ## removes the environment and all caches; keeps runs/
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

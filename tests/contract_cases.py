@@ -1,0 +1,182 @@
+"""What the contract suite takes. One line enrols a rule, one line enrols a game."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import gacf
+from gacf import Game, Outcome, Rule, rules
+
+Optimizers = dict[str, optax.GradientTransformation]
+
+
+class RuleCase(NamedTuple):
+    """A rule for the suite.
+
+    Attributes:
+        make: `{player: optimiser} -> Rule`; the suite's games all have an `actor` and a `critic`.
+        factor: step size η -> contraction of one period on the bilinear game F = xy, f = -xy under
+            gradient steps, that is the spectral radius; None where no closed form is known.
+        period: steps in one period.
+        games: the toy games that it can play; None for all.
+    """
+
+    make: Callable[[Optimizers], Rule]
+    factor: Callable[[float], float] | None = None
+    period: int = 1
+    games: tuple[str, ...] | None = None
+
+
+class GameCase(NamedTuple):
+    """A game for the suite.
+
+    Attributes:
+        make: `() -> Game`.
+        optimizer: what its players move with.
+        rtol: how near a vmapped step comes to a single one.
+    """
+
+    make: Callable[[], Game]
+    optimizer: Callable[[], optax.GradientTransformation] = lambda: optax.sgd(0.1)
+    rtol: float = 1e-5
+
+
+def bilinear() -> Game:
+    """F = xy, f = -xy."""
+    return gacf.from_losses(
+        {"actor": 1.0, "critic": 1.0},
+        {
+            "actor": lambda p, batch, key: p["actor"] * p["critic"],
+            "critic": lambda p, batch, key: -p["actor"] * p["critic"],
+        },
+    )
+
+
+def quadratic() -> Game:
+    """General-sum, strongly monotone, parameters in a tree, noise in the batch."""
+    coupling = jnp.asarray(np.linspace(-0.5, 0.5, 6).reshape(2, 3), jnp.float32)
+
+    def actor(p: Any, batch: Any, key: Any) -> jax.Array:
+        x, y = p["actor"]["x"], p["critic"]["y"]
+        return jnp.sum(x**2) + x @ coupling @ y + p["actor"]["bias"] ** 2
+
+    def critic(p: Any, batch: Any, key: Any) -> jax.Array:
+        x, y = p["actor"]["x"], p["critic"]["y"]
+        return jnp.sum((y - 0.01 * jnp.mean(batch, 0)) ** 2) - 0.5 * x @ coupling @ y
+
+    def init(key: Any) -> Any:
+        start = jax.random.uniform(key, (5,))
+        return {"actor": {"x": start[:2], "bias": 1.0}, "critic": {"y": start[2:]}}
+
+    return gacf.from_losses(
+        init, {"actor": actor, "critic": critic}, lambda key: jax.random.uniform(key, (4, 3))
+    )
+
+
+def worldly() -> Game:
+    """A world with an environment, a buffer, running statistics; metrics; three players."""
+
+    def init(key: Any) -> Any:
+        params = {"actor": 0.5, "critic": jnp.ones(2), "model": jnp.zeros(())}
+        world = {
+            "env": jax.random.uniform(key, (2,)),
+            "buffer": {"rows": jnp.zeros((8, 2)), "count": 0},
+            "stats": jnp.zeros(2),
+        }
+        return params, world
+
+    def observe(params: Any, world: Any, key: Any) -> Any:
+        env = 0.9 * world["env"] + params["actor"] * 0.1 + 0.1 * jax.random.uniform(key, (2,))
+        count = world["buffer"]["count"]
+        buffer = {"rows": world["buffer"]["rows"].at[count % 8].set(env), "count": count + 1}
+        return {**world, "env": env, "buffer": buffer}, {"reward": jnp.sum(env), "seen": count + 1}
+
+    def sample(world: Any, key: Any) -> Any:
+        return world["buffer"]["rows"][jax.random.randint(key, (3,), 0, 8)]
+
+    def actor(own: Any, params: Any, world: Any, batch: Any, key: Any) -> Any:
+        value = (own - jnp.mean(params["critic"])) ** 2 + 0.1 * own * world["step"] / 100
+        return value, Outcome({"gap": jnp.abs(own)}, {})
+
+    def critic(own: Any, params: Any, world: Any, batch: Any, key: Any) -> Any:
+        target = jnp.mean(batch, axis=0) + 0.5 * params["critic"] + params["actor"]
+        stats = 0.9 * world["stats"] + 0.1 * jnp.mean(batch, axis=0)
+        value = jnp.mean((own - target - stats) ** 2)
+        return value, Outcome({"error": value, "right": value < 1}, {"stats": stats})
+
+    def model(own: Any, params: Any, world: Any, batch: Any, key: Any) -> Any:
+        return (own - jnp.mean(batch)) ** 2, Outcome({}, {})
+
+    def evaluate(params: Any, world: Any, key: Any) -> Any:
+        return {"return": params["actor"] + jax.random.normal(key), "rows": jnp.zeros(3)}
+
+    losses = {"actor": actor, "critic": critic, "model": model}
+    return Game(losses, init, observe, sample, evaluate=evaluate)
+
+
+TOYS: dict[str, GameCase] = {
+    "bilinear": GameCase(bilinear),
+    "quadratic": GameCase(quadratic),
+    "worldly": GameCase(worldly),
+}
+
+# Each of these is played under two rules.
+GAMES: dict[str, GameCase] = {
+    **TOYS,
+}
+
+# Each of these plays every toy game.
+RULES: dict[str, RuleCase] = {
+    "simultaneous": RuleCase(rules.simultaneous, lambda h: (1 + h**2) ** 0.5),
+    "alternating": RuleCase(rules.alternating, lambda h: 1.0),
+    "alternating-actor-first": RuleCase(
+        lambda o: rules.alternating(o, order=["actor", *(p for p in o if p != "actor")]),
+        lambda h: 1.0,
+    ),
+    # Two critic steps before each actor step: the same map with critic rate 2η.
+    "alternating-2-1": RuleCase(lambda o: rules.alternating(o, steps={"critic": 2}), lambda h: 1.0),
+    "delayed": RuleCase(
+        lambda o: rules.sequence(
+            rules.player_step("critic", o["critic"]),
+            rules.every(2, rules.player_step("actor", o["actor"])),
+        ),
+        lambda h: 1.0,
+        period=2,
+    ),
+    "critic-only": RuleCase(lambda o: rules.player_step("critic", o["critic"])),
+    "repeated": RuleCase(
+        lambda o: rules.repeat(rules.simultaneous(o), 3), lambda h: (1 + h**2) ** 1.5
+    ),
+    "extragradient": RuleCase(rules.extragradient, lambda h: (1 - h**2 + h**4) ** 0.5),
+    "lookahead": RuleCase(
+        lambda o: rules.lookahead(rules.simultaneous(o), period=6, rate=0.5),
+        lambda h: abs(0.5 + 0.5 * (1 + 1j * h) ** 6),
+        period=6,
+    ),
+    "competitive": RuleCase(lambda o: rules.competitive(dict.fromkeys(o, 0.1))),
+    "follow_the_ridge": RuleCase(
+        lambda o: rules.follow_the_ridge(o, damping=1.0), lambda h: (1 - h + h**2) ** 0.5
+    ),
+    **{
+        name: RuleCase(lambda o, d=direction: rules.simultaneous(o, direction=d), factor)
+        for name, direction, factor in [
+            ("consensus", rules.consensus(0.5), lambda h: ((1 - h / 2) ** 2 + h**2) ** 0.5),
+            ("symplectic", rules.symplectic(0.5), lambda h: ((1 - h / 2) ** 2 + h**2) ** 0.5),
+            ("lola", rules.lola(0.4), lambda h: ((1 - 0.8 * h) ** 2 + h**2) ** 0.5),
+            ("lola-taylor", rules.lola(0.4, False), lambda h: ((1 - 0.4 * h) ** 2 + h**2) ** 0.5),
+            (
+                "implicit",
+                {"actor": rules.implicit("actor", "critic", damping=1.0)},
+                lambda h: (1 - h + h**2) ** 0.5,
+            ),
+            ("unrolled", {"actor": rules.unrolled("actor", "critic", 2)}, None),
+            ("single_loop", {"actor": rules.single_loop("actor", "critic")}, None),
+        ]
+    },
+}

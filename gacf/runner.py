@@ -71,6 +71,23 @@ def _finite(params: PyTree) -> jax.Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves] or [jnp.bool_(True)]))
 
 
+def _check_step(before: State, after: PyTree) -> None:
+    """Raises a ValueError that names the first leaf whose shape or dtype a step changes."""
+
+    def leaves(tree: PyTree) -> dict[str, str]:
+        flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return {jax.tree_util.keystr(path): f"{x.dtype}{list(x.shape)}" for path, x in flat}
+
+    old, new = leaves(before), leaves(after)
+    for path in dict.fromkeys([*old, *new]):
+        was, becomes = old.get(path, "nothing"), new.get(path, "nothing")
+        if was != becomes:
+            raise ValueError(
+                f"algorithm: `step` turns state{path} from {was} into {becomes}; "
+                "allowed: the same shape and dtype"
+            )
+
+
 class Program:
     """An algorithm over many lanes, as two compiled programs: `init` and `advance`.
 
@@ -123,6 +140,7 @@ class Program:
         self._step = _hoist(
             lambda hyper, state: self.build(hyper).step(state), self._one_hyper, one
         )
+        _check_step(one, self._step.shape[0])
         self._evaluate = (
             _hoist(lambda hyper, state: self.build(hyper).evaluate(state), self._one_hyper, one)
             if evaluate
@@ -192,6 +210,11 @@ class Program:
 
         one = self._init.shape
         return State._make((*jax.tree.map(batched, one[:4]), one.step))
+
+    def metrics_shape(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of one lane's metrics, by the names that `advance` gives them."""
+        found = {f"evaluate/{name}": leaf for name, leaf in self._evaluate.shape.items()}
+        return {**self._step.shape[1], "diverged": jax.ShapeDtypeStruct((), jnp.bool_), **found}
 
     def _shape(self, tree: PyTree) -> PyTree:
         def unpad(x: jax.Array) -> jax.Array:

@@ -1,0 +1,8 @@
+"""`python -m gacf`: the command `gacf`."""
+
+import sys
+
+from gacf.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

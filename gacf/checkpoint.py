@@ -1,0 +1,194 @@
+"""Checkpoints: the whole batched State by Orbax, checked byte by byte on the way back (L5).
+
+    DIR/checkpoints/<cell>/<step>/state/          Orbax: params, world, opt_state, key, step
+                                  metrics.npz     every metric from step 0 on, [S, windows]
+                                  manifest.json   config, seconds, SHA-256 of every file above
+                                  manifest.sha256
+
+A checkpoint is written beside its place and renamed into it, so a killed process leaves a whole
+one or none. Each holds the metrics so far: falling back to an older one loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from gacf.types import Algorithm, State
+
+KEEP = 3
+_WRITING = ".writing-"
+
+
+class Damaged(Exception):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint on disk, found whole.
+
+    Attributes:
+        path: its directory.
+        step: steps made.
+        manifest: what `save` was given.
+    """
+
+    path: Path
+    step: int
+    manifest: dict[str, Any]
+
+
+def cell_directory(run: Path, cell: str) -> Path:
+    """Where the checkpoints of one cell lie, whatever its name."""
+    return run / "checkpoints" / quote(cell, safe=" ,()=+")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file such that a killed process leaves the old one or the new one."""
+    beside = path.with_name(_WRITING + path.name)
+    beside.write_bytes(data)
+    os.replace(beside, path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _named(state: State) -> dict[str, Any]:
+    """Path -> leaf; leaves without elements, which Orbax does not take, are left out."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in flat if leaf.size}
+
+
+def save(
+    directory: Path, state: State, metrics: Mapping[str, np.ndarray], manifest: dict[str, Any]
+) -> Path:
+    """Saves a batched state and the metrics so far; keeps the last `KEEP` checkpoints.
+
+    Args:
+        directory: the cell's.
+        state: leaves [S, …], the step a scalar.
+        metrics: name -> [S, windows].
+        manifest: what else to keep, as JSON.
+
+    Returns:
+        The checkpoint's directory.
+    """
+    step = int(state.step)
+    place, beside = directory / f"{step:010d}", directory / f"{_WRITING}{step:010d}"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((beside / "state").resolve(), _named(state))
+    # The prefix keeps a metric's name from being taken for an argument of savez.
+    named: dict[str, Any] = {f"metric:{name}": x for name, x in metrics.items()}
+    np.savez(beside / "metrics.npz", **named)
+    files = {str(p.relative_to(beside)): _digest(p) for p in beside.rglob("*") if p.is_file()}
+    text = json.dumps({**manifest, "step": step, "files": files}, indent=1).encode()
+    (beside / "manifest.json").write_bytes(text)
+    (beside / "manifest.sha256").write_text(hashlib.sha256(text).hexdigest())
+    shutil.rmtree(place, ignore_errors=True)
+    os.replace(beside, place)
+    for old in _places(directory)[KEEP:]:
+        shutil.rmtree(old)
+    return place
+
+
+def _places(directory: Path) -> list[Path]:
+    return sorted((p for p in directory.glob("[0-9]*") if p.name.isdigit()), reverse=True)
+
+
+def verify(path: Path) -> Checkpoint:
+    """Reads a checkpoint's manifest and checks every byte that it lists.
+
+    Raises:
+        Damaged: a file is missing or its bytes differ.
+    """
+    try:
+        text = (path / "manifest.json").read_bytes()
+        if (path / "manifest.sha256").read_text() != hashlib.sha256(text).hexdigest():
+            raise Damaged("manifest.json: checksum differs")
+        manifest = json.loads(text)
+        for name, digest in manifest["files"].items():
+            if _digest(path / name) != digest:
+                raise Damaged(f"{name}: checksum differs")
+    except (OSError, UnicodeDecodeError) as error:
+        name = getattr(error, "filename", None) or "manifest.sha256"
+        raise Damaged(f"{os.path.relpath(name, path)}: cannot be read") from error
+    return Checkpoint(path, manifest["step"], manifest)
+
+
+def newest_first(directory: Path) -> Iterator[Checkpoint | Damaged]:
+    """The checkpoints of a cell from the newest on, damaged ones as the reason why."""
+    for path in _places(directory):
+        try:
+            yield verify(path)
+        except Damaged as damaged:
+            yield Damaged(f"{path.parent.name}/{path.name} is damaged ({damaged})")
+
+
+def restore(checkpoint: Checkpoint, shape: State) -> tuple[State, dict[str, np.ndarray]]:
+    """The state, on one device, and the metrics so far.
+
+    Args:
+        checkpoint: one that `verify` found whole.
+        shape: shapes and dtypes of the batched state.
+    """
+    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    target = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one)
+        for name, leaf in _named(shape).items()
+    }
+    with ocp.StandardCheckpointer() as checkpointer:
+        found = checkpointer.restore((checkpoint.path / "state").resolve(), target)
+    flat, structure = jax.tree_util.tree_flatten_with_path(shape)
+    leaves = [
+        found[jax.tree_util.keystr(path)] if leaf.size else jax.numpy.zeros(leaf.shape, leaf.dtype)
+        for path, leaf in flat
+    ]
+    with np.load(checkpoint.path / "metrics.npz") as file:
+        metrics = {name.removeprefix("metric:"): file[name] for name in file.files}
+    return jax.tree.unflatten(structure, leaves), metrics
+
+
+def batched_shape(algorithm: Algorithm, seeds: int) -> State:
+    """Shapes and dtypes of the state of `seeds` seeds."""
+    one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
+    add = lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype)  # noqa: E731
+    return State._make((*jax.tree.map(add, tuple(one[:4])), one.step))
+
+
+def load(run: str | Path) -> dict[str, State]:
+    """The newest states of a run: after training, the final ones.
+
+    Args:
+        run: a directory that `gacf run` made.
+
+    Returns:
+        Cell -> batched `State`; `gacf.take_seed` takes one seed out of it.
+
+    Raises:
+        ValueError: no run there, or a cell without a whole checkpoint.
+    """
+    from gacf import config, experiment
+
+    opened = experiment.open_run(run)
+    states = {}
+    for cell, algorithm in config.build(opened.experiment, opened.config).items():
+        directory = cell_directory(opened.directory, cell)
+        whole = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
+        if whole is None:
+            raise ValueError(f"load: {str(run)!r} has no whole checkpoint of {cell!r} yet")
+        states[cell], _ = restore(whole, batched_shape(algorithm, opened.config.seeds))
+    return states

@@ -1,0 +1,396 @@
+"""Configs of experiments: load the file, override, check, store (L5).
+
+An experiment is one Python file with `get_config() -> ConfigDict` and `build(config)`. Keys that
+every experiment has, and what stands in for one that the file leaves out:
+
+    seeds              16     seeds trained at once
+    seed               0      of the PRNG key; seed i starts from fold_in(key(seed), i)
+    steps              -      steps a seed; no default
+    map                auto   how the seeds' axis runs, see `gacf.runner`
+    log_every          steps / 100, at least 1
+    evaluate_every     10 × log_every; the last step is always evaluated
+    checkpoint_every   evaluate_every
+
+The two last are multiples of `log_every`. Every wrong input is a `BadInput` of one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_dict, config_flags
+from ml_collections.config_flags import config_path
+from ml_collections.config_flags.config_flags import UnsupportedOperationError
+
+from gacf.report import BadInput
+from gacf.runner import MAPS
+from gacf.types import Algorithm, nearest
+
+Config = Any  # a ConfigDict, whose own types make every value a union of six
+DEFAULTS = {"seeds": 16, "seed": 0, "map": "auto"}
+DERIVED = ("log_every", "evaluate_every", "checkpoint_every")
+
+
+class Limit(NamedTuple):
+    """What values a key may take: a test, and the words for it."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def _whole(least: int) -> Limit:
+    return Limit(
+        lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= least,
+        f"a whole number >= {least}",
+    )
+
+
+def _number(holds: Callable[[float], bool], allowed: str) -> Limit:
+    return Limit(
+        lambda x: isinstance(x, int | float) and not isinstance(x, bool) and holds(x), allowed
+    )
+
+
+_COUNT = _whole(1)
+_FRACTION = _number(lambda x: 0 <= x <= 1, "a number in [0, 1]")
+_NOT_NEGATIVE = _number(lambda x: 0 <= x < math.inf, "a number >= 0")
+
+# By the last part of a key, so that actor.learning_rate and learning_rate share a line.
+LIMITS: dict[str, Limit] = {
+    "seeds": _COUNT,
+    "seed": _whole(0),
+    "steps": _COUNT,
+    "log_every": _COUNT,
+    "evaluate_every": _COUNT,
+    "checkpoint_every": _COUNT,
+    "map": Limit(lambda x: x in MAPS, "one of " + ", ".join(MAPS)),
+    "batch_size": _COUNT,
+    "capacity": _COUNT,
+    "updates": _COUNT,
+    "episodes": _COUNT,
+    "hidden": Limit(
+        lambda x: all(_COUNT.holds(n) for n in (x if isinstance(x, tuple) else (x,))),
+        "whole numbers >= 1",
+    ),
+    "warmup": _whole(0),
+    "learning_rate": _number(lambda x: 0 < x < math.inf, "a number > 0"),
+    "discount": _FRACTION,
+    "target_rate": _FRACTION,
+    "exploration": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "damping": _NOT_NEGATIVE,
+}
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+class Experiment(NamedTuple):
+    """An experiment file, loaded.
+
+    Attributes:
+        name: names the run and the cell of a plain `Algorithm`; the file's stem.
+        path: the file.
+        module: what it defines: `get_config`, `build`, and if it likes `KEY_METRIC`, `METRICS`,
+            `finish`, `pictures`.
+    """
+
+    name: str
+    path: Path
+    module: ModuleType
+
+    @property
+    def key_metric(self) -> str | None:
+        """Shown in the progress bar, and first in tables."""
+        return getattr(self.module, "KEY_METRIC", None)
+
+    @property
+    def metrics(self) -> list[str] | None:
+        """What tables show; None: all of `evaluate/…` and `final/…`."""
+        return getattr(self.module, "METRICS", None)
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()
+
+
+@contextlib.contextmanager
+def blame(experiment: Path, doing: str) -> Iterator[None]:
+    """Turns what a file's code raises into a `BadInput` that names the file and the line."""
+    try:
+        yield
+    except BadInput:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ImportError, SyntaxError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if Path(f.filename) == experiment]
+        line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+        where = experiment.name if line is None else f"{experiment.name}:{line}"
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise BadInput(f"{doing} ({where}): {kind}{one_line(error)}") from error
+
+
+def load(path: str | Path, name: str | None = None) -> Experiment:
+    """Loads an experiment file.
+
+    Raises:
+        BadInput: no such file, it does not run, or it lacks `get_config` or `build`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        known = [str(p) for p in sorted(Path("experiments").glob("*.py"))]
+        hint = f"; {nearest(str(path), known)}" if known else ""
+        raise BadInput(f"CONFIG: there is no file {str(path)!r}{hint}")
+    path = path.resolve()
+    # Registered, because dataclasses and Flax look a class's module up by its name.
+    spec = importlib.util.spec_from_file_location(f"gacf_experiment_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"CONFIG: {str(path)!r} was given; allowed: a Python file, name ending .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    with blame(path, "CONFIG"):
+        spec.loader.exec_module(module)
+    for function in ("get_config", "build"):
+        if not callable(getattr(module, function, None)):
+            raise BadInput(f"CONFIG: {path.name} does not define the function {function}()")
+    return Experiment(name or path.stem, path, module)
+
+
+def leaves(config: Config, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of every leaf.
+
+    Example:
+        >>> leaves({"steps": 2, "actor": {"hidden": (8, 8)}})
+        {'steps': 2, 'actor.hidden': (8, 8)}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict | Mapping):
+            flat |= leaves(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _base(experiment: Experiment) -> Config:
+    with blame(experiment.path, "get_config()"):
+        config = experiment.module.get_config()
+    if not isinstance(config, ConfigDict):
+        raise BadInput(
+            f"CONFIG: get_config() of {experiment.path.name} gave a {type(config).__name__}; "
+            "allowed: an ml_collections.ConfigDict"
+        )
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        if "steps" not in config:
+            raise BadInput(f"steps: get_config() of {experiment.path.name} does not set it")
+        for key, value in DEFAULTS.items():
+            if key not in config:
+                config[key] = value
+        for key in DERIVED:
+            if config.get(key) is None:
+                config[key] = config_dict.placeholder(int)
+    return config
+
+
+def _check(config: Config) -> Config:
+    """The config with its derived keys filled in; raises `BadInput` at the first bad value."""
+
+    def check(key: str, value: Any) -> None:
+        limit = LIMITS.get(key.rpartition(".")[2])
+        if limit and value is not None and not _holds(limit, value):
+            raise BadInput(f"{key}: {value!r} was given; allowed: {limit.allowed}")
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, float) and math.isnan(one):
+                raise BadInput(f"{key}: {value!r} was given; allowed: a number")
+        if not _storable(value):
+            raise BadInput(
+                f"{key}: a {type(value).__name__} was given; allowed: numbers, text, true, false, "
+                "None, and tuples of them"
+            )
+
+    for key, value in leaves(config).items():
+        check(key, value)
+    with config.unlocked():
+        log_every = config.log_every or max(1, config.steps // 100)
+        evaluate_every = config.evaluate_every or 10 * log_every
+        checkpoint_every = config.checkpoint_every or evaluate_every
+        for key, n in zip(DERIVED, (log_every, evaluate_every, checkpoint_every), strict=True):
+            config[key] = n
+            if n % log_every:
+                raise BadInput(
+                    f"{key}: {n} was given; allowed: a multiple of log_every, which is {log_every}"
+                )
+    return config.lock()
+
+
+def _holds(limit: Limit, value: Any) -> bool:
+    try:
+        return bool(limit.holds(value))
+    except TypeError:
+        return False
+
+
+def _storable(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(map(_storable, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _same_kind(old: Any, new: Any) -> bool:
+    """Whether a tuple's new elements are of the type that all its old ones have."""
+    if not isinstance(old, tuple) or len({type(x) for x in old}) != 1:
+        return True
+    kind = type(old[0])
+    return all(type(x) is kind or (kind is float and type(x) is int) for x in new)
+
+
+def resolve(experiment: Experiment, overrides: Sequence[str] = ()) -> Config:
+    """The experiment's config with the overrides of the command line, checked and locked.
+
+    Args:
+        experiment: a loaded file.
+        overrides: `--config.KEY=VALUE`, `--config.KEY`, `VALUE`, …, parsed as config_flags does.
+
+    Raises:
+        BadInput: an unknown key, a wrong type or an impossible value.
+    """
+    config = _base(experiment)
+    for key, tokens in _grouped(overrides):
+        _override(config, key, tokens)
+    return _check(config)
+
+
+def _grouped(tokens: Sequence[str]) -> list[tuple[str, list[str]]]:
+    groups: dict[str, list[str]] = {}
+    key = ""
+    for token in tokens:
+        match = re.match(r"--?(?:no)?config\.([^=]*)", token)
+        if match:
+            key = match[1]
+        groups.setdefault(key, []).append(token)
+    return list(groups.items())
+
+
+def _kind(config: Config, key: str) -> type:
+    kind: Any = config_path.get_type(key, config)
+    return kind
+
+
+def _override(config: Config, key: str, tokens: list[str]) -> None:
+    flat = leaves(config)
+    if key not in flat:
+        inside = [k for k in flat if k.startswith(key + ".")]
+        if inside:
+            raise BadInput(f"{key}: is a group of keys; allowed: {', '.join(inside)}")
+        raise BadInput(f"{key}: is no key of this config; {nearest(key, flat)}")
+    old, kind = flat[key], _kind(config, key)
+    _, equals, text = tokens[-1].partition("=")
+    given = repr(text if equals else tokens[-1]) if equals or len(tokens) > 1 else "no value"
+    example = f"a tuple such as {old!r}" if kind is tuple else _WORDS.get(kind, kind.__name__)
+    allowed = getattr(LIMITS.get(key.rpartition(".")[2]), "allowed", example)
+    wrong = BadInput(f"{key}: {given} was given; allowed: {allowed}")
+    argv = ["gacf", *tokens]
+    values = flags.FlagValues()
+    try:
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        rest = values(argv)[1:]
+    except UnsupportedOperationError:
+        raise BadInput(
+            f"{key}: cannot be overridden, its default is {old!r} and tells no type; "
+            "write config_dict.placeholder(TYPE) in get_config()"
+        ) from None
+    except (flags.Error, TypeError, ValueError) as error:
+        raise wrong from error
+    if rest:
+        raise BadInput(f"{key}: {rest[0]!r} follows it; allowed: --config.{key}=VALUE")
+    if not _same_kind(old, config_path.get_value(key, config)):
+        raise wrong
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """The config as plain nested dicts, tuples as lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+    return plain(config.to_dict())
+
+
+def from_json(experiment: Experiment, stored: Mapping[str, Any]) -> Config:
+    """The config that `to_json` stored, typed as the experiment's `get_config` says.
+
+    Raises:
+        BadInput: its keys or types are not those of the experiment.
+    """
+    config = _base(experiment)
+    flat, mine = leaves(stored), leaves(config)
+    for key in [*flat, *mine]:
+        if (key in flat) != (key in mine):
+            source = "get_config()" if key in flat else "config.json"
+            raise BadInput(f"{key}: {source} does not have it; {nearest(key, {**mine, **flat})}")
+
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    for key, value in flat.items():
+        kind = _kind(config, key)
+        try:
+            config_path.set_value(key, config, tuples(value) if kind is tuple else value)
+        except (TypeError, ValueError):
+            raise BadInput(
+                f"{key}: {value!r} was given in config.json; "
+                f"allowed: {_WORDS.get(kind, kind.__name__)}"
+            ) from None
+    return _check(config)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys in which two stored configs differ, with both values.
+
+    Example:
+        >>> differences({"steps": 2, "actor": {"rate": 1}}, {"steps": 3, "actor": {"rate": 1}})
+        ['steps (2, here 3)']
+    """
+    left, right = leaves(one), leaves(other)
+    missing = object()
+    words = lambda x: "nothing" if x is missing else repr(x)  # noqa: E731
+    return [
+        f"{key} ({words(left.get(key, missing))}, here {words(right.get(key, missing))})"
+        for key in dict.fromkeys([*left, *right])
+        if left.get(key, missing) != right.get(key, missing)
+    ]
+
+
+def build(experiment: Experiment, config: Config) -> dict[str, Algorithm]:
+    """Cell -> algorithm, as the experiment's `build` gives them.
+
+    Raises:
+        BadInput: `build` raised, or returned something else.
+    """
+    with blame(experiment.path, "build(config)"):
+        built = experiment.module.build(config)
+    cells = {experiment.name: built} if isinstance(built, Algorithm) else built
+    if not (
+        isinstance(cells, dict)
+        and cells
+        and all(isinstance(k, str) and k and isinstance(v, Algorithm) for k, v in cells.items())
+    ):
+        raise BadInput(
+            f"CONFIG: build(config) of {experiment.path.name} gave a {type(built).__name__}; "
+            "allowed: an Algorithm, or a dict {cell name: Algorithm}"
+        )
+    return cells

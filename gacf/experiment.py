@@ -1,0 +1,383 @@
+"""One experiment, from its file to its run directory (L6).
+
+    DIR/config.json       resolved config, name, versions, devices
+    DIR/experiment.py     copy of the file, which `gacf resume` builds from
+    DIR/metrics.parquet   tidy: cell, seed, step, metric, value
+    DIR/summary.json      statistics, divergences, times; the last to be written
+    DIR/*.png             learning curves, and the experiment's own pictures
+    DIR/checkpoints/      see `gacf.checkpoint`
+
+`metrics.parquet` holds every scalar metric of every window, `evaluate/…` where an evaluation ran,
+and `final/…` where the experiment has a `finish`. It is the same bit for bit however often the run
+was killed and resumed, on the same machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from gacf import checkpoint, config
+from gacf.config import BadInput, Config, Experiment
+from gacf.progress import Display
+from gacf.report import results, table
+from gacf.report.results import Cell, Grid
+from gacf.runner import Program, windows
+from gacf.types import State, nearest
+
+CALLS = 100  # calls of the compiled program that a run is cut into, if its windows allow
+
+
+class Run(NamedTuple):
+    """A run directory, opened.
+
+    Attributes:
+        directory: where.
+        experiment: its copy of the experiment file.
+        config: the resolved config.
+        stored: what config.json holds.
+    """
+
+    directory: Path
+    experiment: Experiment
+    config: Config
+    stored: dict[str, Any]
+
+
+class Plan(NamedTuple):
+    """The windows of a run.
+
+    Attributes:
+        counts: steps of each window, [W].
+        grid: where they end, and which end with an evaluation.
+        width: windows of one call of the compiled program.
+    """
+
+    counts: list[int]
+    grid: Grid
+    width: int
+
+
+def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
+    """Cell -> program; builds and traces everything, and writes nothing.
+
+    Raises:
+        BadInput: what the experiment's code raised, in one line.
+    """
+    programs = {}
+    for cell, algorithm in config.build(experiment, settings).items():
+        with config.blame(experiment.path, f"cell {cell!r}"):
+            programs[cell] = Program(algorithm, settings.seeds, map=settings.map, evaluate=True)
+    known = dict.fromkeys(m for p in programs.values() for m in p.metrics_shape())
+    for name in [experiment.key_metric, *(experiment.metrics or [])]:
+        if name and name not in known and not name.startswith("final/"):
+            raise BadInput(f"METRICS: {name!r} is reported by no cell; {nearest(name, known)}")
+    return programs
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("jax", "jaxlib", "flax", "optax", "numpy")
+    from gacf import __version__
+
+    return {
+        "gacf": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
+
+
+def create(directory: Path, experiment: Experiment, settings: Config) -> Run:
+    """Makes the run directory, whole or not at all.
+
+    Raises:
+        BadInput: the place is taken or cannot be written.
+    """
+    devices = jax.local_devices()
+    stored = {
+        "experiment": experiment.name,
+        "config": config.to_json(settings),
+        "versions": versions(),
+        "devices": {"platform": devices[0].platform, "count": len(devices)},
+    }
+    text = json.dumps(stored, indent=2).encode()
+    with refusing(directory):
+        beside = directory.with_name(f".{directory.name}.{os.getpid()}")
+        place = directory if directory.exists() else beside
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(experiment.path, place / "experiment.py")
+        checkpoint.write_atomically(place / "config.json", text)
+        if place is beside:
+            os.rename(beside, directory)
+    return Run(directory, experiment, settings, stored)
+
+
+@contextlib.contextmanager
+def refusing(directory: Path) -> Iterator[None]:
+    """Turns a file system's refusal into a `BadInput`."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(f"workdir: {str(directory)!r}: {error.strerror}") from error
+
+
+def check_free(directory: Path) -> None:
+    """Raises a `BadInput` unless nothing, or an empty directory, is there."""
+    with refusing(directory):
+        if directory.exists() and not directory.is_dir():
+            raise BadInput(f"workdir: {str(directory)!r} is a file; allowed: a new directory")
+        if directory.exists() and any(directory.iterdir()):
+            raise BadInput(
+                f"workdir: {str(directory)!r} is not empty; allowed: a new directory, "
+                f"or go on with: gacf resume {directory}"
+            )
+
+
+def read_stored(directory: str | Path) -> dict[str, Any]:
+    """What config.json of a run directory holds.
+
+    Raises:
+        BadInput: there is none, or it cannot be read.
+    """
+    path = Path(directory) / "config.json"
+    try:
+        stored = json.loads(path.read_text())
+        if {"experiment", "config", "devices"} <= set(stored):
+            return stored
+        raise ValueError("a key is missing")
+    except FileNotFoundError:
+        raise BadInput(f"DIR: {str(directory)!r} is no directory of a run") from None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise BadInput(f"DIR: {str(path)!r} cannot be read: {config.one_line(error)}") from error
+
+
+def open_run(directory: str | Path) -> Run:
+    """Opens a run directory.
+
+    Raises:
+        BadInput: no run there, or its config is not one of its experiment.
+    """
+    directory = Path(directory)
+    stored = read_stored(directory)
+    experiment = config.load(directory / "experiment.py", stored["experiment"])
+    return Run(directory, experiment, config.from_json(experiment, stored["config"]), stored)
+
+
+def finished(directory: Path) -> bool:
+    """Whether nothing is left to do."""
+    return all((directory / name).exists() for name in ("metrics.parquet", "summary.json"))
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Holds the directory; the system lets go of it when the process ends, however it ends."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"DIR: {str(directory)!r} is being trained by another process") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def plan(settings: Config) -> Plan:
+    """Cuts a run into windows and calls.
+
+    The last step ends a window and is evaluated, whatever the numbers are. A call ends at every
+    checkpoint, and otherwise often enough for a progress bar.
+    """
+    log_every = settings.log_every
+    counts, due = windows(settings.steps, log_every, settings.evaluate_every)
+    grid = Grid(np.cumsum(counts), np.array([*due[:-1], True]))
+    each = min(settings.checkpoint_every // log_every, len(counts))
+    most = min(each, max(1, len(counts) // CALLS))
+    return Plan(counts, grid, max(n for n in range(1, most + 1) if each % n == 0))
+
+
+def _resumed(
+    run: Run, cell: str, program: Program, err: Console
+) -> tuple[State, dict[str, np.ndarray], dict[str, float]] | None:
+    """The newest whole checkpoint of a cell, if there is one; says which ones are not."""
+    damaged = False
+    for found in checkpoint.newest_first(checkpoint.cell_directory(run.directory, cell)):
+        if isinstance(found, checkpoint.Damaged):
+            damaged = True
+            err.print(f"gacf: checkpoint {found}", markup=False)
+            continue
+        if differ := config.differences(found.manifest["config"], run.stored["config"]):
+            raise BadInput(
+                f"DIR: checkpoint {found.path.name} was made under another config; "
+                f"differing: {', '.join(differ)}"
+            )
+        if found.manifest["source"] != _source(run):
+            err.print("gacf: experiment.py has changed since the checkpoint", markup=False)
+        if damaged:
+            err.print(f"gacf: going on from step {found.step:,}, the one before", markup=False)
+        try:
+            state, metrics = checkpoint.restore(found, program.state_shape())
+        except (ValueError, KeyError) as error:
+            raise BadInput(
+                f"DIR: the state of checkpoint {found.path.name} is not this experiment's: "
+                f"{config.one_line(error)}"
+            ) from error
+        return state, metrics, found.manifest["seconds"]
+    if damaged:
+        err.print("gacf: no whole checkpoint is left; going on from step 0", markup=False)
+    return None
+
+
+def _source(run: Run) -> str:
+    return (run.directory / "experiment.py").read_text()
+
+
+def _train(
+    run: Run, cell: str, program: Program, out: Console, err: Console
+) -> tuple[State, dict[str, np.ndarray], dict[str, float]]:
+    """Trains one cell to its last step, from its newest checkpoint if it has one.
+
+    Returns:
+        The final batched state on one device, metric -> [S, W], and the seconds that it took.
+    """
+    began = time.perf_counter()
+    steps, every = run.config.steps, run.config.checkpoint_every
+    counts, grid, width = plan(run.config)
+    history: list[dict[str, np.ndarray]] = []
+    spent = {"wall": 0.0, "compile": 0.0, "train": 0.0}
+    start = 0
+    if resumed := _resumed(run, cell, program, err):
+        state, metrics, spent = resumed
+        start, history = int(state.step), [metrics]
+        if start == steps:
+            return resumed
+        lanes = program.lanes_of(state)
+    else:
+        lanes = program.init(jax.random.key(run.config.seed))
+    done = int(np.searchsorted(grid.ends, start, side="right"))
+    manifest = {"config": run.stored["config"], "source": _source(run), "versions": versions()}
+    directory = checkpoint.cell_directory(run.directory, cell)
+    key_metric = run.experiment.key_metric
+    with Display(out, cell, steps, program.seeds, start, key_metric) as display:
+        program.compile(lanes, width)
+        display.compiled(program.compile_seconds)
+        ready = time.perf_counter()
+        saving = 0.0
+        while done < len(counts):
+            kept = min(width, len(counts) - done)
+            these, rest = slice(done, done + kept), width - kept
+            due = [*grid.due[these].tolist(), *[False] * rest]
+            lanes, metrics = program.advance(lanes, counts[these] + [0] * rest, due)
+            scalars = {k: np.asarray(v)[:, :kept] for k, v in metrics.items() if v.ndim == 2}
+            history.append(scalars)
+            done += kept
+            step = int(grid.ends[done - 1])
+            if step % every == 0 or step == steps:
+                now = time.perf_counter()
+                history = [_joined(history)]
+                seconds = {
+                    "wall": spent["wall"] + now - began,
+                    "compile": spent["compile"] + program.compile_seconds,
+                    "train": spent["train"] + now - ready - saving,
+                }
+                state = program.state_of(lanes)
+                checkpoint.save(directory, state, history[0], {**manifest, "seconds": seconds})
+                saving += time.perf_counter() - now
+            display.update(step, scalars)
+    # On one device: a LAPACK call in `finish` could hang on a state spread over several.
+    return jax.device_put(state, jax.local_devices()[0]), history[0], seconds
+
+
+def _joined(history: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {k: np.concatenate([h[k] for h in history], axis=1) for k in history[0]}
+
+
+def train(run: Run, programs: Mapping[str, Program], out: Console, err: Console) -> dict[str, Any]:
+    """Trains what is left to train, then writes results and pictures.
+
+    Returns:
+        The summary, as summary.json holds it.
+    """
+    states, cells = {}, {}
+    for cell, program in programs.items():
+        states[cell], history, seconds = _train(run, cell, program, out, err)
+        cells[cell] = Cell(history, {}, seconds)
+    finals = _finish(run, states)
+    cells = {cell: entry._replace(finals=finals[cell]) for cell, entry in cells.items()}
+    grid = plan(run.config).grid
+    buffer = io.BytesIO()
+    results.tidy(grid, cells).to_parquet(buffer, index=False)
+    checkpoint.write_atomically(run.directory / "metrics.parquet", buffer.getvalue())
+    _pictures(run, grid, cells, states)
+    summary = _summary(run, results.summary(grid, cells))
+    text = json.dumps(summary, indent=2, allow_nan=False).encode()
+    checkpoint.write_atomically(run.directory / "summary.json", text)
+    return summary
+
+
+def _summary(run: Run, cells: dict[str, Any]) -> dict[str, Any]:
+    names = dict.fromkeys(name for entry in cells.values() for name in entry["metrics"])
+    default = [n for n in names if n.startswith(("evaluate/", "final/"))]
+    key = run.experiment.key_metric
+    shown = [*filter(None, [key]), *(run.experiment.metrics or default)]
+    return {
+        "experiment": run.experiment.name,
+        "key_metric": key,
+        "metrics": list(dict.fromkeys(shown)),
+        "cells": cells,
+        "versions": versions(),
+        "devices": run.stored["devices"],
+    }
+
+
+def _finish(run: Run, finals: dict[str, State]) -> dict[str, dict[str, np.ndarray]]:
+    finish = getattr(run.experiment.module, "finish", None)
+    found = finish(run.config, finals) if finish else {}
+    extra: dict[str, dict[str, np.ndarray]] = {cell: {} for cell in finals}
+    for cell, metrics in found.items():
+        if cell not in extra:
+            raise ValueError(f"finish: {cell!r} is no cell; {nearest(cell, extra)}")
+        for name, values in metrics.items():
+            values = np.asarray(values)
+            if values.shape != (run.config.seeds,):
+                raise ValueError(
+                    f"finish: {name!r} of {cell!r} has shape {values.shape}; "
+                    f"allowed: one number a seed, ({run.config['seeds']},)"
+                )
+            extra[cell][f"final/{name}"] = values
+    return extra
+
+
+def _pictures(run: Run, grid: Grid, cells: Mapping[str, Cell], finals: dict[str, State]) -> None:
+    pictures = getattr(run.experiment.module, "pictures", None)
+    own = pictures(run.config, finals) if pictures else {}
+    for stem, figure in {**results.learning_curves(grid, cells), **own}.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150)
+        checkpoint.write_atomically(run.directory / f"{stem}.png", buffer.getvalue())
+    if own:
+        import matplotlib.pyplot as plt
+
+        for figure in own.values():
+            plt.close(figure)
+
+
+def show(run: Run, summary: dict[str, Any], out: Console) -> None:
+    """The final table, and where everything is."""
+    out.print(table.terminal(table.compare([(run.directory.name, summary)])))
+    pictures = ", ".join(sorted(p.name for p in run.directory.glob("*.png")))
+    out.print(f"{run.directory}: metrics.parquet, summary.json, {pictures}", markup=False)

@@ -1,0 +1,105 @@
+"""Learning curves: interquartile mean with its interval, single seeds faint."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gacf.report.statistics import interval, iqm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+POINTS = 200  # along a band: more cannot be seen, and each is a bootstrap of its own
+
+
+class Curve(NamedTuple):
+    """One metric of one cell.
+
+    Attributes:
+        steps: [T].
+        values: [S, T], NaN where a seed has none.
+        diverged: the seeds to leave out of mean and band.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+    diverged: Sequence[int]
+
+
+def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
+    """A panel a metric, a colour a cell.
+
+    Args:
+        curves: metric -> cell -> curve.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(3.6 * columns, 2.7 * rows + 0.3), layout="constrained", dpi=150)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (metric, cells) in zip(panels, curves.items(), strict=False):
+        for i, curve in enumerate(cells.values()):
+            _draw_one(ax, curve, f"C{i % 10}")
+        _limit(ax, list(cells.values()))
+        ax.set_title(metric, fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_xlabel("step", fontsize=8)
+        ax.locator_params(axis="x", nbins=5)
+    for ax in panels[len(curves) :]:
+        ax.axis("off")
+    names = list(dict.fromkeys(cell for cells in curves.values() for cell in cells))
+    if len(names) > 1:
+        handles = [_handle(f"C{i % 10}") for i in range(len(names))]
+        labels = [textwrap.shorten(n, 40, placeholder="…") for n in names]
+        per_row = max(1, min(len(names), 2 * columns))
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=per_row, fontsize=8, frameon=False
+        )
+    return figure
+
+
+def _handle(colour: str) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=colour, linewidth=2)
+
+
+def _draw_one(ax: Axes, curve: Curve, colour: str) -> None:
+    marker = "o" if len(curve.steps) == 1 else None
+    ax.plot(
+        curve.steps, curve.values.T, color=colour, linewidth=0.6, alpha=0.4, marker=marker, ms=2
+    )
+    kept = np.delete(curve.values, list(curve.diverged), axis=0)
+    if not kept.size:
+        return
+    few = max(1, math.ceil(len(curve.steps) / POINTS))
+    at = slice((len(curve.steps) - 1) % few, None, few)
+    steps, kept = curve.steps[at], kept[:, at]
+    ax.plot(steps, iqm(kept, axis=0), color=colour, linewidth=1.8, marker=marker, ms=4)
+    if len(kept) > 1:
+        with warnings.catch_warnings():  # a metric may be unknown at first
+            warnings.simplefilter("ignore")
+            low, high = interval(kept, axis=0)
+        ax.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def _limit(ax: Axes, curves: Sequence[Curve]) -> None:
+    """Keeps a run-away seed from flattening all others."""
+    kept = [np.delete(c.values, list(c.diverged), axis=0).ravel() for c in curves]
+    values = np.concatenate(kept)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return
+    low, high = np.quantile(values, [0.005, 0.995])
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    ax.set_ylim(low - margin, high + margin)

@@ -1,0 +1,191 @@
+"""The comparison of runs as one table: terminal, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gacf.report import BadInput
+
+
+class Table(NamedTuple):
+    """A table as text, a row a cell of a run.
+
+    Attributes:
+        columns: headings.
+        rows: as many texts each.
+        note: what the numbers are.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    note: str
+
+
+NOTE = (
+    "interquartile mean [95 % bootstrap interval] over the n seeds that did not diverge, "
+    "at the last step"
+)
+
+
+def read(run: str | Path) -> dict[str, Any]:
+    """The summary of one finished run.
+
+    Raises:
+        BadInput: no run there, or one that has not finished.
+    """
+    run = Path(run)
+    try:
+        return json.loads((run / "summary.json").read_text())
+    except FileNotFoundError:
+        if (run / "config.json").exists():
+            why = f"has not finished; go on with: gacf resume {run}"
+        else:
+            why = "is no directory of a run"
+        raise BadInput(f"DIR: {str(run)!r} {why}") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"DIR: {str(run / 'summary.json')!r} cannot be read: {error}") from None
+
+
+def figure(value: dict[str, Any] | None) -> str:
+    """`IQM [low, high]`, rounded to two digits of the interval's width.
+
+    Example:
+        >>> figure({"iqm": 7.93712, "low": 7.8125, "high": 8.0})
+        '7.94 [7.81, 8.00]'
+        >>> figure({"iqm": None, "low": None, "high": None})
+        '–'
+    """
+    if value is None or value["iqm"] is None:
+        return "–"
+    middle, low, high = value["iqm"], value["low"], value["high"]
+    if low is None or high is None:
+        return f"{middle:.4g}"
+    largest, width = max(abs(middle), abs(low), abs(high)), high - low
+    if largest and not 1e-3 <= largest < 1e6:
+        return f"{middle:.2e} [{low:.2e}, {high:.2e}]"
+    scale = math.floor(math.log10(width or largest or 1.0))
+    digits = min(6, max(0, (1 if width else 2) - scale))
+    return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(middle, low, high, d=digits)
+
+
+def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
+    """One table of several runs.
+
+    Args:
+        summaries: name of the run, and what `read` gave.
+
+    Returns:
+        Rows: run and cell; columns: the metrics that the runs' tables show, the key metric first.
+    """
+    columns: list[str] = []
+    for _, summary in summaries:
+        columns += [m for m in summary["metrics"] if m not in columns]
+    rows = []
+    for name, summary in summaries:
+        for cell, entry in summary["cells"].items():
+            metrics = entry["metrics"]
+            shown = [metrics[m] for m in summary["metrics"] if m in metrics]
+            counts = sorted({v["n"] for v in shown}) or [entry["seeds"] - len(entry["diverged"])]
+            diverged = ", ".join(f"seed {s} at {at}" for s, at in entry["diverged"].items())
+            row = [] if len(summaries) == 1 else [name]
+            row += [cell, *(figure(metrics.get(m)) for m in columns)]
+            n = "–".join(str(c) for c in dict.fromkeys((counts[0], counts[-1])))
+            rows.append([*row, f"{n}/{entry['seeds']}", diverged or "none"])
+    lead = [] if len(summaries) == 1 else ["run"]
+    heads = [m.removeprefix("evaluate/").removeprefix("final/") for m in columns]
+    heads = [h if heads.count(h) == 1 else m for h, m in zip(heads, columns, strict=True)]
+    return Table([*lead, "cell", *heads, "n", "diverged"], rows, NOTE)
+
+
+def console(stderr: bool = False) -> Any:
+    """A rich console that does not fold lines where they go to no terminal."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=240)
+
+
+def terminal(table: Table) -> Any:
+    """A rich table."""
+    from rich import box
+    from rich.table import Table as Rich
+    from rich.text import Text
+
+    made = Rich(box=box.SIMPLE_HEAD, caption=table.note, caption_justify="left", pad_edge=False)
+    for i, column in enumerate(table.columns):
+        last = len(table.columns) - 1
+        text = column in ("run", "cell") or i == last
+        made.add_column(Text(column), justify="left" if text else "right", overflow="fold")
+    for row in table.rows:
+        style = "yellow" if row[-1] != "none" else ""
+        made.add_row(*map(Text, row[:-1]), Text(row[-1], style=style))
+    return made
+
+
+def markdown(table: Table) -> str:
+    r"""A Markdown table.
+
+    Example:
+        >>> print(markdown(Table(["cell", "n"], [["a|b", "2/2"]], "Note.")))
+        | cell | n |
+        | :--- | ---: |
+        | a\|b | 2/2 |
+        <BLANKLINE>
+        Note.
+    """
+    lines = [[c.replace("|", r"\|") for c in row] for row in (table.columns, *table.rows)]
+    rule = [":---" if c in ("run", "cell", "diverged") else "---:" for c in table.columns]
+    lines.insert(1, rule)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{table.note}"
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "σ": r"$\sigma$",
+    "γ": r"$\gamma$",
+    "λ": r"$\lambda$",
+    "×": r"$\times$",
+    **{c: "\\" + c for c in "&%$#_{}"},
+}
+
+
+def latex(table: Table) -> str:
+    r"""A LaTeX table for the package booktabs.
+
+    Example:
+        >>> print(latex(Table(["cell", "n"], [["a_b", "2/2"]], "95 % of it.")))
+        % 95 % of it.
+        \begin{tabular}{lr}
+        \toprule
+        cell & n \\
+        \midrule
+        a\_b & 2/2 \\
+        \bottomrule
+        \end{tabular}
+    """
+    # A row must not begin with a bracket: \\ would take it for its argument.
+    escape = lambda text: re.sub(  # noqa: E731
+        r"^\[", "{[}", "".join(_LATEX.get(c, c) for c in re.sub(r"(?<![\w.])-(?=\d)", "\x00", text))
+    ).replace("\x00", "$-$")
+    align = "".join("l" if c in ("run", "cell", "diverged") else "r" for c in table.columns)
+    line = lambda row: " & ".join(map(escape, row)) + r" \\"  # noqa: E731
+    return "\n".join(
+        [
+            f"% {table.note}",
+            rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule",
+            line(table.columns),
+            r"\midrule",
+            *map(line, table.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )

@@ -101,14 +101,17 @@ def distance(a, b):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("x64", "bound"), [(True, 1e-10), (False, 1e-3)])
+@pytest.mark.parametrize(("x64", "bound"), [(True, 1e-10), (False, 1e-2)])
 def test_the_actor_critic_takes_the_textbooks_steps(case, x64, bound):
     generator, discriminator, data = CASES[case]
     with jax.enable_x64(x64):
         adam = optax.adam(1e-3, b1=0.5)
         game = gan(generator, discriminator, data, batch_size=BATCH, noise=NOISE)
-        algorithm = gacf.compose(game, gacf.rules.alternating({"actor": adam, "critic": adam}))
+        rule = gacf.rules.alternating({"actor": adam, "critic": adam})
+        algorithm = gacf.compose(game, rule)
         state = algorithm.init(jax.random.key(0))
+        params = jax.tree.map(lambda x: x.astype(float), state.params)  # Flax's are float32
+        state = state._replace(params=params, opt_state=rule.init(params))
         g, d = textbook_gan(
             generator, discriminator, data, *(state.params[p] for p in ("actor", "critic")),
             state.key, adam, STEPS,

@@ -62,7 +62,7 @@ def competitive(
         )
     for player, rate in learning_rates.items():
         name = f"competitive: learning_rates[{player!r}]"
-        if isinstance(rate, optax.GradientTransformation) or hasattr(rate, "update"):
+        if isinstance(rate, optax.GradientTransformation):
             raise ValueError(
                 f"{name}: an optax transformation was given; allowed: a number or a schedule "
                 "update -> number, for the step sizes stand inside the linear system"

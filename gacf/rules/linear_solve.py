@@ -44,14 +44,13 @@ def _unfinished(rr: jax.Array, bb: jax.Array) -> jax.Array:
     return rr > jnp.square(jnp.finfo(bb.dtype).eps) * bb
 
 
-def conjugate_gradient(a: Operator, b: jax.Array, x: jax.Array, iterations: int) -> Solution:
-    """Conjugate gradients; cost: one product an iteration, one more from a start ≠ 0.
+def conjugate_gradient(a: Operator, b: jax.Array, iterations: int) -> Solution:
+    """Conjugate gradients from 0; cost: one product an iteration.
 
     For symmetric positive definite A. Where it meets a direction of curvature pᵀAp ≤ 0, or two in
     which pᵀAq ≠ qᵀAp, the answer is NaN: its iterates would be no solution of anything.
     """
     bb = b @ b
-    r = b - a.forward(x)
 
     def step(carry: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
         x, r, p, last_p, last_ap, sound = carry
@@ -68,19 +67,17 @@ def conjugate_gradient(a: Operator, b: jax.Array, x: jax.Array, iterations: int)
         return (x, r, r + beta * p, p, ap, sound), None
 
     nothing = jnp.zeros_like(b)
-    carry = (x, r, r, nothing, nothing, jnp.bool_(True))
+    carry = (nothing, b, b, nothing, nothing, jnp.bool_(True))
     (x, r, _, _, _, sound), _ = jax.lax.scan(step, carry, length=iterations)
     return jnp.where(sound, x, jnp.nan), jnp.sqrt(_over(r @ r, bb))
 
 
-def normal_equations(a: Operator, b: jax.Array, x: jax.Array, iterations: int) -> Solution:
+def normal_equations(a: Operator, b: jax.Array, iterations: int) -> Solution:
     """Conjugate gradients on AᵀA u = Aᵀb; cost: two products an iteration.
 
     For any invertible A; the condition number is squared.
     """
-    bb = b @ b
-    r = b - a.forward(x)
-    s = a.transposed(r)
+    s = a.transposed(b)
     first = s @ s
 
     def step(carry: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
@@ -93,11 +90,11 @@ def normal_equations(a: Operator, b: jax.Array, x: jax.Array, iterations: int) -
         s = a.transposed(r)
         return (x, r, s, s + jnp.where(active, _over(s @ s, ss), 0) * p), None
 
-    (x, r, _, _), _ = jax.lax.scan(step, (x, r, s, s), length=iterations)
-    return x, jnp.sqrt(_over(r @ r, bb))
+    (x, r, _, _), _ = jax.lax.scan(step, (jnp.zeros_like(b), b, s, s), length=iterations)
+    return x, jnp.sqrt(_over(r @ r, b @ b))
 
 
-def gmres(a: Operator, b: jax.Array, x: jax.Array, iterations: int) -> Solution:
+def gmres(a: Operator, b: jax.Array, iterations: int) -> Solution:
     """Generalised minimal residuals; cost: one product an iteration, memory iterations × d.
 
     For any invertible A. Arnoldi's basis by modified Gram-Schmidt, the small least-squares
@@ -108,9 +105,8 @@ def gmres(a: Operator, b: jax.Array, x: jax.Array, iterations: int) -> Solution:
     """
     m = iterations
     eps = jnp.finfo(b.dtype).eps
-    r = b - a.forward(x)
-    size = jnp.linalg.norm(r)
-    basis = jnp.zeros((m + 1, b.size), b.dtype).at[0].set(_over(r, size))
+    size = jnp.linalg.norm(b)
+    basis = jnp.zeros((m + 1, b.size), b.dtype).at[0].set(_over(b, size))
 
     def arnoldi(basis: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
         w = a.forward(basis[k])
@@ -148,23 +144,20 @@ def gmres(a: Operator, b: jax.Array, x: jax.Array, iterations: int) -> Solution:
         return y.at[k].set(_over(g[k] - h[k] @ y, pivot))
 
     y = jax.lax.fori_loop(0, m, substitute, jnp.zeros(m, b.dtype))
-    rest = jnp.linalg.norm(h @ y - g)
-    return x + y @ basis[:-1], _over(rest, jnp.linalg.norm(b))
+    return y @ basis[:-1], _over(jnp.linalg.norm(h @ y - g), size)
 
 
-def neumann(
-    a: Operator, b: jax.Array, x: jax.Array, iterations: int, rate: float | jax.Array
-) -> Solution:
-    """Richardson's iteration u ← u + α(b − A u); cost: one product an iteration.
+def neumann(a: Operator, b: jax.Array, iterations: int, rate: float | jax.Array) -> Solution:
+    """The Neumann series with K terms, u = α Σ_{j<K} (I − αA)ʲ b; cost: one product a term.
 
-    From u = 0 it is the Neumann series with that many terms, u = α Σ_{j<K} (I − αA)ʲ b, and
-    converges where the eigenvalues of I − αA are inside the unit circle.
+    By Richardson's iteration u ← u + α(b − A u) from 0; it converges where the eigenvalues of
+    I − αA are inside the unit circle.
     """
 
     def step(x: jax.Array, _: None) -> tuple[jax.Array, None]:
         return x + rate * (b - a.forward(x)), None
 
-    x, _ = jax.lax.scan(step, x, length=iterations)
+    x, _ = jax.lax.scan(step, rate * b, length=iterations - 1)
     return x, _over(jnp.linalg.norm(b - a.forward(x)), jnp.linalg.norm(b))
 
 
@@ -204,24 +197,29 @@ def solve(
         u, and the relative residual ‖b − (A + λI) u‖ / ‖b‖.
     """
     flat, unravel = ravel_pytree(b)
-    x = jnp.zeros_like(flat) if start is None else ravel_pytree(start)[0].astype(flat.dtype)
 
     def damped(linear: Map) -> Callable[[jax.Array], jax.Array]:
         return lambda u: ravel_pytree(linear(unravel(u)))[0].astype(u.dtype) + damping * u
 
     maps = Operator(damped(operator.forward), damped(operator.transposed))
-    if solver == "neumann":
-        solution, residual = neumann(maps, flat, x, iterations, rate)
-        return unravel(solution), residual
+    first = jnp.zeros_like(flat)
+    missing = flat
+    if start is not None:
+        first = ravel_pytree(start)[0].astype(flat.dtype)
+        missing = flat - maps.forward(first)
 
     def by(a: Operator) -> Callable[[Callable[[jax.Array], jax.Array], jax.Array], Solution]:
-        return lambda _, b: SOLVERS[solver](a, b, x, iterations)
+        return lambda _, b: SOLVERS[solver](a, b, iterations)
 
-    solution, residual = jax.lax.custom_linear_solve(
-        maps.forward,
-        flat,
-        solve=by(maps),
-        transpose_solve=by(Operator(maps.transposed, maps.forward)),
-        has_aux=True,
-    )
-    return unravel(solution), residual
+    if solver == "neumann":
+        more, residual = neumann(maps, missing, iterations, rate)
+    else:
+        more, residual = jax.lax.custom_linear_solve(
+            maps.forward,
+            missing,
+            solve=by(maps),
+            transpose_solve=by(Operator(maps.transposed, maps.forward)),
+            has_aux=True,
+        )
+    share = _over(jnp.linalg.norm(missing), jnp.linalg.norm(flat))
+    return unravel(first + more), residual * share

@@ -1,0 +1,95 @@
+"""The Dirac-GAN: the smallest GAN, on which unregularised training does not converge (L2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gacf.game import Game, from_losses
+from gacf.types import PyTree, lookup, require
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
+
+
+def _log_sigmoid(t: jax.Array) -> jax.Array:
+    return -jax.nn.softplus(-t)
+
+
+LOSSES = {
+    "saturating": (_log_sigmoid, lambda t: _log_sigmoid(t)),
+    "non_saturating": (_log_sigmoid, lambda t: -_log_sigmoid(-t)),
+    "wasserstein": (lambda t: t, lambda t: t),
+}
+
+
+def dirac_gan(
+    loss: str = "saturating",
+    gradient_penalty: float | jax.Array = 0.0,
+    target: float = 0.0,
+    noise: float | jax.Array = 0.0,
+    start: tuple[float, float] = (1.0, 1.0),
+) -> Game:
+    """Data at 0, a generator that is the point θ, a discriminator D(x) = ψx.
+
+        actor    min_θ f(ψθ),   critic  max_ψ f(ψθ) + f(0) − (penalty / 2) (|ψ| − target)²
+
+    with f(t) = −log(1 + e⁻ᵗ), or f(t) = t. The equilibrium is θ = ψ = 0; there the field's
+    Jacobian is ((0, c), (−c, penalty)), c = f'(0), without regularisation a rotation.
+
+    Args:
+        loss: `saturating` (Goodfellow's minimax), `non_saturating` (the actor maximises f(−ψθ)),
+            or `wasserstein`.
+        gradient_penalty: R1 for `target` 0 (∇_x D = ψ), WGAN-GP's one for 1.
+        target: the gradient norm that the penalty asks for.
+        noise: σ of instance noise on real and fake points; expectations by quadrature.
+        start: θ, ψ.
+
+    Raises:
+        ValueError: an unknown loss, or a negative number.
+
+    Reference:
+        Mescheder, Geiger & Nowozin 2018, definition 2.1, lemmas 2.2 and 3.1-3.3.
+
+    Example:
+        >>> import jax
+        >>> dirac_gan("non_saturating").init(jax.random.key(0))[0]["critic"].item()
+        1.0
+    """
+    f, of_actor = lookup("dirac_gan: loss", loss, LOSSES)
+    require("dirac_gan: gradient_penalty", gradient_penalty, lambda n: n >= 0, "a number >= 0")
+    require("dirac_gan: noise", noise, lambda n: n >= 0, "a number >= 0")
+
+    def mean(function: Any, slope: jax.Array, point: Any) -> jax.Array:
+        nodes = jnp.asarray(NODES, slope.dtype)
+        weights = jnp.asarray(WEIGHTS / WEIGHTS.sum(), slope.dtype)
+        return weights @ function(slope * (point + noise * nodes))
+
+    def actor(params: dict[str, jax.Array], batch: Any, key: Any) -> jax.Array:
+        return mean(of_actor, params["critic"], params["actor"])
+
+    def critic(params: dict[str, jax.Array], batch: Any, key: Any) -> jax.Array:
+        slope = params["critic"]
+        penalty = 0.5 * gradient_penalty * (jnp.abs(slope) - target) ** 2
+        fake = mean(f, slope, params["actor"])
+        return penalty - fake - mean(lambda t: f(-t), slope, jnp.zeros((), slope.dtype))
+
+    return from_losses(
+        dict(zip(("actor", "critic"), start, strict=True)), {"actor": actor, "critic": critic}
+    )
+
+
+def project(bound: float | jax.Array) -> optax.GradientTransformation:
+    """Keeps every parameter in [−bound, bound] after the step (WGAN's weight clipping).
+
+    Reference:
+        Arjovsky, Chintala & Bottou 2017, algorithm 1.
+    """
+
+    def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:
+        return jax.tree.map(lambda p, u: jnp.clip(p + u, -bound, bound) - p, params, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -93,7 +93,9 @@ def test_an_empty_buffer_yields_zeros():
 def whole_copies(compiled_text, capacity):
     """Instructions in the bodies of loops that copy a whole buffer of that capacity."""
     entry = compiled_text.index("\nENTRY")
-    return re.findall(rf"= \S*\[(?:\d+,)*{capacity}\b\S* (?:copy|select)\(.*", compiled_text[:entry])
+    return re.findall(
+        rf"= \S*\[(?:\d+,)*{capacity}\b\S* (?:copy|select)\(.*", compiled_text[:entry]
+    )
 
 
 @pytest.mark.parametrize("n", [1, 3])

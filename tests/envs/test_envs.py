@@ -84,7 +84,9 @@ def test_pendulum_follows_its_equations():
     cos, sin, speed = np.asarray(observation, np.float64)
     angle, torque = np.arctan2(sin, cos), 1.3
     _, seen = env.step(KEY, state, jnp.array([torque]))
-    assert float(seen.reward) == pytest.approx(-(angle**2 + 0.1 * speed**2 + 0.001 * torque**2), 1e-5)
+    assert float(seen.reward) == pytest.approx(
+        -(angle**2 + 0.1 * speed**2 + 0.001 * torque**2), 1e-5
+    )
     speed += 0.05 * (1.5 * 9.0 * sin + 3 * torque)
     angle += 0.05 * speed
     expected = [np.cos(angle), np.sin(angle), speed]
@@ -105,7 +107,7 @@ def test_truncation_shows_both_the_end_and_the_new_start():
     for end in (29, 59):
         assert abs(float(seen.observation[end, 2])) <= 1.0
     # the next transition starts from what was shown as the new start
-    cos, sin, speed = np.asarray(seen.observation[29], np.float64)
+    _, sin, speed = np.asarray(seen.observation[29], np.float64)
     after = speed + 0.05 * (15.0 * sin + 3 * 2.0 * np.sign(speed))
     assert float(seen.next_observation[30, 2]) == pytest.approx(after, abs=1e-5)
 

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gacf
+from gacf import Outcome, rules
+from gacf.stabilizers import replay, target_networks
+
+KEY = jax.random.key(0)
+N = 3
+
+
+def counting_game():
+    """N environments; each fresh item holds the clock and which environment it came from."""
+
+    def loss(own, params, world, batch, key):
+        return own * batch["clock"].mean(), Outcome({"batch": batch["clock"]}, {})
+
+    def observe(params, world, key):
+        fresh = {
+            "clock": jnp.full(N, world["step"], jnp.float32),
+            "update": jnp.full(N, world["update"], jnp.float32),
+            "place": jnp.arange(N),
+            "count": jnp.full(N, world["env"]),
+            "actor": jnp.full(N, params["actor"]),
+        }
+        return {**world, "env": world["env"] + 1, "fresh": fresh}, {"count": world["env"]}
+
+    def init(key):
+        zero = jnp.zeros(N)
+        fresh = {
+            "clock": zero,
+            "update": zero,
+            "place": jnp.arange(N),
+            "count": jnp.zeros(N, jnp.int32),
+            "actor": zero,
+        }
+        return {"actor": jnp.array(2.0)}, {"env": jnp.zeros((), jnp.int32), "fresh": fresh}
+
+    return gacf.Game(
+        losses={"actor": loss},
+        init=init,
+        observe=observe,
+        sample=lambda world, key: world["fresh"],
+    )
+
+
+def algorithm_of(game, updates=1):
+    return gacf.compose(game, rules.player_step("actor", optax.sgd(0.0)), updates)
+
+
+def test_warmup_runs_before_the_first_step_with_a_negative_clock():
+    _, world = replay(counting_game(), 100, 4, warmup=5).init(KEY)
+    held = jax.tree.map(lambda leaf: leaf[:15], world["buffer"].items)
+    assert int(world["buffer"].size) == 15 and int(world["env"]) == 5
+    np.testing.assert_array_equal(held["clock"], np.repeat([-5, -4, -3, -2, -1], N))
+    np.testing.assert_array_equal(held["update"], held["clock"])
+    np.testing.assert_array_equal(held["place"], np.tile([0, 1, 2], 5))
+    assert set(world) == {"env", "fresh", "buffer"}  # the clock is taken out again
+
+
+def test_steps_add_what_they_observed_and_batches_come_from_the_buffer():
+    algorithm = algorithm_of(replay(counting_game(), 18, 500, warmup=2), updates=2)
+    state, metrics = gacf.run(algorithm, KEY, 6)
+    held = state.world["buffer"].items["clock"][0]
+    np.testing.assert_array_equal(np.sort(held), np.repeat([0, 1, 2, 3, 4, 5], N))
+    np.testing.assert_array_equal(metrics["count"][0], np.arange(2, 8))  # one observation a step
+    for step, batch in enumerate(np.asarray(metrics["actor/batch"][0])):
+        assert batch.shape == (500,)
+        newest = np.arange(max(-2, step - 5), step + 1)  # the present step's own experience too
+        assert set(batch) == set(newest)
+
+
+def test_without_warmup_the_first_batch_is_the_first_experience():
+    _, metrics = gacf.run(algorithm_of(replay(counting_game(), 9, 50)), KEY, 1)
+    assert set(np.unique(metrics["actor/batch"])) == {0.0}
+
+
+def test_record_stores_something_else_and_join_puts_batches_together():
+    def record(params, world, batch, key):
+        noise = jax.random.uniform(key, (N,))
+        return {"made": params["actor"] * batch["place"] + 100 * world["step"] + 0 * noise}
+
+    def join(fresh, stored):
+        return {"clock": jnp.concatenate([fresh["clock"], stored["made"]])}
+
+    game = replay(counting_game(), 12, 40, warmup=1, record=record, join=join)
+    state, metrics = gacf.run(algorithm_of(game), KEY, 2)
+    made = [-100.0, -98, -96, 0, 2, 4, 100, 102, 104]
+    np.testing.assert_array_equal(state.world["buffer"].items["made"][0, :9], made)
+    batch = np.asarray(metrics["actor/batch"][0, 1])
+    assert batch.shape == (N + 40,)
+    np.testing.assert_array_equal(batch[:N], 1.0)
+    assert set(batch[N:]) == set(made)
+
+
+@pytest.mark.parametrize("order", ["inside", "outside"])
+def test_together_with_target_networks(order):
+    def read(game):
+        return target_networks(game, rate=0.5, reads={"actor": ("actor",)})
+
+    base = counting_game()
+    game = read(replay(base, 9, 4, warmup=2)) if order == "inside" else replay(read(base), 9, 4, 2)
+    state, _ = gacf.run(algorithm_of(game), KEY, 2, seeds=2)
+    assert state.world["buffer"].items["clock"].shape == (2, 9)
+    np.testing.assert_array_equal(state.world["slow"]["actor"], 2.0)
+
+
+def test_seeds_batched_equal_seeds_alone():
+    algorithm = algorithm_of(replay(counting_game(), 9, 4, warmup=2))
+    both, _ = gacf.run(algorithm, KEY, 3, seeds=2, map="vmap")
+    for i in range(2):
+        alone = algorithm.init(jax.random.fold_in(KEY, i))
+        for _ in range(3):
+            alone, _ = algorithm.step(alone)
+        jax.tree.map(np.testing.assert_array_equal, gacf.take_seed(both, i).world, alone.world)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: replay(counting_game(), 0, 1), "capacity: 0 was given"),
+        (lambda: replay(counting_game(), 9, 0), "batch_size: 0 was given"),
+        (lambda: replay(counting_game(), 9, 1, warmup=-1), "warmup: -1 was given"),
+        (lambda: replay(replay(counting_game(), 9, 1), 9, 1).init(KEY), "is taken"),
+        (lambda: replay(counting_game(), 2, 1, warmup=1).init(KEY), "at most the capacity, 2"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

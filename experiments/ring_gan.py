@@ -33,9 +33,9 @@ def get_config() -> ConfigDict:
             "batch_size": 256,
             "noise": 16,
             "r1": 0.1,
-            "decay": 0.05,
-            "actor": {"hidden": (128, 128), "learning_rate": 1e-3},
-            "critic": {"hidden": (128, 128), "learning_rate": 1e-3, "steps": 1},
+            "decay": 0.01,
+            "actor": {"hidden": (128, 128), "learning_rate": 4e-3},
+            "critic": {"hidden": (128, 128), "learning_rate": 4e-3, "steps": 1},
         }
     )
 

@@ -538,7 +538,7 @@ def test_messages_name_the_argument_and_the_nearest_value() -> None:
     with pytest.raises(ValueError, match=r"losses: \{\} was given"):
         gacf.from_losses({"actor": 1.0}, {})
     with pytest.raises(ValueError, match="init: no parameters for 'actor'; allowed: critic"):
-        gacf.from_losses({"critic": 1.0}, {"actor": lambda p, b, k: 0.0}).init(KEY)
+        gacf.from_losses({"critic": 1.0}, {"actor": lambda p, b, k: jnp.zeros(())}).init(KEY)
     with pytest.raises(ValueError, match=r"losses: that of 'actor' has shape \(2,\)"):
         vectors = gacf.from_losses({"actor": jnp.ones(2)}, {"actor": lambda p, b, k: p["actor"]})
         gacf.run(gacf.compose(vectors, rules.simultaneous(sgd("actor"))), KEY, 1)

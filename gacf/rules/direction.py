@@ -98,6 +98,11 @@ def advance(
     Returns:
         The player's new parameters and optimiser state.
     """
+
+    def value_fn(own: PyTree, *, step: Any = None, metrics: Any = None) -> jax.Array:
+        del step, metrics  # optax's line searches refuse extra arguments that this does not take
+        return field.loss(player, own, params)[0]
+
     change, optimizer_state = optimizer.update(
         vector,
         optimizer_state,
@@ -106,7 +111,7 @@ def advance(
         metrics=outcome.metrics,
         value=outcome.metrics["loss"],
         grad=vector,
-        value_fn=lambda own: field.loss(player, own, params)[0],
+        value_fn=value_fn,
     )
     return optax.apply_updates(params[player], change), optimizer_state
 

@@ -195,6 +195,15 @@ def add_loss(game: Game, player: str, term: Callable[..., Any]) -> Game:
 
     Raises:
         ValueError: no such player, or a metric of the term's that the loss reports already.
+
+    Example:
+        >>> import gacf
+        >>> game = gacf.from_losses(
+        ...     {"actor": 1.0}, {"actor": lambda p, batch, key: p["actor"] ** 2})
+        >>> def decay(own, params, world, batch, key):
+        ...     return 0.5 * own ** 2
+        >>> sorted(gacf.add_loss(game, "actor", decay).losses)
+        ['actor']
     """
     check_player(game, player, "add_loss")
     base = game.losses[player]
@@ -229,6 +238,15 @@ def add_player(game: Game, name: str, init: Callable[[Key], PyTree], loss: Loss)
 
     Raises:
         ValueError: the name is taken.
+
+    Example:
+        >>> import gacf
+        >>> game = gacf.from_losses(
+        ...     {"actor": 1.0}, {"actor": lambda p, batch, key: p["actor"] ** 2})
+        >>> def follow(own, params, world, batch, key):
+        ...     return (own - params["actor"]) ** 2, gacf.Outcome({}, {})
+        >>> sorted(gacf.add_player(game, "model", lambda key: 0.0, follow).losses)
+        ['actor', 'model']
     """
     if name in game.losses:
         raise ValueError(f"add_player: {name!r} plays already; players: {', '.join(game.losses)}")
@@ -261,6 +279,15 @@ def compose(game: Game, rule: Rule, updates: int = 1) -> Algorithm:
     Raises:
         ValueError: the rule moves somebody who is no player of the game, `updates` < 1, or (from
             `init`) the game's world has an entry of its own named "step" or "update".
+
+    Example:
+        >>> import gacf, jax, optax
+        >>> game = gacf.from_losses(
+        ...     {"actor": 1.0}, {"actor": lambda p, batch, key: p["actor"] ** 2})
+        >>> algorithm = gacf.compose(game, gacf.rules.simultaneous({"actor": optax.sgd(0.25)}))
+        >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
+        >>> float(state.params["actor"]), float(metrics["actor/loss"])
+        (0.5, 1.0)
     """
     for player in rule.players:
         check_player(game, player, "compose: the rule")

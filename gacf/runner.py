@@ -174,10 +174,7 @@ class Program:
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(self.seeds))
         index = jnp.arange(self.lanes)
         hyper = jax.tree.map(lambda x: x[index // self.seeds], self.hyper)
-        init = jax.vmap(
-            self._init.call, in_axes=(None, 0, 0), out_axes=State._make((0, 0, 0, 0, None))
-        )
-        state = jax.jit(init)(self._init.consts, hyper, keys[index % self.seeds])
+        state = self._start(self._init.consts, hyper, keys[index % self.seeds])
         return self._place(hyper, state[:4], state.step)
 
     def _place(self, hyper: PyTree, body: PyTree, step: jax.Array) -> Lanes:

@@ -140,6 +140,12 @@ def parallel(*rules: Rule) -> Rule:
 
     Raises:
         ValueError: two of the rules move one player.
+
+    Example:
+        >>> import gacf, optax
+        >>> step = gacf.rules.player_step
+        >>> parallel(step("actor", optax.sgd(0.1)), step("critic", optax.sgd(0.1))).players
+        ('actor', 'critic')
     """
     require("parallel", rules, len, "at least one rule")
     players = tuple(player for rule in rules for player in rule.players)
@@ -167,6 +173,11 @@ def repeat(rule: Rule, n: int) -> Rule:
 
     Raises:
         ValueError: n is no whole number >= 1.
+
+    Example:
+        >>> import gacf, optax
+        >>> repeat(gacf.rules.player_step("critic", optax.sgd(0.1)), 5).players
+        ('critic',)
     """
     require("repeat: n", n, whole, "a whole number >= 1")
     if n == 1:
@@ -193,6 +204,11 @@ def every(n: int, rule: Rule) -> Rule:
 
     Raises:
         ValueError: n is no whole number >= 1.
+
+    Example:
+        >>> import gacf, optax
+        >>> every(2, gacf.rules.player_step("actor", optax.sgd(0.1))).players
+        ('actor',)
     """
     require("every: n", n, whole, "a whole number >= 1")
     if n == 1:

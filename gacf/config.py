@@ -7,6 +7,7 @@ every experiment has, and what stands in for one that the file leaves out:
     seed               0      of the PRNG key; seed i starts from fold_in(key(seed), i)
     steps              -      steps a seed; no default
     map                auto   how the seeds' axis runs, see `gacf.runner`
+    x64                False  whether numbers are float64 unless said otherwise
     log_every          steps / 100, at least 1
     evaluate_every     10 × log_every; the last step is always evaluated
     checkpoint_every   evaluate_every
@@ -37,7 +38,7 @@ from gacf.runner import MAPS
 from gacf.types import Algorithm, nearest
 
 Config = Any  # a ConfigDict, whose own types make every value a union of six
-DEFAULTS = {"seeds": 16, "seed": 0, "map": "auto"}
+DEFAULTS = {"seeds": 16, "seed": 0, "map": "auto", "x64": False}
 DERIVED = ("log_every", "evaluate_every", "checkpoint_every")
 
 
@@ -191,7 +192,6 @@ def _base(experiment: Experiment) -> Config:
             f"CONFIG: get_config() of {experiment.path.name} gave a {type(config).__name__}; "
             "allowed: an ml_collections.ConfigDict"
         )
-    config = config.copy_and_resolve_references()
     with config.unlocked():
         if "steps" not in config:
             raise BadInput(f"steps: get_config() of {experiment.path.name} does not set it")
@@ -232,7 +232,7 @@ def _check(config: Config) -> Config:
                 raise BadInput(
                     f"{key}: {n} was given; allowed: a multiple of log_every, which is {log_every}"
                 )
-    return config.lock()
+    return config.copy_and_resolve_references().lock()
 
 
 def _holds(limit: Limit, value: Any) -> bool:

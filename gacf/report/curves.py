@@ -77,7 +77,7 @@ def _handle(colour: str) -> Line2D:
 def _draw_one(ax: Axes, curve: Curve, colour: str) -> None:
     marker = "o" if len(curve.steps) == 1 else None
     ax.plot(
-        curve.steps, curve.values.T, color=colour, linewidth=0.6, alpha=0.4, marker=marker, ms=2
+        curve.steps, curve.values.T, color=colour, linewidth=0.6, alpha=0.3, marker=marker, ms=2
     )
     kept = np.delete(curve.values, list(curve.diverged), axis=0)
     if not kept.size:

@@ -26,6 +26,7 @@ class Table(NamedTuple):
     note: str
 
 
+LISTED = 4  # diverged seeds told one by one
 NOTE = (
     "interquartile mean [95 % bootstrap interval] over the n seeds that did not diverge, "
     "at the last step"
@@ -91,7 +92,9 @@ def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
             metrics = entry["metrics"]
             shown = [metrics[m] for m in summary["metrics"] if m in metrics]
             counts = sorted({v["n"] for v in shown}) or [entry["seeds"] - len(entry["diverged"])]
-            diverged = ", ".join(f"seed {s} at {at}" for s, at in entry["diverged"].items())
+            bad = [f"seed {seed} at {at}" for seed, at in entry["diverged"].items()]
+            more = [f"{len(bad) - LISTED} more"] if len(bad) > LISTED else []
+            diverged = ", ".join([*bad[:LISTED], *more])
             row = [] if len(summaries) == 1 else [name]
             row += [cell, *(figure(metrics.get(m)) for m in columns)]
             n = "–".join(str(c) for c in dict.fromkeys((counts[0], counts[-1])))
@@ -111,12 +114,13 @@ def console(stderr: bool = False) -> Any:
 
 
 def terminal(table: Table) -> Any:
-    """A rich table."""
+    """What a rich console prints."""
     from rich import box
+    from rich.console import Group
     from rich.table import Table as Rich
     from rich.text import Text
 
-    made = Rich(box=box.SIMPLE_HEAD, caption=table.note, caption_justify="left", pad_edge=False)
+    made = Rich(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(table.columns):
         last = len(table.columns) - 1
         text = column in ("run", "cell") or i == last
@@ -124,7 +128,7 @@ def terminal(table: Table) -> Any:
     for row in table.rows:
         style = "yellow" if row[-1] != "none" else ""
         made.add_row(*map(Text, row[:-1]), Text(row[-1], style=style))
-    return made
+    return Group(made, Text(table.note, style="dim"))
 
 
 def markdown(table: Table) -> str:

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gacf.report import BadInput, curves, results, statistics, table
+
+from .common import ROOT
+
+
+def entry(iqm: float | None, low: float | None, high: float | None, n: int = 3) -> dict[str, Any]:
+    return {"iqm": iqm, "low": low, "high": high, "n": n, "finals": []}
+
+
+def summary(cell: str, diverged: dict[str, int], **metrics: dict[str, Any]) -> dict[str, Any]:
+    named = {f"evaluate/{name}": value for name, value in metrics.items()}
+    cells = {cell: {"seeds": 4, "diverged": diverged, "metrics": named}}
+    return {"metrics": list(named), "cells": cells}
+
+
+def test_the_interval_is_scipys_and_always_the_same():
+    values = np.random.default_rng(0).normal(size=16)
+    low, high = statistics.interval(values)
+    again = stats.bootstrap(
+        (values,),
+        lambda x, axis: stats.trim_mean(x, 0.25, axis=axis),
+        n_resamples=statistics.RESAMPLES,
+        batch=50,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    assert (low, high) == (again.low, again.high)
+    assert low < statistics.iqm(values) < high
+
+
+def test_diverged_and_unknown_seeds_are_left_out_and_counted():
+    made = statistics.summarise([1.0, 2.0, np.nan, 3.0, 1e9], {4: 10})
+    assert (made["iqm"], made["n"]) == (2.0, 3)
+    assert made["finals"] == [1.0, 2.0, None, 3.0, 1e9]
+    assert statistics.summarise([np.nan, np.nan], {}) == {
+        **dict.fromkeys(("iqm", "low", "high")),
+        "n": 0,
+        "finals": [None, None],
+    }
+    assert statistics.summarise([5.0], {})["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ((-157.31, -160.2, -150.1), "-157 [-160, -150]"),
+        ((0.92361, 0.9201, 0.9302), "0.924 [0.920, 0.930]"),
+        ((8.0, 8.0, 8.0), "8.00 [8.00, 8.00]"),
+        ((0.0, 0.0, 0.0), "0.00 [0.00, 0.00]"),
+        ((1.5e-9, 1e-9, 2e-9), "1.50e-09 [1.00e-09, 2.00e-09]"),
+        ((12345.6, 12000.0, 12999.9), "12346 [12000, 13000]"),
+        ((0.5, None, None), "0.5"),
+    ],
+)
+def test_figures_show_two_digits_of_their_interval(value: tuple[Any, Any, Any], text: str):
+    assert table.figure(entry(*value)) == text
+
+
+def test_runs_are_compared_over_the_union_of_their_metrics():
+    one = summary("a", {}, modes=entry(7.5, 7.0, 8.0, 4))
+    two = summary("b", {"2": 40}, modes=entry(7.0, 6.0, 8.0), fid=entry(1.0, 0.5, 1.5))
+    made = table.compare([("first", one), ("second", two)])
+    assert made.columns == ["run", "cell", "modes", "fid", "n", "diverged"]
+    assert made.rows == [
+        ["first", "a", "7.5 [7.0, 8.0]", "–", "4/4", "none"],
+        ["second", "b", "7.0 [6.0, 8.0]", "1.0 [0.5, 1.5]", "3/4", "seed 2 at 40"],
+    ]
+
+
+def test_latex_escapes_and_sets_minus_signs():
+    made = table.compare([("", summary("a_b & 5 %", {}, x=entry(-2.0, -3.0, -1.0)))])
+    text = table.latex(made)
+    assert r"a\_b \& 5 \% & $-$2.0 [$-$3.0, $-$1.0] & 3/4 & none \\" in text
+    assert text.startswith("% ") and r"\begin{tabular}{lrrl}" in text
+
+
+def test_a_run_that_is_none_or_has_not_finished_is_one_line(tmp_path: Path):
+    with pytest.raises(BadInput, match="is no directory of a run"):
+        table.read(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BadInput, match="has not finished; go on with: gacf resume"):
+        table.read(tmp_path)
+    (tmp_path / "summary.json").write_text('{"cells"')
+    with pytest.raises(BadInput, match="cannot be read"):
+        table.read(tmp_path)
+
+
+def test_windows_without_evaluation_have_no_rows_and_nan_of_a_bad_seed_has():
+    grid = results.Grid(np.array([2, 4, 6]), np.array([False, True, True]))
+    history = {
+        "loss": np.array([[1.0, 2.0, 3.0], [1.0, np.nan, np.nan]]),
+        "evaluate/x": np.array([[np.nan, 5.0, 6.0], [np.nan, np.nan, np.nan]]),
+        "diverged": np.array([[False] * 3, [False, True, True]]),
+    }
+    cells = {"c": results.Cell(history, {"final/y": np.array([7.0, 8.0])}, {})}
+    frame = results.tidy(grid, cells)
+    assert list(frame.columns) == ["cell", "seed", "step", "metric", "value"]
+    evaluated = frame[frame.metric == "evaluate/x"]
+    assert evaluated.step.tolist() == [4, 6, 4, 6]
+    np.testing.assert_array_equal(evaluated.value, [5.0, 6.0, np.nan, np.nan])
+    assert frame[frame.metric == "final/y"].step.tolist() == [6, 6]
+    assert results.diverged(grid, history) == {1: 4}
+
+
+def test_a_runaway_seed_does_not_flatten_the_curves():
+    values = np.random.default_rng(0).normal(size=(4, 20))
+    values[3] *= 1e9
+    figure = curves.draw({"x": {"c": curves.Curve(np.arange(20), values, [3])}})
+    low, high = figure.axes[0].get_ylim()
+    assert -5 < low < high < 5
+    single = curves.draw({"x": {"c": curves.Curve(np.array([9]), np.ones((1, 1)), [])}})
+    assert single.axes[0].get_ylim()[0] < 1 < single.axes[0].get_ylim()[1]
+
+
+def test_help_and_reports_do_without_jax():
+    code = (
+        "import sys, contextlib\n"
+        "from gacf.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        "assert main(['report', 'nowhere']) == 2\n"
+        "assert 'jax' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

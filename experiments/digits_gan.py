@@ -42,9 +42,9 @@ def get_config() -> ConfigDict:
             "batch_size": 64,
             "noise": 32,
             "r1": 0.3,
-            "decay": 0.05,
-            "actor": {"hidden": (128, 128), "learning_rate": 1e-3},
-            "critic": {"hidden": (128, 128), "learning_rate": 1e-3, "steps": 1},
+            "decay": 0.01,
+            "actor": {"hidden": (128, 128), "learning_rate": 3e-3},
+            "critic": {"hidden": (128, 128), "learning_rate": 3e-3, "steps": 1},
         }
     )
 

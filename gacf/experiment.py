@@ -78,6 +78,7 @@ def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
     Raises:
         BadInput: what the experiment's code raised, in one line.
     """
+    jax.config.update("jax_enable_x64", settings.x64)
     programs = {}
     for cell, algorithm in config.build(experiment, settings).items():
         with config.blame(experiment.path, f"cell {cell!r}"):

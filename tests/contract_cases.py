@@ -11,7 +11,8 @@ import numpy as np
 import optax
 
 import gacf
-from gacf import Game, Outcome, Rule, rules
+from gacf import Game, Outcome, Rule, games, rules
+from gacf.networks import MLP
 
 Optimizers = dict[str, optax.GradientTransformation]
 
@@ -120,6 +121,25 @@ def worldly() -> Game:
     return Game(losses, init, observe, sample, evaluate=evaluate)
 
 
+def gan() -> Game:
+    """Two small networks on a ring of Gaussians."""
+    data = gacf.data.ring()
+    return gacf.gan(MLP((4,), (2,)), MLP((4,)), data, batch_size=4, noise=2)
+
+
+def ddpg() -> Game:
+    """Two small networks on Pendulum, with replay and target networks."""
+    return gacf.ddpg(
+        "Pendulum-v1",
+        MLP((4,), (1,)),
+        MLP((4,)),
+        batch_size=4,
+        capacity=16,
+        warmup=8,
+        episodes=2,
+    )
+
+
 TOYS: dict[str, GameCase] = {
     "bilinear": GameCase(bilinear),
     "quadratic": GameCase(quadratic),
@@ -129,6 +149,10 @@ TOYS: dict[str, GameCase] = {
 # Each of these is played under two rules.
 GAMES: dict[str, GameCase] = {
     **TOYS,
+    "dirac_gan": GameCase(games.dirac_gan),
+    "lqr": GameCase(games.lqr, lambda: optax.sgd(1e-3)),
+    "gan": GameCase(gan, lambda: optax.adam(1e-3), rtol=1e-4),
+    "ddpg": GameCase(ddpg, lambda: optax.adam(1e-3), rtol=1e-4),
 }
 
 # Each of these plays every toy game.

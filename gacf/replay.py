@@ -79,12 +79,16 @@ def add(buffer: Buffer, items: PyTree) -> Buffer:
             f"allowed: one length of at most the capacity, {capacity}"
         )
     (n,) = lengths
-    # a scatter of N rows stays in place; reading the rows back for a masked write would copy all
     index = (buffer.cursor + jnp.arange(n, dtype=jnp.int32)) % capacity
+    if n == 1:
+        # A scatter of one row would become a dynamic_update_slice, which XLA may fuse into the
+        # gather of a later `sample`; that needs the buffer before and after the write, so all of
+        # it is copied, every step. A second row beyond the end, which is dropped, prevents it.
+        index = jnp.concatenate([index, jnp.full(1, capacity, jnp.int32)])
+        items = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), items)
 
     def write(old: jax.Array, new: jax.Array) -> jax.Array:
-        rows = old.at[index]
-        return rows.set(new.astype(old.dtype), unique_indices=True, mode="promise_in_bounds")
+        return old.at[index].set(new.astype(old.dtype), unique_indices=True, mode="drop")
 
     return Buffer(
         jax.tree.map(write, buffer.items, items),

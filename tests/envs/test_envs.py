@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,13 +35,13 @@ def play(env, steps, key=KEY, policy=None):
     return jax.lax.scan(step, env.reset(reset_key), jax.random.split(play_key, steps))[1]
 
 
-def check_contract(name, steps):
+def check_contract(name, steps: int) -> tuple[Any, envs.Timestep]:
     env = envs.make(name)
     state, observation = jax.eval_shape(env.reset, KEY)
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, observation)))
     seen = play(env, steps)  # a scan refuses a state whose dtypes or shapes change
     integer = isinstance(env.observation, envs.Discrete)
-    shape = () if integer else env.observation.shape
+    shape = () if isinstance(env.observation, envs.Discrete) else env.observation.shape
     for shown in (seen.observation, seen.next_observation):
         assert shown.shape == (steps, *shape)
         assert shown.dtype == (jnp.int32 if integer else jnp.float32)
@@ -159,7 +160,7 @@ def test_spaces_are_values_even_inside_a_trace():
 
 def test_constructor_arguments_reach_the_environment():
     env = envs.make("Catch-bsuite", rows=6)
-    assert env.observation.shape == (6, 5)
+    assert isinstance(env.observation, envs.Box) and env.observation.shape == (6, 5)
 
 
 @pytest.mark.parametrize(

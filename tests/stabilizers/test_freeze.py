@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ def bits(tree):
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(tree)]
 
 
-def walk(optimizer, steps, **of_step):
+def walk(optimizer, steps: int, **of_step) -> Any:
     """Parameters and states after each of `steps` updates."""
 
     def step(carry, i):

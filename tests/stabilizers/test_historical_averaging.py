@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,8 @@ def test_gradient_of_the_penalty_along_a_path():
     path = jax.random.normal(jax.random.key(0), (6, 3))
     own = jax.random.normal(jax.random.key(1), (6, 3))
     drawn = historical_averaging(0.7)
-    state = drawn.init(path[0])
+    state: Any = drawn.init(path[0])
+    got: Any
     for t in range(6):
         mean = np.asarray(path[: t + 1], np.float64).mean(0)
         penalty = jax.grad(lambda p, mean=mean: 0.7 * jnp.sum((p - jnp.asarray(mean)) ** 2))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,10 @@ import optax
 import pytest
 
 import gacf
-from gacf import Outcome, rules
+from gacf import Outcome, envs, rules
+from gacf.runner import Program
 from gacf.stabilizers import replay, target_networks
+from tests.test_replay import whole_copies
 
 KEY = jax.random.key(0)
 N = 3
@@ -118,6 +122,55 @@ def test_seeds_batched_equal_seeds_alone():
         for _ in range(3):
             alone, _ = algorithm.step(alone)
         jax.tree.map(np.testing.assert_array_equal, gacf.take_seed(both, i).world, alone.world)
+
+
+def pendulum_game():
+    """A critic of single transitions under random torques."""
+    env = envs.make("Pendulum-v1")
+
+    def fresh(before, action, seen):
+        item = {
+            "observation": before,
+            "action": action,
+            "reward": seen.reward,
+            "next_observation": seen.next_observation,
+        }
+        return jax.tree.map(lambda leaf: leaf[None], item)
+
+    def init(key):
+        state, observation = env.reset(key)
+        seen = env.step(key, state, jnp.zeros(1))[1]
+        world = {"env": (state, observation), "fresh": fresh(observation, jnp.zeros(1), seen)}
+        return {"critic": jnp.zeros((3, 1))}, world
+
+    def observe(params, world, key):
+        act_key, step_key = jax.random.split(key)
+        state, observation = world["env"]
+        action = jax.random.uniform(act_key, (1,), minval=-2.0, maxval=2.0)
+        state, seen = env.step(step_key, state, action)
+        item = fresh(observation, action, seen)
+        return {**world, "env": (state, seen.observation), "fresh": item}, {}
+
+    def loss(own, params, world, batch, key):
+        target = batch["reward"] + 0.9 * (batch["next_observation"] @ params["critic"])[:, 0]
+        return jnp.mean(((batch["observation"] @ own)[:, 0] - target) ** 2), Outcome({}, {})
+
+    return gacf.Game(
+        losses={"critic": loss},
+        init=init,
+        observe=observe,
+        sample=lambda world, key: world["fresh"],
+    )
+
+
+@pytest.mark.parametrize("over", ["loop", "vmap"])
+def test_the_runner_copies_no_buffer_within_a_window(over):
+    capacity = 10_007
+    game = replay(pendulum_game(), capacity, 16, warmup=1)
+    rule = rules.player_step("critic", optax.adam(1e-3))
+    program = Program(gacf.compose(game, rule), seeds=2, map=over)
+    compiled: Any = program.compile(program.init(KEY), 3)
+    assert whole_copies(compiled.as_text(), capacity) == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from gacf.game import Game, from_losses
-from gacf.types import PyTree, lookup, require
+from gacf.types import PyTree, lookup, require, whole
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 
@@ -31,6 +31,7 @@ def dirac_gan(
     gradient_penalty: float | jax.Array = 0.0,
     target: float = 0.0,
     noise: float | jax.Array = 0.0,
+    samples: int | None = None,
     start: tuple[float, float] = (1.0, 1.0),
 ) -> Game:
     """Data at 0, a generator that is the point θ, a discriminator D(x) = ψx.
@@ -45,7 +46,9 @@ def dirac_gan(
             or `wasserstein`.
         gradient_penalty: R1 for `target` 0 (∇_x D = ψ), WGAN-GP's one for 1.
         target: the gradient norm that the penalty asks for.
-        noise: σ of instance noise on real and fake points; expectations by quadrature.
+        noise: σ of instance noise on real and fake points.
+        samples: draws of the noise a step, for real and fake each; by default expectations, by
+            quadrature. With draws the players end up at a distance set by their number, not at 0.
         start: θ, ψ.
 
     Raises:
@@ -63,23 +66,34 @@ def dirac_gan(
     require("dirac_gan: gradient_penalty", gradient_penalty, lambda n: n >= 0, "a number >= 0")
     require("dirac_gan: noise", noise, lambda n: n >= 0, "a number >= 0")
 
-    def mean(function: Any, slope: jax.Array, point: Any) -> jax.Array:
+    if samples is not None:
+        require("dirac_gan: samples", samples, whole, "a whole number >= 1")
+
+    def mean(function: Any, slope: jax.Array, point: Any, drawn: Any) -> jax.Array:
+        if samples is not None:
+            return jnp.mean(function(slope * (point + noise * drawn)))
         nodes = jnp.asarray(NODES, slope.dtype)
         weights = jnp.asarray(WEIGHTS / WEIGHTS.sum(), slope.dtype)
         return weights @ function(slope * (point + noise * nodes))
 
     def actor(params: dict[str, jax.Array], batch: Any, key: Any) -> jax.Array:
-        return mean(of_actor, params["critic"], params["actor"])
+        return mean(of_actor, params["critic"], params["actor"], batch["fake"])
 
     def critic(params: dict[str, jax.Array], batch: Any, key: Any) -> jax.Array:
         slope = params["critic"]
         penalty = 0.5 * gradient_penalty * (jnp.abs(slope) - target) ** 2
-        fake = mean(f, slope, params["actor"])
-        return penalty - fake - mean(lambda t: f(-t), slope, jnp.zeros((), slope.dtype))
+        fake = mean(f, slope, params["actor"], batch["fake"])
+        real = mean(lambda t: f(-t), slope, jnp.zeros((), slope.dtype), batch["real"])
+        return penalty - fake - real
 
-    return from_losses(
-        dict(zip(("actor", "critic"), start, strict=True)), {"actor": actor, "critic": critic}
-    )
+    def sample(key: jax.Array) -> dict[str, Any]:
+        if samples is None:
+            return {"real": (), "fake": ()}
+        drawn = jax.random.normal(key, (2, samples))
+        return {"real": drawn[0], "fake": drawn[1]}
+
+    begin = dict(zip(("actor", "critic"), start, strict=True))
+    return from_losses(begin, {"actor": actor, "critic": critic}, sample)
 
 
 def project(bound: float | jax.Array) -> optax.GradientTransformation:

@@ -1,0 +1,108 @@
+"""The spectrum of a game's Jacobian: whether the dynamics rotate, contract or leave (L2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from gacf.game import Game
+from gacf.rules.algebra import extended
+from gacf.rules.direction import Direction, field, gradient
+from gacf.types import Key, Params, World
+
+
+def game_jacobian(
+    game: Game,
+    params: Params,
+    world: World,
+    key: Key,
+    direction: Direction | Mapping[str, Direction] | None = None,
+    optimizers: Mapping[str, optax.GradientTransformation] | None = None,
+) -> jax.Array:
+    """The dense Jacobian of what all players follow, at one point, batch and key; small games only.
+
+    Args:
+        game: any game.
+        params: where, d numbers in all.
+        world: the game's world.
+        key: `batch_key, loss_key = split(key)`, as in a step.
+        direction: one for all, or player -> direction, from fresh memories; own gradients by
+            default.
+        optimizers: for directions that look through optimiser steps, from fresh states.
+
+    Returns:
+        [d, d], in the order in which the players' dict is flattened.
+    """
+    batch_key, loss_key = jax.random.split(key)
+    at = field(game, world, game.sample(world, batch_key), loss_key)
+    known = extended(optimizers or {})
+    states = {name: each.init(params[name]) for name, each in known.items()}
+    flat, unravel = ravel_pytree({name: params[name] for name in at.players})
+
+    def follows(player: str) -> Direction:
+        one = direction if isinstance(direction, Direction) else (direction or {}).get(player)
+        return one or gradient()
+
+    def vector(flat: jax.Array) -> jax.Array:
+        here = {**params, **unravel(flat)}
+        found = {}
+        for name in at.players:
+            memory = follows(name).init(name, params)
+            found[name], _, _ = follows(name).follow(at, name, here, memory, known, states)
+        return ravel_pytree(found)[0]
+
+    # columns by JVP: an unrolled loop or a solve need not be reversed once more
+    return jax.jacfwd(vector)(flat)
+
+
+def game_spectrum(*args: Any, **kwargs: Any) -> np.ndarray:
+    """The eigenvalues of the Jacobian of what all players follow; arguments as `game_jacobian`.
+
+    Under small steps z ← z − η v(z) an equilibrium attracts where all real parts are positive;
+    one step multiplies a mode by 1 − ημ, so imaginary parts, rotation, ask for small steps.
+    Dense and by LAPACK: for small games, outside of compiled programs that are spread over
+    devices.
+
+    Returns:
+        d complex numbers, by real, then imaginary part.
+
+    Reference:
+        Mescheder, Nowozin & Geiger 2017, section 3; Mescheder, Geiger & Nowozin 2018, section 2.
+
+    Example:
+        >>> import jax
+        >>> from gacf.games import dirac_gan
+        >>> game = dirac_gan(start=(0.0, 0.0))
+        >>> params, world = game.init(jax.random.key(0))
+        >>> game_spectrum(game, params, world, jax.random.key(0)).imag.tolist()
+        [-0.5, 0.5]
+    """
+    jacobian = np.asarray(jax.jit(lambda: game_jacobian(*args, **kwargs))())
+    return np.sort_complex(np.linalg.eigvals(jacobian).astype(complex))
+
+
+def draw_spectrum(axes: Any, found: Any, theory: Any = None, title: str = "") -> None:
+    """Draws eigenvalues in the complex plane; the attracting half is shaded.
+
+    Args:
+        axes: matplotlib axes.
+        found: eigenvalues [d], filled points.
+        theory: eigenvalues [n], circles; left out if None.
+        title: of the axes.
+    """
+    found = np.asarray(found)
+    shown = found if theory is None else np.concatenate([found, np.asarray(theory)])
+    reach = 1.2 * max(float(np.max(np.abs([shown.real, shown.imag]))), 1e-3)
+    axes.axvspan(0, reach, color="tab:green", alpha=0.08, linewidth=0)
+    axes.axhline(0, color="0.8", linewidth=0.8)
+    axes.axvline(0, color="0.8", linewidth=0.8)
+    if theory is not None:
+        at = np.asarray(theory)
+        axes.plot(at.real, at.imag, "o", markersize=11, fillstyle="none", color="0.3")
+    axes.plot(found.real, found.imag, ".", color="tab:red")
+    axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)

@@ -56,14 +56,19 @@ def land(game: Game, rule: Rule, steps: int, seed: int = 0) -> dict[str, np.ndar
     return {name: np.asarray(x) for name, x in run(jax.random.key(seed)).params.items()}
 
 
+def matrix_of(rule: Rule, game: Game) -> np.ndarray:
+    """`step_matrix` of a rule without traced hyperparameters."""
+    return np.asarray(jax.jit(lambda: step_matrix(rule, game))())
+
+
 def step_matrix(rule: Rule, game: Game, period: int = 1) -> jax.Array:
-    """The Jacobian of one period in the parameters and the rule's floating memory together."""
+    """The matrix of one period, an affine map of parameters and floating memory together."""
     algorithm = gacf.compose(game, rule)
     start = algorithm.init(jax.random.key(0))
     start = algorithm.step(start)[0]._replace(step=start.step)
     leaves, structure = jax.tree.flatten((start.params, start.opt_state))
     floating = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    point, unpack = ravel_pytree([leaves[i] for i in floating])
+    numbers, unpack = ravel_pytree([leaves[i] for i in floating])
 
     def after(numbers: jax.Array) -> jax.Array:
         filled = list(leaves)
@@ -75,7 +80,9 @@ def step_matrix(rule: Rule, game: Game, period: int = 1) -> jax.Array:
         ended = jax.tree.leaves((state.params, state.opt_state))
         return ravel_pytree([ended[i] for i in floating])[0]
 
-    return jax.vmap(lambda e: jax.jvp(after, (point,), (e,))[1], out_axes=1)(jnp.eye(point.size))
+    size = numbers.size
+    images = jax.vmap(after)(jnp.eye(size + 1, size))
+    return (images[:-1] - images[-1:]).T
 
 
 def eigenvalue_distance(found: Any, expected: Any) -> float:

@@ -250,7 +250,7 @@ def test_players_and_states_of_a_composition() -> None:
     ("make", "message"),
     [
         (lambda: rules.repeat(step("critic"), 0), r"repeat: n: 0 was given"),
-        (lambda: rules.repeat(step("critic"), 1.5), r"repeat: n: 1\.5 was given"),  # type: ignore
+        (lambda: rules.repeat(step("critic"), 1.5), r"repeat: n: 1\.5 was given"),
         (lambda: rules.every(0, step("critic")), r"every: n: 0 was given"),
         (lambda: rules.parallel(step("critic"), step("critic")), "two rules move 'critic'"),
         (rules.sequence, "sequence: .* at least one rule"),

@@ -185,10 +185,11 @@ def load(run: str | Path) -> dict[str, State]:
 
     opened = experiment.open_run(run)
     states = {}
-    for cell, algorithm in config.build(opened.experiment, opened.config).items():
-        directory = cell_directory(opened.directory, cell)
-        whole = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
-        if whole is None:
-            raise ValueError(f"load: {str(run)!r} has no whole checkpoint of {cell!r} yet")
-        states[cell], _ = restore(whole, batched_shape(algorithm, opened.config.seeds))
+    with jax.enable_x64(opened.config.x64):
+        for cell, algorithm in config.build(opened.experiment, opened.config).items():
+            directory = cell_directory(opened.directory, cell)
+            whole = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
+            if whole is None:
+                raise ValueError(f"load: {str(run)!r} has no whole checkpoint of {cell!r} yet")
+            states[cell], _ = restore(whole, batched_shape(algorithm, opened.config.seeds))
     return states

@@ -230,7 +230,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean {close[0]!r}? " if close else ""
         print(f"gacf: {plain[0]!r}: {hint}allowed: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    args = _parser().parse_args(plain)
+    args, unknown = _parser().parse_known_args(plain)
+    if unknown:
+        word, _, value = unknown[0].partition("=")
+        if args.command == "run" and word.startswith("--"):
+            key = f"--config.{word[2:]}={value}"
+            hint = f"allowed: --workdir, --traceback, --config.KEY, as in {key}"
+        else:
+            hint = f"see gacf {args.command} --help"
+        print(f"gacf: {unknown[0]!r} was given; {hint}", file=sys.stderr)
+        return 2
     if overrides and args.command != "run":
         print(f"gacf: {overrides[0]}: only `gacf run` takes overrides", file=sys.stderr)
         return 2
@@ -241,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _resume(args)
         return _report(args) if args.command == "report" else _list()
     except KeyboardInterrupt:
-        print("gacf: stopped; nothing was written", file=sys.stderr)
+        print("gacf: stopped", file=sys.stderr)
         return INTERRUPTED
     except BadInput as error:
         if getattr(args, "traceback", False):

@@ -1,6 +1,15 @@
-"""Configs of experiments: load the file, override, check, store (L5).
+"""Configs of experiments: load the file, override, check, store (L6).
 
-An experiment is one Python file with `get_config() -> ConfigDict` and `build(config)`. Keys that
+An experiment is one Python file:
+
+    get_config() -> ConfigDict            its keys may be nested freely
+    build(config) -> Algorithm            or {cell: Algorithm}, trained one after the other
+    KEY_METRIC = "evaluate/…"             optional: in the progress bar, and first in tables
+    METRICS = ["evaluate/…", "final/…"]   optional: what tables show; else all of these two kinds
+    finish(config, finals)                optional: -> {cell: {metric: array [S]}}, named final/…
+    pictures(config, finals)              optional: -> {file stem: matplotlib Figure}
+
+`finals` is {cell: final batched State}, each on one device, outside the sharded program. Keys that
 every experiment has, and what stands in for one that the file leaves out:
 
     seeds              16     seeds trained at once
@@ -12,7 +21,7 @@ every experiment has, and what stands in for one that the file leaves out:
     evaluate_every     10 × log_every; the last step is always evaluated
     checkpoint_every   evaluate_every
 
-The two last are multiples of `log_every`. Every wrong input is a `BadInput` of one line.
+The last two are multiples of `log_every`. Every wrong input is a `BadInput` of one line.
 """
 
 from __future__ import annotations

@@ -190,8 +190,10 @@ def alone(directory: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise BadInput(f"DIR: {str(directory)!r} is being trained by another process") from None
+        except OSError:
+            pass  # a file system without locks
         yield
     finally:
         os.close(handle)

@@ -20,7 +20,7 @@ from gacf import checkpoint, config
 from gacf.cli import main
 from gacf.types import State
 
-from .common import ROOT, TOY, edited, process
+from .common import ROOT, TOY, edited, process, run
 
 CELL = "checkpoints/toy"
 
@@ -178,6 +178,17 @@ def test_the_final_states_load_and_are_those_of_run(whole: Path):
     ):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
     assert int(gacf.take_seed(state, 4).step) == 40
+
+
+def test_double_precision_loads_as_such_whatever_is_on(tmp_path: Path):
+    path = edited(tmp_path, "start = 2.0 +", "start = jnp.asarray(2.0, float) +")
+    try:
+        short = ("--config.x64=true", "--config.steps=8", "--config.seeds=2")
+        assert run(tmp_path / "run", *short, experiment=path) == 0
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    (state,) = checkpoint.load(tmp_path / "run").values()
+    assert state.params["actor"]["w"].dtype == np.float64
 
 
 # Each is a process that kills itself (SIGKILL) at that moment; the run is then resumed here.

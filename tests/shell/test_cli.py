@@ -228,7 +228,9 @@ def test_a_bad_call_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert seeds == "gacf: seeds: 0 was given; allowed: a whole number >= 1"
     assert "did you mean 'run'?" in refused(capsys, "rnu")
     assert "CONFIG" in refused(capsys, "run")
-    assert "--wrokdir" in refused(capsys, "run", TOY, "--wrokdir", run_dir)
+    assert "allowed: --workdir" in refused(capsys, "run", TOY, "--wrokdir", run_dir)
+    assert "as in --config.seeds=3" in refused(capsys, "run", TOY, "--seeds=3")
+    assert "see gacf report --help" in refused(capsys, "report", tmp_path, "--wide")
     assert "no directory of a run" in refused(capsys, "resume", run_dir)
     assert "only `gacf run`" in refused(capsys, "resume", run_dir, "--config.seeds=2")
     (tmp_path / "file").touch()

@@ -12,7 +12,7 @@ from .common import TOY, edited
 
 TOY_KEYS = (
     "actor.hidden, actor.learning_rate, bad, checkpoint_every, evaluate_every, flag, label, "
-    "log_every, map, nothing, rate, seed, seeds, steps"
+    "log_every, map, nothing, rate, seed, seeds, steps, x64"
 )
 
 

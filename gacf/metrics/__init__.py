@@ -2,6 +2,7 @@
 
 from gacf.metrics.classifier import Classifier, digits_classifier
 from gacf.metrics.fid import fid
+from gacf.metrics.game_spectrum import draw_spectrum, game_jacobian, game_spectrum
 from gacf.metrics.kernels import kid, mmd
 from gacf.metrics.modes import modes
 from gacf.metrics.prdc import prdc
@@ -9,6 +10,7 @@ from gacf.metrics.sliced import sliced_wasserstein
 
 METRICS = {
     "fid": fid,
+    "game_spectrum": game_spectrum,
     "kid": kid,
     "mmd": mmd,
     "modes": modes,
@@ -20,7 +22,10 @@ __all__ = [
     "METRICS",
     "Classifier",
     "digits_classifier",
+    "draw_spectrum",
     "fid",
+    "game_jacobian",
+    "game_spectrum",
     "kid",
     "mmd",
     "modes",

@@ -104,8 +104,8 @@ def _merge_states(rules: tuple[Rule, ...], params: Params) -> OptState:
         for name, entry in rule.init(params).items():
             if name in merged and jax.tree.structure(merged[name]) != jax.tree.structure(entry):
                 raise ValueError(
-                    f"rule: {name!r} is moved by two optimisers whose states differ in structure; "
-                    "give all steps of one player the same optimiser"
+                    f"rule: {name!r} is moved by two optimisers or directions whose states differ; "
+                    "give all steps of one player the same ones"
                 )
             merged.setdefault(name, entry)
     return merged

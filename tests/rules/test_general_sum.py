@@ -105,7 +105,7 @@ def parts(z: np.ndarray) -> dict[str, np.ndarray]:
 
 def series(terms: int, rate: float) -> np.ndarray:
     inner = np.eye(3) - rate * parts(np.zeros(5))["yy"].T
-    return rate * sum(np.linalg.matrix_power(inner, j) for j in range(terms))
+    return rate * np.sum([np.linalg.matrix_power(inner, j) for j in range(terms)], axis=0)
 
 
 def truncated(terms: int, rate: float) -> Callable[[np.ndarray], np.ndarray]:

@@ -1,0 +1,247 @@
+"""What rules promise besides their formulas: states, worlds, batches, errors, one program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import gacf
+from gacf import Outcome, Rule, rules
+from gacf.games import bilinear, dirac_gan
+from gacf.rules import simultaneous
+from tests.rules.common import sgd
+
+
+def noisy_game() -> gacf.Game:
+    """Losses that count, in the world, the batches they see, and depend on batch and key."""
+
+    def actor(own: Any, params: Any, world: Any, batch: Any, key: Any) -> Any:
+        value = own * params["critic"] + 0.5 * own**2 + batch * own
+        return value, Outcome({}, {"actor_seen": world["actor_seen"] + 1})
+
+    def critic(own: Any, params: Any, world: Any, batch: Any, key: Any) -> Any:
+        wiggle = jax.random.normal(key)
+        value = 0.5 * own**2 - own * params["actor"] + batch * own + 0.1 * wiggle * own
+        return value, Outcome({}, {"critic_seen": world["critic_seen"] + 1})
+
+    def init(key: Any) -> Any:
+        params = {"actor": jnp.ones(()), "critic": jnp.ones(())}
+        return params, {"actor_seen": jnp.zeros(()), "critic_seen": jnp.zeros(())}
+
+    losses = {"actor": actor, "critic": critic}
+    return gacf.Game(losses, init, sample=lambda world, key: jax.random.normal(key))
+
+
+PAIR = ("actor", "critic")
+RULES: dict[str, Any] = {
+    "extragradient": rules.extragradient,
+    "committed": lambda o: rules.extragradient(o, commit=True),
+    "lookahead": lambda o: rules.lookahead(simultaneous(o), 2),
+    "competitive": lambda o: rules.competitive(dict.fromkeys(o, 0.1)),
+    "follow_the_ridge": lambda o: rules.follow_the_ridge(o, *PAIR),
+    "consensus": lambda o: simultaneous(o, rules.consensus(0.1)),
+    "symplectic": lambda o: simultaneous(o, rules.symplectic(0.1)),
+    "unrolled": lambda o: simultaneous(o, rules.unrolled(*PAIR, 3)),
+    "implicit": lambda o: simultaneous(o, rules.implicit(*PAIR)),
+    "single_loop": lambda o: simultaneous(o, rules.single_loop(*PAIR)),
+    "finite_difference": lambda o: simultaneous(o, rules.finite_difference(*PAIR)),
+    "lola": lambda o: simultaneous(o, rules.lola(0.1)),
+    "nested": lambda o: simultaneous(
+        o, rules.nested(rules.unrolled(*PAIR, 2), rules.lola(0.1, exact=False))
+    ),
+}
+
+
+def test_every_rule_is_listed_and_tried() -> None:
+    listed = set(rules.SCHEDULES) | set(rules.DIRECTIONS)
+    assert listed - {"simultaneous", "alternating", "gradient"} <= set(RULES)
+    assert listed <= set(rules.__all__)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_one_step_counts_once_in_the_world(name: str) -> None:
+    """Extrapolations, unrolled steps and products with the Jacobian leave no trace in the world."""
+    algorithm = gacf.compose(noisy_game(), RULES[name](sgd(0.1, 0.1)))
+    state, metrics = jax.jit(algorithm.step)(algorithm.init(jax.random.key(0)))
+    assert {seen: float(n) for seen, n in state.world.items()} == {
+        "actor_seen": 1,
+        "critic_seen": 1,
+    }
+    assert all(bool(jnp.isfinite(x)) for x in jax.tree.leaves((state.params, metrics)))
+    assert {"actor/loss", "critic/loss"} <= set(metrics)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("commit", [False, True])
+def test_extragradient_keeps_the_half_steps_state_only_if_told(commit: bool) -> None:
+    """ExtraAdam on the bilinear game, two steps, against optax by hand."""
+    adam = optax.adam(0.1, b1=0.5)
+    rule = rules.extragradient({"actor": adam, "critic": adam}, commit=commit)
+    algorithm = gacf.compose(bilinear(), rule)
+    state = algorithm.init(jax.random.key(0))
+    for _ in range(2):
+        state, _ = jax.jit(algorithm.step)(state)
+
+    def field(z: Any) -> Any:
+        return jnp.array([z[1], -z[0]])
+
+    z, memory = jnp.ones(2), adam.init(jnp.ones(2))
+    for _ in range(2):
+        change, half = adam.update(field(z), memory)
+        change, memory = adam.update(field(z + change), half if commit else memory)
+        z = z + change
+    found = [state.params[player] for player in PAIR]
+    np.testing.assert_allclose(found, z, rtol=1e-10)
+    assert int(state.opt_state["actor"].optimizer[0].count) == (4 if commit else 2)
+
+
+def test_extragradient_uses_one_batch_for_both_evaluations() -> None:
+    """With losses b·own the two gradients are the batch itself: the step is one batch, once."""
+    game = gacf.from_losses(
+        {"actor": 0.0, "critic": 0.0},
+        {
+            "actor": lambda p, batch, key: batch * p["actor"] * (1 + p["actor"]),
+            "critic": lambda p, batch, key: p["critic"] ** 2,
+        },
+        lambda key: jax.random.normal(key),
+    )
+    algorithm = gacf.compose(game, rules.extragradient(sgd(0.1, 0.1)))
+    start = algorithm.init(jax.random.key(0))
+    state, _ = algorithm.step(start)
+    key = jax.random.split(jax.random.split(start.key, 3)[2])[0]
+    b = float(jax.random.normal(key))
+    half = -0.1 * b
+    assert float(state.params["actor"]) == pytest.approx(-0.1 * b * (1 + 2 * half), rel=1e-5)
+
+
+def test_competitive_follows_a_schedule_of_its_own_count() -> None:
+    rates = {"actor": lambda n: jnp.where(n < 2, 0.1, 0.0), "critic": lambda n: 0.1 * (n < 2)}
+    algorithm = gacf.compose(bilinear(), rules.repeat(rules.competitive(rates), 2))
+    first, _ = gacf.run(algorithm, jax.random.key(0), 1)
+    later, _ = gacf.run(algorithm, jax.random.key(0), 3)
+    assert abs(float(first.params["actor"][0]) - 1) > 0.1
+    assert float(first.params["actor"][0]) == float(later.params["actor"][0])
+
+
+def test_the_slow_copy_of_a_lookahead_stays_one_branch_under_vmap() -> None:
+    """The counter is not batched, so the averaging is a branch and no select over seeds."""
+    rule = rules.lookahead(rules.lookahead(simultaneous(sgd(0.1, 0.1)), 2), 4)
+    algorithm = gacf.compose(bilinear(), rule)
+    keys = jax.random.split(jax.random.key(0), 3)
+    axes = gacf.State(0, 0, 0, 0, None)  # type: ignore[arg-type]
+    states = jax.vmap(algorithm.init, out_axes=axes)(keys)
+    assert len(states.opt_state) == 4, "nested lookaheads share a copy"
+    program = jax.make_jaxpr(jax.vmap(algorithm.step, in_axes=(axes,), out_axes=(axes, 0)))(states)
+    assert str(program).count("cond[") == 2
+
+
+def test_sweeping_a_rule_is_one_trace_and_equals_single_runs() -> None:
+    """Weight, damping and learning rates as one batched pytree over three different rules."""
+    game = dirac_gan()
+
+    def build(hyper: Any) -> gacf.Algorithm:
+        o = sgd(hyper["rate"], 2 * hyper["rate"])
+        mix = rules.sequence(
+            simultaneous(o, rules.consensus(hyper["weight"])),
+            rules.competitive({"actor": hyper["rate"], "critic": hyper["rate"]}, iterations=2),
+            rules.follow_the_ridge(o, *PAIR, iterations=2, damping=hyper["weight"], solver="gmres"),
+            simultaneous(o, rules.lola(hyper["weight"])),
+        )
+        return gacf.compose(game, mix)
+
+    hyper = {"rate": jnp.array([0.05, 0.2]), "weight": jnp.array([0.5, 1.0])}
+    state, _ = gacf.run(build, jax.random.key(0), 5, seeds=2, hyper=hyper, map="vmap")
+    one = {name: x[1] for name, x in hyper.items()}
+    single, _ = gacf.run(build(one), jax.random.key(0), 5)
+    for player in PAIR:
+        expected = float(single.params[player][0])
+        np.testing.assert_allclose(state.params[player][1], expected, rtol=1e-4, atol=1e-6)
+        assert abs(float(state.params[player][0, 0]) - expected) > 1e-3
+
+
+def test_consensus_under_simultaneous_computes_the_field_once() -> None:
+    """Two players, the same joint products: the compiler merges them."""
+
+    def widths(rule: Rule) -> float:
+        def loss(p: Any, batch: Any, key: Any) -> Any:
+            return jnp.mean(jnp.tanh(batch @ jnp.tanh(p["actor"]) @ p["critic"]) ** 2)
+
+        shapes = {"actor": jnp.ones((32, 32)), "critic": jnp.ones((32, 32))}
+        losses = {"actor": loss, "critic": lambda p, batch, key: -loss(p, batch, key)}
+        game = gacf.from_losses(shapes, losses, lambda key: jnp.ones((64, 32)))
+        algorithm = gacf.compose(game, rule)
+        start = jax.eval_shape(algorithm.init, jax.random.key(0))
+        return jax.jit(algorithm.step).lower(start).compile().cost_analysis()["flops"]
+
+    o = sgd(0.1, 0.1)
+    both = widths(simultaneous(o, rules.consensus(0.1)))
+    one = widths(rules.player_step("actor", o["actor"], rules.consensus(0.1), o))
+    assert both < 1.5 * one
+
+
+ERRORS: dict[str, tuple[Any, str]] = {
+    "optax in competitive": (
+        lambda: rules.competitive({"actor": optax.adam(1e-3), "critic": 0.1}),
+        "learning_rates\\['actor'\\]: an optax transformation was given; allowed: a number",
+    ),
+    "one player": (lambda: rules.competitive({"actor": 0.1}), "two players or more"),
+    "cg for three": (
+        lambda: rules.competitive(dict.fromkeys("abc", 0.1), "cg"),
+        "more than two players",
+    ),
+    "solver": (
+        lambda: rules.implicit("x", "y", "gmre"),
+        "implicit: solver: 'gmre' is unknown; did you mean 'gmres'",
+    ),
+    "iterations": (lambda: rules.implicit("x", "y", iterations=0), "iterations: 0 was given"),
+    "damping": (lambda: rules.implicit("x", "y", damping=-1.0), "damping: -1.0 was given"),
+    "itself": (lambda: rules.unrolled("x", "x"), "other than the leader"),
+    "nobody": (lambda: rules.unrolled("x", ()), "one or more players"),
+    "steps": (lambda: rules.unrolled("x", "y", steps=2.0), "steps: 2.0 was given"),  # type: ignore[arg-type]
+    "weight": (lambda: rules.consensus(-0.1), "weight: -0.1 was given"),
+    "rate": (lambda: rules.lookahead(simultaneous(sgd(0.1, 0.1)), 5, 1.5), "rate: 1.5 was given"),
+    "no optimiser": (
+        lambda: rules.follow_the_ridge({"actor": optax.sgd(0.1)}),
+        "'critic' has no optimiser",
+    ),
+    "direction for nobody": (
+        lambda: rules.extragradient(sgd(0.1, 0.1), direction={"critc": rules.gradient()}),
+        "no player 'critc'; did you mean 'critic'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_name_the_argument(name: str) -> None:
+    make, message = ERRORS[name]
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+PLAYED: dict[str, tuple[Rule, str]] = {
+    "unknown follower": (
+        simultaneous(sgd(0.1, 0.1), rules.implicit("actor", "critik")),
+        "implicit: follower: 'critik' is no player; did you mean 'critic'",
+    ),
+    "unknown optimiser": (
+        rules.player_step("actor", optax.sgd(0.1), rules.unrolled(*PAIR)),
+        "no optimiser of 'critic' is known",
+    ),
+    "memory inside": (
+        simultaneous(sgd(0.1, 0.1), rules.nested(rules.implicit(*PAIR), rules.single_loop(*PAIR))),
+        "nested: inner: a direction that remembers",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_errors_when_played(name: str) -> None:
+    rule, message = PLAYED[name]
+    algorithm = gacf.compose(bilinear(), rule)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(algorithm.step, jax.eval_shape(algorithm.init, jax.random.key(0)))

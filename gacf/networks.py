@@ -7,6 +7,7 @@ and live in the world under `stats/<player>`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -89,9 +90,7 @@ def _linen(module: linen.Module) -> _Network:
 
 
 def _nnx(make: Callable[[Key], nnx.Module]) -> _Network:
-    graph, _, abstract = nnx.split(
-        nnx.eval_shape(lambda: make(jax.random.key(0))), nnx.Param, ...
-    )
+    graph, _, abstract = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))), nnx.Param, ...)
     keeps = bool(jax.tree.leaves(abstract))
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
@@ -113,7 +112,12 @@ def _nnx(make: Callable[[Key], nnx.Module]) -> _Network:
 def _pair(init: Callable[..., PyTree], apply: Callable[..., jax.Array]) -> _Network:
     accepted = inspect.signature(init).parameters.values()
     variadic = any(p.kind is p.VAR_POSITIONAL for p in accepted)
-    only_key = not variadic and len([p for p in accepted if p.kind is not p.KEYWORD_ONLY]) == 1
+    needed = [
+        p
+        for p in accepted
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    only_key = not variadic and len(needed) <= 1
 
     def make(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
         return (init(key) if only_key else init(key, *inputs)), {}
@@ -126,6 +130,14 @@ def _pair(init: Callable[..., PyTree], apply: Callable[..., jax.Array]) -> _Netw
     return _Network(make, call)
 
 
+def _takes_rngs(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    # NNX's metaclass hides the arguments of a class
+    made = function.__init__ if isinstance(function, type) else function
+    return "rngs" in inspect.signature(made).parameters
+
+
 def _adapt(player: str, network: Any) -> _Network:
     if isinstance(network, linen.Module):
         return _linen(network)
@@ -134,7 +146,7 @@ def _adapt(player: str, network: Any) -> _Network:
         return _nnx(lambda key: nnx.merge(*fixed))
     if isinstance(network, Sequence) and len(network) == 2 and all(map(callable, network)):
         return _pair(*network)
-    if callable(network) and "rngs" in inspect.signature(network).parameters:
+    if callable(network) and _takes_rngs(network):
         return _nnx(lambda key: network(rngs=nnx.Rngs(key)))
     raise ValueError(
         f"{player}: {type(network).__name__} was given; allowed: a Linen module, an NNX module or "
@@ -151,8 +163,9 @@ def model(player: str, network: Any) -> Model:
             - a Flax Linen module. If its call takes `train` (or `training`, `deterministic`,
               `use_running_average`), it is told; dropout gets a key; all collections but `params`
               are statistics.
-            - a function that takes `rngs` and returns a Flax NNX module: each seed is initialised
-              anew. An NNX module itself serves too, but then every seed starts from its weights.
+            - a function that takes `rngs` and returns a Flax NNX module, or such a class: each
+              seed is initialised anew. An NNX module itself serves too, but then every seed starts
+              from its weights.
             - a pair of functions, `init(key)` or `init(key, *inputs) -> params` and
               `apply(params, *inputs) -> output`.
             - a `Model`, which is returned as it is.

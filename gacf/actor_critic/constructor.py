@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from gacf.actor_critic.improve import Evidence, Improve
 from gacf.game import Game
-from gacf.networks import Model, model
+from gacf.networks import model
 from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, blank
 
 Groups = dict[str, Any]
@@ -105,7 +105,9 @@ def actor_critic(
         batch = blank(jax.eval_shape(source.sample, world, source_key))
         seen = _inputs(sees(batch))
         actor_params, actor_stats = actor.init(actor_key, *seen)
-        action = batch["action"] if "action" in batch else _proposal(actor_params, actor_stats, seen)
+        action = (
+            batch["action"] if "action" in batch else _proposal(actor_params, actor_stats, seen)
+        )
         shown = next(iter(view(batch, action).values()))
         critic_params, critic_stats = critic.init(critic_key, *_inputs(shown))
         params = {"actor": actor_params, "critic": critic_params}
@@ -146,7 +148,8 @@ def actor_critic(
             wanted = transform_target(targets[group])
             if wanted.shape != verdict.shape:
                 raise ValueError(
-                    f"target: shape {wanted.shape} in group {group!r}; the critic's: {verdict.shape}"
+                    f"target: shape {wanted.shape} in group {group!r}; "
+                    f"the critic's: {verdict.shape}"
                 )
             losses[group] = jnp.mean(divergence(verdict, wanted))
             metrics[f"verdict/{group}"] = jnp.mean(verdict)

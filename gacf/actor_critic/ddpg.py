@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gacf import envs
 from gacf.actor_critic.constructor import actor_critic
@@ -17,7 +18,7 @@ from gacf.actor_critic.target import q_target
 from gacf.game import Game
 from gacf.networks import MLP, model
 from gacf.stabilizers import replay, target_networks
-from gacf.types import Batch, Key, Params, World, lookup, require
+from gacf.types import Batch, Key, Params, World, lookup, require, whole
 
 
 def ddpg(
@@ -64,7 +65,7 @@ def ddpg(
         A `Game`. Metrics: `episode/return` of exploration; `evaluate/return`.
 
     Raises:
-        ValueError: discrete actions, unknown names, sizes below 1.
+        ValueError: discrete or unbounded actions, unknown names, sizes below 1.
 
     Reference:
         Lillicrap et al. 2016, algorithm 1 (with Gaussian in place of Ornstein-Uhlenbeck noise).
@@ -78,11 +79,15 @@ def ddpg(
     env = envs.make(env) if isinstance(env, str) else env
     if not isinstance(env.action, envs.Box):
         raise ValueError(f"env: {env.name} has discrete actions; allowed: a box of actions")
-    require("batch_size", batch_size, lambda n: n >= 1, "a whole number >= 1")
+    for bound in (env.action.low, env.action.high):
+        require("env", bound, lambda x: np.isfinite(x).all(), "finite bounds of actions")
+    require("batch_size", batch_size, whole, "a whole number >= 1")
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     require("exploration", exploration, lambda x: x >= 0, "a number >= 0")
     require("target_rate", target_rate, lambda x: 0 <= x <= 1, "a number in [0, 1]")
-    loss = lookup("divergence", divergence, DIVERGENCES) if isinstance(divergence, str) else divergence
+    loss = (
+        lookup("divergence", divergence, DIVERGENCES) if isinstance(divergence, str) else divergence
+    )
     size = env.action.shape
     pi = model("actor", MLP((256, 256), size) if actor is None else actor).then(jnp.tanh)
     q = model("critic", MLP((256, 256)) if critic is None else critic)

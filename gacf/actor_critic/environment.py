@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gacf.actor_critic.constructor import Source
 from gacf.envs import Environment
-from gacf.types import Batch, Key, Metrics, Params, World, require
+from gacf.types import Batch, Key, Metrics, Params, World, require, whole
 
 Policy = Callable[[Params, World, jax.Array, Key], jax.Array]
 STARTS = 20161004  # seed of the common start states of every evaluation
@@ -43,8 +43,8 @@ def environment(
         `episode/return`, mean over the copies of the last finished episode's return, NaN until
         one has finished; evaluation: `return`, mean over the episodes, and `return_std`.
     """
-    require("num_envs", num_envs, lambda n: n >= 1, "a whole number >= 1")
-    require("episodes", episodes, lambda n: n >= 1, "a whole number >= 1")
+    require("num_envs", num_envs, whole, "a whole number >= 1")
+    require("episodes", episodes, whole, "a whole number >= 1")
     step = jax.vmap(lambda key, state, action: env.step(key, state, to_env(action)))
 
     def record(observation: Any, action: Any, timestep: Any) -> Batch:

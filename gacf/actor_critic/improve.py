@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from gacf.types import Batch, Metrics, PyTree, World
+from gacf.types import Batch, Metrics, PyTree, World, lookup
 
 Utility = Callable[[jax.Array], jax.Array]
 
@@ -55,7 +55,8 @@ def pathwise(utility: Utility = identity, of: Sequence[str] | None = None) -> Im
     def improve(own: PyTree, evidence: Evidence) -> tuple[jax.Array, Metrics, World]:
         action, entries = evidence.propose(own)
         verdicts = evidence.judge(action)
-        utilities = [jnp.mean(utility(verdicts[group])) for group in of or verdicts]
+        chosen = [lookup("improve: group", group, verdicts) for group in of or verdicts]
+        utilities = [jnp.mean(utility(verdict)) for verdict in chosen]
         return -jnp.sum(jnp.stack(utilities)), {}, entries
 
     return improve
@@ -66,7 +67,7 @@ def score_function(
     utility: Utility = identity,
     of: Sequence[str] | None = None,
 ) -> Improve:
-    """By the likelihood ratio: loss = −Σ_groups mean_B exp(log π_own(a) − log π(a)) · utility(Q(a)).
+    """By the likelihood ratio: loss = −Σ_groups mean_B π_own(a) / π(a) · utility(Q(a)).
 
     The ratio is 1, and there so that value, own gradient and cross gradients are all right: with
     log π · Q only the own gradient is.
@@ -81,12 +82,13 @@ def score_function(
     """
 
     def improve(own: PyTree, evidence: Evidence) -> tuple[jax.Array, Metrics, World]:
-        action = evidence.batch["action"]
+        action = lookup("score_function: batch", "action", evidence.batch)
         output, entries = evidence.propose(own)
         fixed, _ = evidence.propose(evidence.fixed)
         ratio = jnp.exp(log_prob(output, action) - log_prob(fixed, action))
         verdicts = evidence.judge(action)
-        gains = [jnp.mean(ratio * utility(verdicts[group])) for group in of or verdicts]
+        chosen = [lookup("improve: group", group, verdicts) for group in of or verdicts]
+        gains = [jnp.mean(ratio * utility(verdict)) for verdict in chosen]
         return -jnp.sum(jnp.stack(gains)), {}, entries
 
     return improve

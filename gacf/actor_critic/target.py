@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from gacf.networks import Model
 from gacf.types import Batch, Key, Params, World
@@ -42,7 +41,9 @@ def q_target(
     return target
 
 
-def reward_target(rewards: Callable[[Batch], dict[str, jax.Array]]) -> Callable[..., dict[str, jax.Array]]:
+def reward_target(
+    rewards: Callable[[Batch], dict[str, jax.Array]],
+) -> Callable[..., dict[str, jax.Array]]:
     """The target at discount 0: the reward itself. A GAN's: 1 for a real example, 0 for a fake."""
 
     def target(params: Params, world: World, batch: Batch, key: Key) -> dict[str, jax.Array]:

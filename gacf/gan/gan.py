@@ -12,8 +12,8 @@ from gacf.actor_critic import Source, actor_critic, pathwise, reward_target
 from gacf.actor_critic.constructor import Penalty
 from gacf.game import Game
 from gacf.gan.losses import LOSSES, GanLoss
-from gacf.networks import Model, model
-from gacf.types import Batch, Key, Metrics, Params, PyTree, World, lookup, require
+from gacf.networks import model
+from gacf.types import Batch, Key, Metrics, Params, PyTree, World, lookup, require, whole
 
 Draw = Callable[[Key, int], jax.Array]
 
@@ -84,18 +84,21 @@ def gan(
         >>> algorithm = gacf.compose(game, rule)
     """
     pair = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
-    require("batch_size", batch_size, lambda n: n >= 1, "a whole number >= 1")
-    require("samples", samples, lambda n: n >= 1, "a whole number >= 1")
+    require("batch_size", batch_size, whole, "a whole number >= 1")
+    require("samples", samples, whole, "a whole number >= 1")
     lookup("show", show, dict.fromkeys(("both", "bernoulli")))
     actor = model("actor", generator)
     real = _drawer("data", data)
-    latent = normal(noise) if isinstance(noise, int) else noise
+    latent = noise if callable(noise) else normal(noise)
     coin_tossed = show == "bernoulli"
 
     def sample(world: World, key: Key) -> Batch:
         del world
         real_key, noise_key, coin_key = jax.random.split(key, 3)
-        batch = {"real": real(real_key, batch_size), "noise": latent(noise_key, batch_size)}
+        rows = real(real_key, batch_size)
+        if not jnp.issubdtype(rows.dtype, jnp.inexact):
+            rows = rows.astype(float)  # labels take the data's dtype, and penalties its gradient
+        batch = {"real": rows, "noise": latent(noise_key, batch_size)}
         if coin_tossed:
             batch["coin"] = jax.random.bernoulli(coin_key, 0.5, (batch_size,))
         return batch
@@ -134,21 +137,23 @@ def gan(
 
 def normal(size: int) -> Draw:
     """Standard normal noise, `(key, n) -> [n, Z]`."""
+    require("noise", size, whole, "a whole number >= 1, or a sampler `(key, n) -> [n, …]`")
     return lambda key, n: jax.random.normal(key, (n, size))
 
 
 def generate(
-    generator: Model, params: Params, world: World, key: Key, n: int, noise: int | Draw = 64
+    generator: Any, params: Params, world: World, key: Key, n: int, noise: int | Draw = 64
 ) -> jax.Array:
-    """n samples of the actor in evaluation mode, [n, …].
+    """Samples of the actor in evaluation mode, [n, …].
 
     Args:
-        generator: the actor's `Model` (`gacf.networks.model("actor", network)`).
+        generator: the actor's network, as given to `gan`.
         params: all players' params of one seed.
         world: its world, which holds the actor's running statistics.
         key: for the noise.
         n: how many.
         noise: as given to `gan`.
     """
-    latent = normal(noise) if isinstance(noise, int) else noise
-    return generator.apply(params["actor"], world, latent(key, n), train=False)[0]
+    latent = noise if callable(noise) else normal(noise)
+    actor = model("actor", generator)
+    return actor.apply(params["actor"], world, latent(key, n), train=False)[0]

@@ -12,9 +12,11 @@ from gacf.actor_critic import DIVERGENCES, identity
 
 
 class GanLoss(NamedTuple):
-    """Attributes:
-    divergence: `(verdict [B], label [B]) -> [B]`, minimised by the critic.
-    utility: `verdict [B] -> [B]`, maximised by the actor on what it made.
+    """What the critic and the actor make of a verdict.
+
+    Attributes:
+        divergence: `(verdict [B], label [B]) -> [B]`, minimised by the critic.
+        utility: `verdict [B] -> [B]`, maximised by the actor on what it made.
     """
 
     divergence: Callable[[jax.Array, jax.Array], jax.Array]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.actor_critic.constructor import Groups, Penalty
-from gacf.types import Key
+from gacf.types import Key, lookup
 
 
 def slopes(judge: Callable[..., jax.Array], inputs: Any) -> jax.Array:
@@ -38,7 +38,8 @@ def zero_centred(weight: float | jax.Array, of: Sequence[str] | None = None) -> 
 
     def penalty(judge: Callable[..., jax.Array], groups: Groups, key: Key) -> jax.Array:
         del key
-        means = [jnp.mean(slopes(judge, groups[group])) for group in of or groups]
+        chosen = [lookup("penalty: group", group, groups) for group in of or groups]
+        means = [jnp.mean(slopes(judge, inputs)) for inputs in chosen]
         return weight / 2 * jnp.sum(jnp.stack(means))
 
     return penalty

@@ -92,7 +92,7 @@ def theory(config: ConfigDict) -> dict[str, np.ndarray]:
     def roots(coupling: float, own: float) -> np.ndarray:
         return np.roots([1.0, -own, coupling**2])
 
-    # −f''(0) = 1/4, once for real and once for fake (the paper's lemma 3.2)
+    # −f''(0) = 1/4, once for real and once for fake
     noisy = 2 * config.noise**2 / 4
     found = {
         "saturating": roots(0.5, 0.0),

@@ -55,7 +55,7 @@ def dirac_gan(
         ValueError: an unknown loss, or a negative number.
 
     Reference:
-        Mescheder, Geiger & Nowozin 2018, definition 2.1, lemmas 2.2 and 3.1-3.3.
+        Mescheder, Geiger & Nowozin 2018 (Which training methods for GANs do actually converge?).
 
     Example:
         >>> import jax
@@ -100,7 +100,7 @@ def project(bound: float | jax.Array) -> optax.GradientTransformation:
     """Keeps every parameter in [−bound, bound] after the step (WGAN's weight clipping).
 
     Reference:
-        Arjovsky, Chintala & Bottou 2017, algorithm 1.
+        Arjovsky, Chintala & Bottou 2017.
     """
 
     def update(updates: PyTree, state: Any, params: PyTree | None = None) -> tuple[PyTree, Any]:

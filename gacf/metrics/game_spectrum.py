@@ -72,7 +72,7 @@ def game_spectrum(*args: Any, **kwargs: Any) -> np.ndarray:
         d complex numbers, by real, then imaginary part.
 
     Reference:
-        Mescheder, Nowozin & Geiger 2017, section 3; Mescheder, Geiger & Nowozin 2018, section 2.
+        Mescheder, Nowozin & Geiger 2017; Mescheder, Geiger & Nowozin 2018.
 
     Example:
         >>> import jax

@@ -44,7 +44,7 @@ def competitive(
             out of bounds, or `cg` with more than two players (their system is never symmetric).
 
     Reference:
-        Schäfer & Anandkumar 2019, equation 4 and algorithm 1; for more players Ma et al. 2021
+        Schäfer & Anandkumar 2019; for more players Ma et al. 2021
         (polymatrix competitive gradient descent).
 
     Example:

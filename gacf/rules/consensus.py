@@ -25,7 +25,7 @@ def consensus(weight: float | jax.Array = 0.5) -> Direction:
         ValueError: a negative weight.
 
     Reference:
-        Mescheder, Nowozin & Geiger 2017, algorithm 2.
+        Mescheder, Nowozin & Geiger 2017 (The numerics of GANs).
 
     Example:
         >>> import gacf, optax

@@ -32,7 +32,7 @@ def extragradient(
         ValueError: no optimisers, or a direction for somebody without one.
 
     Reference:
-        Korpelevich 1976; Gidel et al. 2019, algorithm 4 (ExtraAdam, `commit=True`).
+        Korpelevich 1976; Gidel et al. 2019 (ExtraAdam, `commit=True`).
 
     Example:
         >>> import gacf, optax

@@ -39,7 +39,7 @@ def finite_difference(
         ValueError: a player that is none, or a number out of bounds.
 
     Reference:
-        Liu, Simonyan & Yang 2019 (DARTS), equations 7 and 8.
+        Liu, Simonyan & Yang 2019 (DARTS).
 
     Example:
         >>> import gacf, optax

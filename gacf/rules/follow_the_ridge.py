@@ -46,7 +46,7 @@ def follow_the_ridge(
         ValueError: a player without an optimiser, an unknown solver, or a number out of bounds.
 
     Reference:
-        Wang, Zhang & Ba 2020, algorithm 1.
+        Wang, Zhang & Ba 2020 (arXiv 1910.07512).
 
     Example:
         >>> import gacf, optax

@@ -62,8 +62,8 @@ def implicit(
         ValueError: a player that is none, an unknown solver, or a number out of bounds.
 
     Reference:
-        Fiez, Chasnov & Ratliff 2020 (Stackelberg gradient); Lorraine, Vicol & Duvenaud 2020,
-        algorithm 3 (Neumann); Pfau & Vinyals 2016, section 2 (the bilevel problem).
+        Fiez, Chasnov & Ratliff 2020 (Stackelberg gradient); Lorraine, Vicol & Duvenaud 2020
+        (Neumann); Pfau & Vinyals 2016, section 2 (the bilevel problem).
 
     Example:
         >>> import gacf, jax, optax

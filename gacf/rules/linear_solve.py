@@ -101,7 +101,7 @@ def gmres(a: Operator, b: jax.Array, iterations: int) -> Solution:
     problem by Givens rotations.
 
     Reference:
-        Saad & Schultz 1986, algorithm 4.
+        Saad & Schultz 1986.
     """
     m = iterations
     eps = jnp.finfo(b.dtype).eps

@@ -31,8 +31,7 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
         ValueError: a negative rate.
 
     Reference:
-        Foerster et al. 2018, section 4.2 (Taylor); exact: "exact LOLA" of Letcher et al. 2019,
-        section 2.2, before its expansion.
+        Foerster et al. 2018 (Taylor); the exact form is what Letcher et al. 2019 expand.
 
     Example:
         >>> import gacf, optax

@@ -30,7 +30,7 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
         ValueError: a number out of bounds.
 
     Reference:
-        Chavdarova et al. 2021, algorithm 1 (lookahead-minmax).
+        Chavdarova et al. 2021 (lookahead-minmax).
 
     Example:
         >>> import gacf, optax

@@ -46,7 +46,7 @@ def single_loop(
         ValueError: a player that is none, or a number out of bounds.
 
     Reference:
-        Dagréou, Ablin, Vaiter & Moreau 2022, SOBA, equations 5-7.
+        Dagréou, Ablin, Vaiter & Moreau 2022 (SOBA).
 
     Example:
         >>> import gacf, optax

@@ -31,7 +31,7 @@ def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction
         ValueError: a negative weight.
 
     Reference:
-        Balduzzi et al. 2018, algorithm 1; Letcher et al. 2019 (JMLR), section 4.
+        Balduzzi et al. 2018; Letcher et al. 2019 (JMLR).
 
     Example:
         >>> import gacf, optax

@@ -39,7 +39,7 @@ def unrolled(leader: str, follower: Followers, steps: int = 5) -> Direction:
             optimiser; the named schedules pass all of them on.
 
     Reference:
-        Metz, Poole, Pfau & Sohl-Dickstein 2017, equations 6-8.
+        Metz, Poole, Pfau & Sohl-Dickstein 2017 (Unrolled GANs).
 
     Example:
         >>> import gacf, optax

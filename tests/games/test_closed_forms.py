@@ -130,7 +130,7 @@ def test_three_levels_are_a_nested_minimisation() -> None:
 
 
 def test_dirac_gan_gradients() -> None:
-    """The field of definition 2.1, by hand."""
+    """The field by hand."""
     theta, psi = 0.7, -0.4
     slope = 1 / (1 + np.exp(theta * psi))
     params = {"actor": jnp.asarray(theta), "critic": jnp.asarray(psi)}
@@ -145,7 +145,7 @@ def test_dirac_gan_gradients() -> None:
 
 
 def test_dirac_gan_noise_is_an_expectation() -> None:
-    """Lemma 3.2: eigenvalues at 0 are ¼σ² ± √(σ⁴/16 − ¼); and draws agree on average."""
+    """Eigenvalues at 0 are ¼σ² ± √(σ⁴/16 − ¼); and draws agree on average."""
     game = dirac_gan(noise=0.7, start=(0.0, 0.0))
     params, world = game.init(jax.random.key(0))
     found = game_spectrum(game, params, world, jax.random.key(0))

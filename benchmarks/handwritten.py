@@ -87,7 +87,7 @@ class Ddpg(NamedTuple):
     critic_adam: Any
     slow_actor: Layers
     slow_critic: Layers
-    buffer: dict[str, jax.Array]
+    buffer: jax.Array  # rows of observation, action, reward, terminated, next observation
     cursor: jax.Array
     size: jax.Array
     env: Any
@@ -120,38 +120,37 @@ def ddpg_update(
     observation, env, reward, terminated, truncated, info = env_step(
         draws.env, state.env, 2 * action
     )
-    row = {
-        "observation": state.observation,
-        "action": action,
-        "reward": reward,
-        "terminated": terminated,
-        "next_observation": info["final_observation"],
-    }
-    # without the barrier XLA copies the whole buffer at each write
-    row = jax.lax.optimization_barrier(row)
-    buffer = {name: old.at[state.cursor].set(row[name]) for name, old in state.buffer.items()}
-    capacity = buffer["reward"].shape[0]
+    row = (
+        state.observation,
+        action,
+        reward[None],
+        terminated[None].astype(jnp.float32),
+        info["final_observation"],
+    )
+    # one array of rows: with one array a column XLA copies some of them at each write
+    buffer = state.buffer.at[state.cursor].set(jnp.concatenate(row))
+    capacity = buffer.shape[0]
     size = jnp.minimum(state.size + 1, capacity)
     done = terminated | truncated
     running = state.running + reward
 
-    def drawn(key: jax.Array) -> dict[str, jax.Array]:
+    def drawn(key: jax.Array) -> list[jax.Array]:
         index = jax.random.randint(key, (batch,), 0, size)
-        return {name: x.at[index].get(mode="promise_in_bounds") for name, x in buffer.items()}
+        rows = buffer.at[index].get(mode="promise_in_bounds")
+        return jnp.split(rows, (3, 4, 5, 6), axis=-1)
 
-    b = drawn(draws.critic_batch)
-    then = b["next_observation"]
+    seen, taken, rewards, terminal, then = drawn(draws.critic_batch)
     future = value_of(state.slow_critic, then, policy(state.slow_actor, then))
-    wanted = b["reward"] + 0.99 * (1 - b["terminated"].astype(jnp.float32)) * future
+    wanted = rewards[:, 0] + 0.99 * (1 - terminal[:, 0]) * future
 
     def critic_loss(c: Layers) -> jax.Array:
-        return jnp.mean(jnp.square(value_of(c, b["observation"], b["action"]) - wanted) / 2)
+        return jnp.mean(jnp.square(value_of(c, seen, taken) - wanted) / 2)
 
     critic, critic_adam, critic_value = descend(critic_loss, state.critic, state.critic_adam)
-    seen = drawn(draws.actor_batch)["observation"]
+    again = drawn(draws.actor_batch)[0]
 
     def actor_loss(a: Layers) -> jax.Array:
-        return -jnp.mean(value_of(critic, seen, policy(a, seen)))
+        return -jnp.mean(value_of(critic, again, policy(a, again)))
 
     actor, actor_adam, actor_value = descend(actor_loss, state.actor, state.actor_adam)
 

@@ -99,6 +99,12 @@ def ddpg(capacity: int = 100_000, batch: int = 256) -> Subject:
     game = gacf.ddpg("Pendulum-v1", capacity=capacity, batch_size=batch)
     env_step = hand.pendulum_step()
 
+    def rows(items: dict[str, jax.Array]) -> jax.Array:
+        order = ("observation", "action", "reward", "terminated", "next_observation")
+        lead = items["reward"].shape
+        columns = [items[name].reshape(*lead, -1).astype(jnp.float32) for name in order]
+        return jnp.concatenate(columns, axis=-1)
+
     def convert(state: gacf.State) -> hand.Ddpg:
         env, buffer, slow = (state.world[name] for name in ("env", "buffer", "slow"))
         one = state.key.ndim  # the axis of gacf's one environment
@@ -113,7 +119,7 @@ def ddpg(capacity: int = 100_000, batch: int = 256) -> Subject:
             moments(state.opt_state["critic"].optimizer),
             layers(slow["actor"]),
             layers(slow["critic"]),
-            buffer.items,
+            rows(buffer.items),
             buffer.cursor,
             buffer.size,
             inner,

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from gacf.game import Game, from_losses
-from gacf.types import PyTree, lookup, require, whole
+from gacf.types import Params, PyTree, lookup, require, whole
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 
@@ -92,7 +92,7 @@ def dirac_gan(
         drawn = jax.random.normal(key, (2, samples))
         return {"real": drawn[0], "fake": drawn[1]}
 
-    begin = dict(zip(("actor", "critic"), start, strict=True))
+    begin: Params = dict(zip(("actor", "critic"), start, strict=True))
     return from_losses(begin, {"actor": actor, "critic": critic}, sample)
 
 

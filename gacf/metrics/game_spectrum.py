@@ -95,14 +95,14 @@ def draw_spectrum(axes: Any, found: Any, theory: Any = None, title: str = "") ->
         theory: eigenvalues [n], circles; left out if None.
         title: of the axes.
     """
-    found = np.asarray(found)
-    shown = found if theory is None else np.concatenate([found, np.asarray(theory)])
-    reach = 1.2 * max(float(np.max(np.abs([shown.real, shown.imag]))), 1e-3)
+    real, imag = np.real(found), np.imag(found)
+    known = [] if theory is None else np.asarray(theory)
+    reach = 1.2 * max(float(np.max(np.abs(np.concatenate([real, imag])))), 1e-3)
+    reach = max([reach, *(1.2 * np.abs(known))])
     axes.axvspan(0, reach, color="tab:green", alpha=0.08, linewidth=0)
     axes.axhline(0, color="0.8", linewidth=0.8)
     axes.axvline(0, color="0.8", linewidth=0.8)
-    if theory is not None:
-        at = np.asarray(theory)
-        axes.plot(at.real, at.imag, "o", markersize=11, fillstyle="none", color="0.3")
-    axes.plot(found.real, found.imag, ".", color="tab:red")
+    circle = {"markersize": 11, "fillstyle": "none", "color": "0.3"}
+    axes.plot(np.real(known), np.imag(known), "o", **circle)
+    axes.plot(real, imag, ".", color="tab:red")
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)

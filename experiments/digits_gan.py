@@ -5,7 +5,8 @@
 Trained on one half of the digits, measured against the other in the features of a small
 classifier that was trained on the first half: FID, KID, precision, recall, density and coverage
 (k = 5) of 898 samples. The row `real images` scores the training half itself in the same way: what
-a perfect generator would reach.
+a perfect generator would reach. Expected: FID 2.2 against 1.0, coverage .90 against .96.
+Cost: minutes on 2 cores.
 """
 
 import jax
@@ -135,5 +136,7 @@ def pictures(config, finals):
     for i, (ax, row) in enumerate(zip(axes[:, 0], rows, strict=True)):
         ax.imshow(np.concatenate(np.asarray(row)[..., 0], axis=1), cmap="gray_r", vmin=-1, vmax=1)
         ax.set(xticks=[], yticks=[])
-        ax.set_ylabel("real" if i == 0 else f"seed {i - 1}", rotation=0, ha="right", va="center", fontsize=8)
+        ax.set_ylabel(
+            "real" if i == 0 else f"seed {i - 1}", rotation=0, ha="right", va="center", fontsize=8
+        )
     return {"samples": figure}

@@ -12,6 +12,9 @@ coin; then the paper's assumptions removed one at a time. Columns:
     critic_cosine, critic_ratio     the same of the critics
     modes, high_quality             of 2,500 samples on the ring of 8 Gaussians
     blind_quality     high quality where the actor sees noise in place of the state
+
+Expected: the second row's distance is rounding, 1e-14; the coin's ratios are ½; each later row
+leaves the textbook's path. Cost: minutes on 2 cores, in float64.
 """
 
 import functools
@@ -41,12 +44,12 @@ METRICS = [
 def get_config() -> ConfigDict:
     return ConfigDict(
         {
-            "seeds": 16,
+            "seeds": 8,
             "seed": 0,
-            "steps": 1_000,
+            "steps": 3_000,
             "log_every": 100,
-            "evaluate_every": 500,
-            "checkpoint_every": 500,
+            "evaluate_every": 1_000,
+            "checkpoint_every": 1_000,
             "map": "auto",
             "x64": True,
             "batch_size": 128,
@@ -173,7 +176,9 @@ def actor_critic_row(
         def act(key, shown):
             noise = jax.random.normal(key, (len(shown), config.noise))
             seen = sees({"noise": noise, "real": shown})
-            return actor.apply(params["actor"], world, *(seen if isinstance(seen, tuple) else (seen,)))[0]
+            return actor.apply(
+                params["actor"], world, *(seen if isinstance(seen, tuple) else (seen,))
+            )[0]
 
         return quality(act, key)
 
@@ -234,7 +239,9 @@ def finish(config, finals):
     """Distances to the textbook's parameters, and expected first gradients against its own."""
     made = rows(config)
     start = jax.vmap(made["textbook GAN"][0].init)(
-        jax.vmap(lambda i: jax.random.fold_in(jax.random.key(config.seed), i))(jnp.arange(config.seeds))
+        jax.vmap(lambda i: jax.random.fold_in(jax.random.key(config.seed), i))(
+            jnp.arange(config.seeds)
+        )
     ).params
 
     def expected(gradients):

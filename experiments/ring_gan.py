@@ -4,6 +4,7 @@
 
 Protocol: VEEGAN's ring (8 modes on the unit circle, σ = .01; 2,500 samples; high quality within
 3σ; the data themselves score 98.89 %). Alternating Adam steps with decaying rates.
+Expected: 8 of 8 modes on every seed, 93 % high quality. Cost: minutes on 2 cores.
 """
 
 import jax
@@ -81,8 +82,12 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, plt
             ax.axis("off")
             continue
         one = gacf.take_seed(state, seed)
-        made = generate(generator(config), one.params, one.world, jax.random.key(0), 500, config.noise)
+        made = generate(
+            generator(config), one.params, one.world, jax.random.key(0), 500, config.noise
+        )
         ax.scatter(*np.asarray(made).T, s=2, alpha=0.4, color="tab:blue", linewidths=0)
-        ax.scatter(*np.asarray(means).T, s=60, facecolors="none", edgecolors="tab:red", linewidths=0.8)
+        ax.scatter(
+            *np.asarray(means).T, s=60, facecolors="none", edgecolors="tab:red", linewidths=0.8
+        )
         ax.set_title(f"seed {seed}", fontsize=8)
     return {"samples": figure}

@@ -51,7 +51,7 @@ class _Network(NamedTuple):
     apply: Callable[..., tuple[jax.Array, PyTree]]
 
 
-def _mode(call: Callable[..., Any]) -> Callable[[bool], dict[str, bool]]:
+def _mode(call: Callable[..., Any]) -> Callable[[bool], dict[str, Any]]:
     """How a Linen module wants to be told whether it trains: by one of the usual arguments."""
     names = inspect.signature(call).parameters
     for name, when_training in (
@@ -103,7 +103,7 @@ def _nnx(make: Callable[[Key], nnx.Module]) -> _Network:
         module = nnx.merge(graph, nnx.State(params), nnx.State(stats))
         module.train() if train else module.eval()
         output = module(*inputs)  # type: ignore[operator]
-        rest = nnx.split(module, nnx.Param, ...)[2]
+        rest: Any = nnx.split(module, nnx.Param, ...)[2]
         return output, nnx.to_pure_dict(rest) if keeps and train else stats
 
     return _Network(init, apply)
@@ -147,7 +147,8 @@ def _adapt(player: str, network: Any) -> _Network:
     if isinstance(network, Sequence) and len(network) == 2 and all(map(callable, network)):
         return _pair(*network)
     if callable(network) and _takes_rngs(network):
-        return _nnx(lambda key: network(rngs=nnx.Rngs(key)))
+        make: Callable[..., Any] = network
+        return _nnx(lambda key: make(rngs=nnx.Rngs(key)))
     raise ValueError(
         f"{player}: {type(network).__name__} was given; allowed: a Linen module, an NNX module or "
         "a function `rngs -> NNX module`, an (init, apply) pair, or a Model"

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen
 
 import gacf
 from gacf import Game, Outcome, Rule, games, rules
@@ -127,6 +128,22 @@ def gan() -> Game:
     return gacf.gan(MLP((4,), (2,)), MLP((4,)), data, batch_size=4, noise=2)
 
 
+class Normalised(linen.Module):
+    """A layer with batch normalisation, so that there are statistics in the world."""
+
+    size: int
+
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = linen.BatchNorm(use_running_average=not train)(linen.Dense(4)(x))
+        return linen.Dense(self.size)(linen.tanh(x))
+
+
+def gan_with_batch_norm() -> Game:
+    data = np.random.RandomState(0).randn(32, 2).astype(np.float32)
+    return gacf.gan(Normalised(2), Normalised(1), data, batch_size=4, noise=2)
+
+
 def ddpg() -> Game:
     """Two small networks on Pendulum, with replay and target networks."""
     return gacf.ddpg(
@@ -152,6 +169,7 @@ GAMES: dict[str, GameCase] = {
     "dirac_gan": GameCase(games.dirac_gan),
     "lqr": GameCase(games.lqr, lambda: optax.sgd(1e-3)),
     "gan": GameCase(gan, lambda: optax.adam(1e-3), rtol=1e-4),
+    "gan, batch norm": GameCase(gan_with_batch_norm, rtol=1e-4),
     "ddpg": GameCase(ddpg, lambda: optax.adam(1e-3), rtol=1e-4),
 }
 

@@ -129,7 +129,9 @@ def test_the_bernoulli_environment_has_half_the_textbooks_gradients_in_expectati
     generator, discriminator, data = CASES["mlp"]
     game = gan(generator, discriminator, data, batch_size=BATCH, noise=NOISE, show="bernoulli")
     params, world = game.init(jax.random.key(1))
-    textbook = dict(zip(("critic", "actor"), textbook_losses(generator, discriminator), strict=True))
+    textbook = dict(
+        zip(("critic", "actor"), textbook_losses(generator, discriminator), strict=True)
+    )
     draws = 16_000
 
     def flat(tree):

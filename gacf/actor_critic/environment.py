@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.actor_critic.constructor import Source
-from gacf.envs import Environment
+from gacf.envs import Box, Environment
 from gacf.types import Batch, Key, Metrics, Params, World, require, whole
 
 Policy = Callable[[Params, World, jax.Array, Key], jax.Array]
@@ -71,8 +71,10 @@ def environment(
         return {"env": entry}
 
     def _first(state: Any, observation: Any, key: Key) -> Any:
-        action = jnp.zeros((num_envs, *env.action.shape)) if hasattr(env.action, "low") else None
-        action = jnp.zeros(num_envs, jnp.int32) if action is None else action
+        if isinstance(env.action, Box):
+            action = jnp.zeros((num_envs, *env.action.shape))
+        else:
+            action = jnp.zeros(num_envs, jnp.int32)
         state, timestep = step(jax.random.split(key, num_envs), state, action)
         return state, (record(observation, action, timestep), timestep)
 

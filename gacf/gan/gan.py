@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def _drawer(name: str, given: Any) -> Draw:
     if hasattr(given, "sample"):
         return given.sample
     if callable(given):
-        return given
+        return cast(Draw, given)
     rows = jnp.asarray(given)
     if rows.ndim < 1 or rows.shape[0] < 1:
         raise ValueError(f"{name}: shape {rows.shape} was given; allowed: [n, …] with n >= 1")

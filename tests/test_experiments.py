@@ -1,0 +1,84 @@
+"""Every experiment builds, and trains end to end at a size that costs nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from gacf import config
+from gacf.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+# file -> (overrides, cells, pictures besides the learning curves)
+TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
+    "ring_gan": (
+        {"batch_size": 4, "noise": 2, "actor.hidden": (4,), "critic.hidden": (4,)},
+        {"ring_gan"},
+        {"samples"},
+    ),
+    "pendulum_ddpg": (
+        {
+            "batch_size": 4, "capacity": 16, "warmup": 8, "episodes": 2,
+            "actor.hidden": (4,), "critic.hidden": (4,),
+        },
+        {"pendulum_ddpg"},
+        {"policies"},
+    ),
+    "digits_gan": (
+        {"batch_size": 4, "noise": 2, "actor.hidden": (4,), "critic.hidden": (4,)},
+        {"gan", "real images"},
+        {"samples"},
+    ),
+    "equivalence": (
+        {
+            "batch_size": 4, "noise": 2, "gradient_batches": 2,
+            "actor.hidden": (4,), "critic.hidden": (4,),
+        },
+        {
+            "textbook GAN", "actor-critic", "actor-critic, the paper's coin",
+            "actor sees the state", "squared Bellman error", "actor moves at reward 1",
+        },
+        set(),
+    ),
+    "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
+}  # fmt: skip
+RUN = {"seeds": 2, "steps": 2, "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}
+
+
+FILES = sorted((ROOT / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_it_says_what_it_is_and_how_to_run_it(path):
+    experiment = config.load(path)
+    assert f"gacf run experiments/{path.name}" in (experiment.module.__doc__ or "")
+    settings = experiment.module.get_config()
+    assert settings.steps >= 100
+    assert experiment.key_metric
+
+
+def test_every_experiment_runs_tiny():
+    assert set(TINY) == {path.stem for path in FILES}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "ring_gan")) for n in TINY]
+)
+def test_it_trains_end_to_end(name, tmp_path, capsys):
+    overrides, cells, pictures = TINY[name]
+    where = tmp_path / "run"
+    flags = [f"--config.{key}={value}" for key, value in {**overrides, **RUN}.items()]
+    file = str(ROOT / "experiments" / f"{name}.py")
+    code = main(["run", file, "--workdir", str(where), *flags])
+    assert code == 0, capsys.readouterr().err
+    found = pd.read_parquet(where / "metrics.parquet")
+    assert cells <= set(found.cell.unique())
+    assert sorted(found.seed.unique()) == [0, 1]
+    summary = json.loads((where / "summary.json").read_text())
+    assert summary["key_metric"] in set(found.metric)
+    assert pictures <= {path.stem for path in where.glob("*.png")}

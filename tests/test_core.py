@@ -299,6 +299,7 @@ def test_a_data_set_is_held_once_however_many_seeds(kind: Any, way: str) -> None
 
 ORTHOGONAL = """
     import jax, jax.numpy as jnp, optax, gacf
+    from gacf.runner import MAPS
     make = jax.nn.initializers.orthogonal()
     def init(key):
         a, b = jax.random.split(key)
@@ -308,7 +309,7 @@ ORTHOGONAL = """
     game = gacf.from_losses(init, {"actor": actor, "critic": actor},
                             lambda key: jax.random.normal(key, (8, 24)))
     rule = gacf.rules.simultaneous({p: optax.adam(1e-3) for p in game.losses})
-    for way in gacf.runner.MAPS:
+    for way in MAPS:
         state, metrics = gacf.run(gacf.compose(game, rule), jax.random.key(0), 5, seeds=8, map=way)
         assert bool(jnp.all(jnp.isfinite(metrics["actor/loss"]))), way
     print("trained on", jax.device_count())

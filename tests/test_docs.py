@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jupytext
 import numpy as np
 import optax
 import pytest
@@ -72,14 +71,6 @@ def test_public_functions_are_documented_with_an_example(module: Any) -> None:
             assert thing.__doc__, f"{name} has no docstring"
             is_constructor = any(word in thing.__doc__ for word in ("Args:", "Raises:"))
             assert not is_constructor or ">>> " in thing.__doc__, f"{name} shows no example"
-
-
-def test_notebooks_match_their_scripts() -> None:
-    """Jupytext pairs: the same cells on both sides."""
-    for script in sorted((ROOT / "notebooks").glob("*.py")):
-        pair = jupytext.read(script.with_suffix(".ipynb")).cells
-        cells = [(cell.cell_type, cell.source) for cell in jupytext.read(script).cells]
-        assert cells == [(cell.cell_type, cell.source) for cell in pair], script.name
 
 
 def test_pins_name_no_place_to_fetch_from() -> None:

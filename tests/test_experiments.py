@@ -45,6 +45,7 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         },
         set(),
     ),
+    "bilinear_rules": ({}, {"simultaneous", "lookahead"}, {"paths"}),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
 }  # fmt: skip
 RUN = {"seeds": 2, "steps": 2, "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}
@@ -57,8 +58,7 @@ FILES = sorted((ROOT / "experiments").glob("*.py"))
 def test_it_says_what_it_is_and_how_to_run_it(path):
     experiment = config.load(path)
     assert f"gacf run experiments/{path.name}" in (experiment.module.__doc__ or "")
-    settings = experiment.module.get_config()
-    assert settings.steps >= 100
+    config.resolve(experiment)  # refuses an impossible default
     assert experiment.key_metric
 
 

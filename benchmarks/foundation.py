@@ -219,8 +219,8 @@ def against_torch(quick: bool) -> Iterator[Table]:
         ],
         rows,
         [
-            "A gain is PyTorch's time over gacf's, a seed-update, [middle half]. PyTorch's DDPG steps "
-            "gymnasium's Pendulum-v1, gacf's that of gymnax."
+            "A gain is PyTorch's time over gacf's, a seed-update, [middle half]. PyTorch's DDPG "
+            "steps gymnasium's Pendulum-v1, gacf's that of gymnax."
         ],
     )
 
@@ -261,8 +261,8 @@ def capacities(quick: bool) -> Iterator[Table]:
         ],
         rows,
         [
-            f"The step time is what {steps} more steps in one call add; the rest is paid once a call "
-            "of the compiled program, however many steps it makes."
+            f"The step time is what {steps} more steps in one call add; the rest is paid once a "
+            "call of the compiled program, however many steps it makes."
         ],
     )
 

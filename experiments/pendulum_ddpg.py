@@ -11,6 +11,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import gacf
@@ -61,7 +62,7 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     return gacf.compose(game, gacf.rules.alternating(optimizers))
 
 
-def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, plt.Figure]:
+def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
     """The torque that each seed's policy applies, over angle and speed."""
     if config.env != "Pendulum-v1":
         return {}

@@ -11,10 +11,11 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.gan import LOSSES, generate, r1
+from gacf.gan import generate, r1
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/modes"
@@ -67,7 +68,7 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     return gacf.compose(game, rule)
 
 
-def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, plt.Figure]:
+def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
     """What each seed's generator draws, over the modes."""
     (state,) = finals.values()
     means = gacf.data.ring().means

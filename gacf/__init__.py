@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gacf import data, envs, metrics, networks, rules, stabilizers
+    from gacf import data, envs, games, metrics, networks, rules, stabilizers
     from gacf.actor_critic import actor_critic, ddpg
     from gacf.game import Game, Rule, add_loss, add_player, commit, compose, from_losses
     from gacf.gan import gan
@@ -32,6 +32,7 @@ __all__ = [
     "ddpg",
     "envs",
     "from_losses",
+    "games",
     "gan",
     "metrics",
     "networks",

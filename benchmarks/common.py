@@ -49,11 +49,8 @@ def machine() -> dict[str, str]:
     cpu = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        fields = dict(
-            map(str.strip, line.split(":", 1))
-            for line in info.read_text().splitlines()
-            if ":" in line
-        )
+        pairs = (line.partition(":") for line in info.read_text().splitlines())
+        fields = {name.strip(): value.strip() for name, _, value in pairs}
         cpu = fields.get("model name", cpu)
         cpu += ", AVX-512" if "avx512f" in fields.get("flags", "") else ""
     packages = ("jax", "jaxlib", "flax", "optax", "gymnax", "torch")
@@ -74,21 +71,29 @@ def _version(package: str) -> str | None:
         return None
 
 
-def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each call, [rounds] a side, after one warm-up call each.
+Timed = dict[str, np.ndarray]
+
+
+def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[Timed, Timed]:
+    """Seconds of each call, [rounds] a side, after one warm-up call each: elapsed, and of CPU time.
 
     The sides take turns, forwards and backwards (ABC CBA …), so that a load from outside, or a
-    drift, falls on all of them.
+    drift, falls on all of them. CPU time counts all threads, and suffers less from such a load.
     """
     for call in sides.values():
         jax.block_until_ready(call())
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    elapsed: dict[str, list[float]] = {name: [] for name in sides}
+    worked: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(rounds):
         for name in list(sides)[:: 1 if i % 2 == 0 else -1]:
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             jax.block_until_ready(sides[name]())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(taken) for name, taken in seconds.items()}
+            elapsed[name].append(time.perf_counter() - start)
+            worked[name].append(time.process_time() - cpu)
+    return (
+        {name: np.array(taken) for name, taken in elapsed.items()},
+        {name: np.array(taken) for name, taken in worked.items()},
+    )
 
 
 def ratio(numerator: np.ndarray, denominator: np.ndarray) -> str:

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import CORES, subjects
-from benchmarks.common import Table, interleave, machine, milliseconds, ratio
+from benchmarks.common import Table, Timed, interleave, machine, milliseconds, ratio
 from benchmarks.subjects import HandRunner, Runner, Subject
 from gacf.runner import LOOP_FROM, MAPS, Program
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {"MLP GAN": subjects.gan, "DDPG": subjects.ddpg}
-Timed = dict[str, np.ndarray]
 
 
 def command(sections: str) -> str:
@@ -70,7 +69,7 @@ def strategies(quick: bool) -> Iterator[Table]:
                 sides[m] = run
                 if m in theirs:
                     sides[f"hand {m}"] = theirs[m]
-            taken = interleave(sides, 3 if quick else rounds[seeds])
+            taken, worked = interleave(sides, 3 if quick else rounds[seeds])
             updates = seeds * sum(counts)
             for m in compared:
                 same.append(
@@ -81,6 +80,7 @@ def strategies(quick: bool) -> Iterator[Table]:
                         milliseconds(taken[f"hand {m}"], updates),
                         milliseconds(taken[m], updates),
                         ratio(taken[m], taken[f"hand {m}"]),
+                        ratio(worked[m], worked[f"hand {m}"]),
                     ]
                 )
             speed.append(row_of_maps(name, seeds, taken, updates, auto))
@@ -98,14 +98,22 @@ def strategies(quick: bool) -> Iterator[Table]:
         "a",
         "gacf against the same update written by hand as one jitted scan",
         command("a"),
-        ["update", "seeds", "strategy", "by hand, ms a seed-update", "gacf", "ratio [middle half]"],
+        [
+            "update",
+            "seeds",
+            "strategy",
+            "by hand, ms a seed-update",
+            "gacf",
+            "ratio [middle half]",
+            "of CPU time",
+        ],
         same,
         agreement,
     )
     seeds = 4 if quick else 64
     counts = [100 if quick else 10_000]
     tiny = {m: Runner(subjects.bilinear(), seeds, m, counts) for m in timed_maps(seeds)}
-    taken = interleave(tiny, 3 if quick else 15)
+    taken, _ = interleave(tiny, 3 if quick else 15)
     auto = Program(subjects.bilinear(), seeds).map
     speed.append(row_of_maps("bilinear game", seeds, taken, seeds * sum(counts), auto))
     yield Table(
@@ -147,7 +155,7 @@ def crossover(quick: bool) -> Iterator[Table]:
             kinds = ("vmap", "loop", "loop2", "loop4")
             start = subjects.initial(subject.algorithm, seeds)
             sides = {k: HandRunner(subject, start, prefix + k, steps) for k in kinds}
-            taken = interleave(sides, 3 if quick else 11)
+            taken, _ = interleave(sides, 3 if quick else 11)
             rows.append(
                 [
                     f"{hidden}",
@@ -192,7 +200,7 @@ def against_torch(quick: bool) -> Iterator[Table]:
         theirs = pytorch.SUBJECTS[name](steps)
         one = Runner(algorithm, 1, "auto", [steps])
         many = Runner(algorithm, seeds, "auto", [steps])
-        taken = interleave({"torch": theirs, "one": one, "many": many}, 3 if quick else 15)
+        taken, _ = interleave({"torch": theirs, "one": one, "many": many}, 3 if quick else 15)
         each = taken["many"] / seeds
         rows.append(
             [
@@ -235,10 +243,12 @@ def capacities(quick: bool) -> Iterator[Table]:
         for capacity in (small, large):
             algorithm = subjects.ddpg(capacity).algorithm
             for n in (steps, 2 * steps):
-                sides[capacity, n] = Runner(algorithm, seeds, m, [n])
-        taken = interleave(sides, 3 if quick else 15)
-        step = {c: taken[c, 2 * steps] - taken[c, steps] for c in (small, large)}
-        call = {c: np.median(2 * taken[c, steps] - taken[c, 2 * steps]) for c in (small, large)}
+                sides[f"{capacity}, {n}"] = Runner(algorithm, seeds, m, [n])
+        taken, _ = interleave(sides, 3 if quick else 15)
+        step, call = {}, {}
+        for c in (small, large):
+            once, twice = taken[f"{c}, {steps}"], taken[f"{c}, {2 * steps}"]
+            step[c], call[c] = twice - once, np.median(2 * once - twice)
         rows.append(
             [
                 m,

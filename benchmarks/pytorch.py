@@ -118,7 +118,8 @@ def ddpg(
         critic.requires_grad_(True)
         with torch.no_grad():
             for slow, live in ((slow_actor, actor), (slow_critic, critic)):
-                torch._foreach_lerp_(list(slow.parameters()), list(live.parameters()), 0.005)
+                for s, x in zip(slow.parameters(), live.parameters(), strict=True):
+                    s.lerp_(x, 0.005)
 
     for _ in range(warmup):
         act(random=True)

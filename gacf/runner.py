@@ -29,7 +29,7 @@ from gacf.types import Algorithm, Key, Metrics, PyTree, State, blank, lookup, re
 
 Build = Callable[[Any], Algorithm]
 MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
-LOOP_FROM = 3e5  # floating-point operations a step from which a loop beats vmap on one CPU core
+LOOP_FROM = 1e7  # floating-point operations a step from which a loop beats vmap on one CPU core
 
 
 class Lanes(NamedTuple):
@@ -390,6 +390,7 @@ def run(
         The batched `State`, leaves [S, …] or [H, S, …] but for the step counter, and the metrics,
         leaves [S, T // log_every, …] or [H, S, T // log_every, …]; among them `diverged`,
         whether a parameter was no finite number any more. One diverged seed leaves the others be.
+        On CPUs all of it lies on the first host device, whichever ones made it.
 
     Raises:
         ValueError: an argument out of bounds; the message names it.
@@ -414,9 +415,13 @@ def run(
     lanes, metrics = program.advance(program.init(key), counts, due)
     kept = steps // log_every
     axis = 1 if hyper is None else 2
+    state = program.state_of(lanes)
+    if program.mesh.devices.flat[0].platform == "cpu":
+        # Indexing an array that is spread over host devices is a collective, which may time out.
+        state, metrics = jax.device_put((state, metrics), jax.local_devices()[0])
     if len(counts) != kept:
         metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, kept, axis=axis), metrics)
-    return program.state_of(lanes), metrics
+    return state, metrics
 
 
 def take_seed(state: State, i: int | tuple[int, int]) -> State:

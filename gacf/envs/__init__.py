@@ -1,17 +1,38 @@
-"""Environments (L1). To add one: a line in `ENVIRONMENTS`."""
+"""Environments (L1). To add one: a line in `ENVIRONMENTS`.
+
+gymnax's, the linear-quadratic regulator and the probes need nothing more than gacf; brax's need the
+extra `brax`, and Gymnasium's, by names "gymnasium:<id>" that stand in no list, the extra
+`gymnasium`.
+"""
 
 from __future__ import annotations
 
-import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from gacf.envs.gymnax import NAMES, from_gymnax
+from gacf.envs import brax, gymnasium, gymnax, probes
+from gacf.envs.brax import from_brax
+from gacf.envs.gymnasium import from_gymnasium
+from gacf.envs.gymnax import from_gymnax
+from gacf.envs.lqr import lqr
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep
-from gacf.types import lookup
+from gacf.types import lookup, nearest
+
+
+def _named(source: Callable[..., Environment], name: str, doc: str) -> Callable[..., Environment]:
+    def constructor(**parameters: Any) -> Environment:
+        return source(name, **parameters)
+
+    constructor.__doc__ = doc
+    return constructor
+
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
-    name: functools.partial(from_gymnax, name) for name in NAMES
+    **{name: _named(from_gymnax, name, "Of gymnax.") for name in gymnax.NAMES},
+    "LQR": lqr,
+    **probes.CONSTRUCTORS,
+    **{f"brax-{name}": _named(from_brax, name, "Of brax (extra: brax).") for name in brax.NAMES},
 }
 
 
@@ -19,7 +40,7 @@ def make(name: str, **parameters: Any) -> Environment:
     """The environment of that name.
 
     Args:
-        name: a key of `ENVIRONMENTS`.
+        name: a key of `ENVIRONMENTS`, or "gymnasium:<id>" for any that Gymnasium knows.
         **parameters: handed to its constructor.
 
     Raises:
@@ -29,7 +50,16 @@ def make(name: str, **parameters: Any) -> Environment:
         >>> make("CartPole-v1").action
         Discrete(n=2)
     """
-    return lookup("environment", name, ENVIRONMENTS)(**parameters)
+    if isinstance(name, str) and name.startswith(gymnasium.PREFIX):
+        return from_gymnasium(name.removeprefix(gymnasium.PREFIX), **parameters)
+    constructor = lookup("environment", name, ENVIRONMENTS)
+    known = inspect.signature(constructor).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        for parameter in parameters:
+            if parameter not in known:
+                hint = nearest(parameter, known)
+                raise ValueError(f"make: {name} has no parameter {parameter!r}; {hint}")
+    return constructor(**parameters)
 
 
 __all__ = [
@@ -39,6 +69,10 @@ __all__ = [
     "Environment",
     "Space",
     "Timestep",
+    "from_brax",
+    "from_gymnasium",
     "from_gymnax",
+    "lqr",
     "make",
+    "probes",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from gacf.types import Key, PyTree
 
@@ -74,3 +76,23 @@ class Environment(NamedTuple):
     observation: Space
     action: Space
     horizon: int
+
+
+def restart(done: jax.Array, fresh: PyTree, state: PyTree) -> PyTree:
+    """The fresh state where an episode is done, the state it has reached otherwise.
+
+    Args:
+        done: bool scalar.
+        fresh: state at a start.
+        state: of the same structure, shapes and dtypes.
+    """
+    return jax.tree.map(lambda first, now: jnp.where(done, first, now), fresh, state)
+
+
+def check_installed(package: str, name: str) -> None:
+    """Raises a ValueError that names the extra to install, unless the package is there."""
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"environment: {name!r} needs {package}, which is not installed; "
+            f"allowed after: pip install 'gacf[{package}]'"
+        )

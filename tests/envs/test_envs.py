@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -9,57 +9,20 @@ import numpy as np
 import pytest
 
 from gacf import envs
+from gacf.envs import gymnax, probes
+from tests.envs.contract import KEY, check_contract, play
 
-FAST = ("Pendulum-v1", "CartPole-v1", "MountainCarContinuous-v0", "Acrobot-v1", "MountainCar-v0")
-SLOW = tuple(name for name in envs.ENVIRONMENTS if name not in FAST)
-KEY = jax.random.key(0)
-
-
-def act(env, key):
-    if isinstance(env.action, envs.Discrete):
-        return jax.random.randint(key, (), 0, env.action.n)
-    return jax.random.uniform(key, env.action.shape, minval=env.action.low, maxval=env.action.high)
-
-
-def play(env, steps, key=KEY, policy=None):
-    """Timesteps [steps, …] of a random policy, or of `policy(observation)`."""
-
-    def step(carry, key):
-        state, observation = carry
-        act_key, step_key = jax.random.split(key)
-        action = act(env, act_key) if policy is None else policy(observation)
-        state, seen = env.step(step_key, state, action)
-        return (state, seen.observation), seen
-
-    reset_key, play_key = jax.random.split(key)
-    return jax.lax.scan(step, env.reset(reset_key), jax.random.split(play_key, steps))[1]
+CLASSIC = (
+    "Pendulum-v1",
+    "CartPole-v1",
+    "MountainCarContinuous-v0",
+    "Acrobot-v1",
+    "MountainCar-v0",
+)
+OTHERS = tuple(name for name in gymnax.NAMES if name not in CLASSIC)
 
 
-def check_contract(name, steps: int) -> tuple[Any, envs.Timestep]:
-    env = envs.make(name)
-    state, observation = jax.eval_shape(env.reset, KEY)
-    assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, observation)))
-    seen = play(env, steps)  # a scan refuses a state whose dtypes or shapes change
-    integer = isinstance(env.observation, envs.Discrete)
-    shape = () if isinstance(env.observation, envs.Discrete) else env.observation.shape
-    for shown in (seen.observation, seen.next_observation):
-        assert shown.shape == (steps, *shape)
-        assert shown.dtype == (jnp.int32 if integer else jnp.float32)
-        assert np.isfinite(shown).all()
-    assert (seen.reward.shape, seen.reward.dtype) == ((steps,), jnp.float32)
-    for flag in (seen.terminated, seen.truncated):
-        assert (flag.shape, flag.dtype) == ((steps,), jnp.bool_)
-    going_on = ~np.asarray(seen.terminated | seen.truncated)
-    np.testing.assert_allclose(  # XLA may compute the two apart, with one rounding more or less
-        np.asarray(seen.observation)[going_on],
-        np.asarray(seen.next_observation)[going_on],
-        rtol=2e-6,
-        atol=1e-7,
-    )
-    return env, seen
-
-
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", (*CLASSIC, "LQR", *probes.PROBES))
 def test_contract_and_bounds(name):
     env, seen = check_contract(name, 300)
     low, high = (np.asarray(bound) for bound in (env.observation.low, env.observation.high))
@@ -71,15 +34,15 @@ def test_contract_and_bounds(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.parametrize("name", OTHERS)
 def test_contract_of_all_others(name):
     check_contract(name, 30)
 
 
 def test_all_of_gymnax_is_there():
-    import gymnax
+    import gymnax as package
 
-    assert set(envs.ENVIRONMENTS) == set(gymnax.registered_envs) - {"MNISTBandit-bsuite"}
+    assert set(gymnax.NAMES) == set(package.registered_envs) - {"MNISTBandit-bsuite"}
 
 
 def test_pendulum_follows_its_equations():
@@ -180,3 +143,11 @@ def test_errors(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name, extra in (("gymnasium:CartPole-v1", "gymnasium"), ("brax-ant", "brax")):
+        with pytest.raises(ValueError, match=rf"pip install 'gacf\[{extra}\]'") as error:
+            envs.make(name)
+        assert "\n" not in str(error.value)

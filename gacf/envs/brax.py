@@ -1,0 +1,125 @@
+"""brax's environments behind gacf's protocol (L1)."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gacf.envs.types import Box, Environment, Timestep, check_installed, restart
+from gacf.types import Key, PyTree, lookup, nearest, require, whole
+
+# All that brax registers, but for "fast", which only tests its own training. A list, because
+# listing names should not import brax, which may not even be there.
+NAMES = (
+    "ant",
+    "halfcheetah",
+    "hopper",
+    "humanoid",
+    "humanoidstandup",
+    "inverted_double_pendulum",
+    "inverted_pendulum",
+    "pusher",
+    "reacher",
+    "swimmer",
+    "walker2d",
+)
+BACKENDS = ("spring", "positional", "generalized", "mjx")
+ALONE = {"swimmer": ("generalized",)}  # those that run on some backends only
+
+
+class BraxState(NamedTuple):
+    """Where an episode is.
+
+    Attributes:
+        inner: brax's state.
+        time: steps since the start, int32 scalar.
+    """
+
+    inner: PyTree
+    time: jax.Array
+
+
+def _made(name: str, backend: str, parameters: dict[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        # that nobody maintains them any more: the user who asks for one knows
+        warnings.simplefilter("ignore")
+        from brax import envs
+        from brax.envs.base import PipelineEnv
+
+        lookup("brax", name, envs._envs)
+        made = envs._envs[name]
+        allowed = set(inspect.signature(made).parameters) | {
+            *inspect.signature(PipelineEnv.__init__).parameters
+        }
+        allowed -= {"self", "sys", "kwargs"}
+        for parameter in parameters:
+            if parameter not in allowed:
+                hint = nearest(parameter, sorted(allowed))
+                raise ValueError(f"make: brax-{name} has no parameter {parameter!r}; {hint}")
+        return made(backend=backend, **parameters)
+
+
+def from_brax(
+    name: str, backend: str | None = None, horizon: int = 1_000, **parameters: Any
+) -> Environment:
+    """A brax environment as an `Environment`; actions lie in [−1, 1].
+
+    brax's `done` alone is termination; steps are counted here, and `horizon` of them truncate.
+    A new episode starts from a start state of its own (brax's `AutoResetWrapper` keeps playing
+    from the first one).
+
+    Args:
+        name: brax's name for it; `gacf.envs.make` takes "brax-<name>".
+        backend: "spring", "positional", "generalized" or "mjx"; by default the first
+            of them that the environment runs on.
+        horizon: steps after which an episode is truncated.
+        **parameters: arguments of the environment's constructor.
+
+    Raises:
+        ValueError: brax is missing, or an unknown name, backend or parameter.
+
+    Reference:
+        Freeman et al. (2021), Brax.
+    """
+    check_installed("brax", f"brax-{name}")
+    backends = ALONE.get(name, BACKENDS)
+    backend = backends[0] if backend is None else backend
+    lookup("backend", backend, dict.fromkeys(backends))
+    require("horizon", horizon, whole, "a whole number >= 1")
+    with jax.ensure_compile_time_eval(), jax.numpy_rank_promotion("allow"):
+        environment = _made(name, backend, parameters)
+        size = (environment.observation_size,)
+        limit = jnp.ones(environment.action_size)
+        seen = Box(size, jnp.full(size, -jnp.inf), jnp.full(size, jnp.inf))
+        taken = Box(limit.shape, -limit, limit)
+
+    def start(key: Key) -> PyTree:
+        with jax.numpy_rank_promotion("allow"):
+            inner = environment.reset(key)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), inner)
+
+    def reset(key: Key) -> tuple[BraxState, jax.Array]:
+        inner = start(key)
+        return BraxState(inner, jnp.zeros((), jnp.int32)), jnp.asarray(inner.obs, jnp.float32)
+
+    def step(key: Key, state: BraxState, action: jax.Array) -> tuple[BraxState, Timestep]:
+        with jax.numpy_rank_promotion("allow"):
+            new = environment.step(state.inner, action)
+        new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, state.inner)
+        time = state.time + 1
+        terminated = new.done > 0.5
+        truncated = ~terminated & (time >= horizon)
+        state = restart(terminated | truncated, reset(key)[0], BraxState(new, time))
+        return state, Timestep(
+            observation=jnp.asarray(state.inner.obs, jnp.float32),
+            next_observation=jnp.asarray(new.obs, jnp.float32),
+            reward=jnp.asarray(new.reward, jnp.float32),
+            terminated=terminated,
+            truncated=truncated,
+        )
+
+    return Environment(f"brax-{name}", reset, step, seen, taken, horizon)

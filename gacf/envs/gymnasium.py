@@ -1,0 +1,222 @@
+"""Gymnasium's environments, stepped on the host, behind gacf's protocol (L1).
+
+For evaluation and for small runs: each step of each environment is a call of Python. And it is
+not pure, since a Gymnasium environment cannot be copied in general. What a state holds is the seed
+of its episode, the number of a host environment and the time. So
+
+- a state is good for one step: whoever steps it a second time gets an error, not a wrong answer
+  (a state at the start of an episode is good for many, each with a host environment of its own);
+- a run cannot be resumed exactly from a checkpoint, which does not hold the host's environments;
+- there is no gradient through a step;
+- `lax.cond` under `vmap` runs both branches, so a step must not stand in a branch.
+
+`jit`, `scan`, `vmap` over copies and seeds, and the same bits for the same key are as elsewhere.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import io_callback
+
+from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, check_installed
+from gacf.types import Key, lookup, require, whole
+
+PREFIX = "gymnasium:"
+LONGEST = 1_000  # steps of an episode where the environment sets no limit
+
+
+class HostState(NamedTuple):
+    """Where an episode is that the host plays.
+
+    Attributes:
+        seed: which episode it is, uint32 scalar.
+        number: of the host environment that plays it, int32 scalar; −1 before its first step.
+        time: steps since the start, int32 scalar.
+    """
+
+    seed: jax.Array
+    number: jax.Array
+    time: jax.Array
+
+
+def _space(name: str, space: Any) -> Space:
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, spaces.Box):
+        low, high = (jnp.asarray(np.asarray(x), jnp.float32) for x in (space.low, space.high))
+        return Box(tuple(space.shape), low, high)
+    raise ValueError(
+        f"environment: {name} has the space {space}; allowed: Box and Discrete "
+        "(gymnasium.wrappers.FlattenObservation makes a Box of most)"
+    )
+
+
+class _Pool:
+    """Host environments: those in the middle of an episode, by number, and those ready to start.
+
+    Args:
+        make: `() -> gymnasium.Env`.
+        first: one that has been made already.
+        limit: how many there may be; beyond it, the one unused for longest is taken.
+        horizon: steps after which an episode is cut.
+    """
+
+    def __init__(self, make: Callable[[], Any], first: Any, limit: int, horizon: int):
+        self.make, self.limit, self.horizon = make, limit, horizon
+        self.observations, self.actions = first.observation_space, first.action_space
+        # seed -> (environment, first observation); number -> (environment, time)
+        self.ready: OrderedDict[int | None, tuple[Any, Any]] = OrderedDict({None: (first, None)})
+        self.playing: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self.count = 0
+        # several devices may call at once
+        self.lock = threading.Lock()
+
+    def show(self, observation: Any) -> np.ndarray:
+        if hasattr(self.observations, "n"):
+            return np.array(observation - self.observations.start, np.int32)
+        return np.array(observation, np.float32)
+
+    def take(self, action: np.ndarray) -> Any:
+        if hasattr(self.actions, "n"):
+            return self.actions.start + action.astype(self.actions.dtype)
+        return action.astype(self.actions.dtype)
+
+    def start(self, seed: int) -> tuple[Any, np.ndarray]:
+        """An environment at the start of that episode; it belongs to nobody yet."""
+        if seed in self.ready:
+            return self.ready.pop(seed)
+        if None in self.ready:
+            env, _ = self.ready.pop(None)
+        elif len(self.ready) + len(self.playing) < self.limit:
+            env = self.make()
+        elif self.ready:
+            env = self.ready.popitem(last=False)[1][0]
+        else:
+            env = self.playing.popitem(last=False)[1][0]
+        return env, self.show(env.reset(seed=seed)[0])
+
+    def reset(self, seed: Any) -> np.ndarray:
+        with self.lock:
+            self.ready[int(seed)] = self.start(int(seed))
+            return self.ready[int(seed)][1]
+
+    def step(self, seed: Any, number: Any, time: Any, action: Any, next_seed: Any) -> Any:
+        number, time = int(number), int(time)
+        with self.lock:
+            if number < 0:
+                env, _ = self.start(int(seed))
+                number = self.count = self.count + 1
+            else:
+                env, reached = self.playing.get(number, (None, -1))
+                if reached != time:
+                    raise ValueError(
+                        "environment: this state of a host environment is gone; allowed: one step "
+                        f"from each state, at most {self.limit} episodes at once (argument "
+                        "`limit`), no resuming"
+                    )
+                del self.playing[number]  # it goes to the end of the row
+            seen, reward, terminated, truncated, _ = env.step(self.take(np.asarray(action)))
+            led_to = observation = self.show(seen)
+            terminated = bool(terminated)
+            truncated = not terminated and (bool(truncated) or time + 1 >= self.horizon)
+            if terminated or truncated:
+                number, time, seed = -1, -1, int(next_seed)
+                observation = self.show(env.reset(seed=seed)[0])
+                self.ready[seed] = env, observation
+            else:
+                self.playing[number] = env, time + 1
+        state = HostState(np.uint32(seed), np.int32(number), np.int32(time + 1))
+        return state, Timestep(
+            observation, led_to, np.float32(reward), np.bool_(terminated), np.bool_(truncated)
+        )
+
+
+def from_gymnasium(
+    name: str | Callable[..., Any],
+    horizon: int | None = None,
+    limit: int = 1_024,
+    **parameters: Any,
+) -> Environment:
+    """A Gymnasium environment as an `Environment`; see the top of this file for what is not pure.
+
+    The host resets it with a seed drawn from the key, so an episode is a function of key and
+    actions as far as the environment's is. Rewards and real observations are float32, whole ones
+    int32; spaces of whole numbers begin at 0, whatever the environment's do.
+
+    Args:
+        name: Gymnasium's id for it, or a function that makes it. `gacf.envs.make` takes
+            "gymnasium:<id>".
+        horizon: steps after which an episode is truncated; by default the environment's own limit,
+            or 1,000 where it has none.
+        limit: how many episodes may be under way at once: copies × seeds, plus those of an
+            evaluation.
+        **parameters: handed to `gymnasium.make`, or to the function.
+
+    Raises:
+        ValueError: Gymnasium is missing, does not know the id, or has a space that is neither a
+            Box nor Discrete.
+
+    Reference:
+        Towers et al. (2024), Gymnasium.
+
+    Example:
+        >>> import pytest
+        >>> _ = pytest.importorskip("gymnasium")
+        >>> from_gymnasium("CartPole-v1").horizon
+        500
+    """
+    check_installed("gymnasium", name if isinstance(name, str) else "gymnasium")
+    require("limit", limit, whole, "a whole number >= 1")
+    import gymnasium
+
+    if isinstance(name, str):
+        if ":" not in name:  # else it is "module:id", and the module registers it
+            lookup("gymnasium", name, gymnasium.registry)
+        # its checks of an environment's author are none of the user's
+        parameters = {"disable_env_checker": True, **parameters}
+
+    def make() -> Any:
+        return gymnasium.make(name, **parameters) if isinstance(name, str) else name(**parameters)
+
+    first = make()
+    if horizon is None:
+        horizon = int((first.spec and first.spec.max_episode_steps) or LONGEST)
+    require("horizon", horizon, whole, "a whole number >= 1")
+    title = PREFIX + (name if isinstance(name, str) else type(first.unwrapped).__name__)
+    with jax.ensure_compile_time_eval():
+        observations = _space(title, first.observation_space)
+        actions = _space(title, first.action_space)
+    pool = _Pool(make, first, limit, horizon)
+
+    def scalar(dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((), dtype)
+
+    if isinstance(observations, Discrete):
+        seen = scalar(jnp.int32)
+    else:
+        seen = jax.ShapeDtypeStruct(observations.shape, jnp.float32)
+    flag, count = scalar(jnp.bool_), scalar(jnp.int32)
+    after = (
+        HostState(scalar(jnp.uint32), count, count),
+        Timestep(seen, seen, scalar(jnp.float32), flag, flag),
+    )
+
+    def reset(key: Key) -> tuple[HostState, jax.Array]:
+        seed = jax.random.bits(key, (), jnp.uint32)
+        state = HostState(seed, jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32))
+        return state, io_callback(pool.reset, seen, seed)
+
+    def step(key: Key, state: HostState, action: jax.Array) -> tuple[HostState, Timestep]:
+        next_seed = jax.random.bits(key, (), jnp.uint32)
+        return io_callback(pool.step, after, *state, action, next_seed)
+
+    return Environment(title, reset, step, observations, actions, horizon)

@@ -1,0 +1,111 @@
+"""The linear-quadratic regulator as an environment (L1)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gacf.envs.types import Box, Environment, Timestep, restart
+from gacf.types import Key, require, whole
+
+
+class LQRState(NamedTuple):
+    """Where the system is.
+
+    Attributes:
+        position: s, [n].
+        time: steps since the start, int32 scalar.
+    """
+
+    position: jax.Array
+    time: jax.Array
+
+
+def _matrix(argument: str, value: Any, rows: int | None, columns: int | None) -> jax.Array:
+    matrix = jnp.atleast_2d(jnp.asarray(value, jnp.float32))
+    shape = (rows or matrix.shape[0], columns or rows or matrix.shape[0])
+    if matrix.shape != shape:
+        raise ValueError(f"{argument}: shape {matrix.shape} was given; allowed: {shape}")
+    return matrix
+
+
+def lqr(
+    a: Any = 1.0,
+    b: Any = 1.0,
+    q: Any = 1.0,
+    r: Any = 1.0,
+    noise: Any = 0.1,
+    spread: Any = 1.0,
+    horizon: int = 20,
+    bound: float = jnp.inf,
+) -> Environment:
+    """The linear-quadratic regulator: linear dynamics, quadratic cost, all of it seen.
+
+        s' = As + Bu + noise · ξ,   reward = −(sᵀQs + uᵀRu),   s_0 = spread · ξ_0
+
+    with ξ standard normal. An episode is truncated after `horizon` steps and never terminated, so
+    values are those of the endless problem: with gain K (u = −Ks) and P as in
+    `gacf.games.lqr.value`, V(s) = −sᵀPs − γ/(1−γ) noise² tr P; the noise moves no gain.
+    A step can be differentiated in the state, the action and all numbers above.
+
+    Args:
+        a: A, [n, n]; here and below, a number stands for a matrix of size 1 × 1.
+        b: B, [n, m].
+        q: Q, [n, n], symmetric.
+        r: R, [m, m], symmetric.
+        noise: standard deviation of the dynamics' noise.
+        spread: standard deviation of the start.
+        horizon: steps of an episode.
+        bound: actions are said to lie in [−bound, bound], for actors that need it said; nothing
+            holds them there.
+
+    Raises:
+        ValueError: matrices that do not fit each other, or a horizon that is no whole number >= 1.
+
+    Reference:
+        Bradtke (1993); Fazel, Ge, Kakade & Mesbahi (2018).
+
+    Example:
+        >>> import jax
+        >>> env = lqr(a=0.5, noise=0.0)
+        >>> state, s = env.reset(jax.random.key(0))
+        >>> _, seen = env.step(jax.random.key(1), state, jax.numpy.array([2.0]))
+        >>> bool(seen.next_observation[0] == 0.5 * s[0] + 2), bool(seen.reward == -(s[0] ** 2) - 4)
+        (True, True)
+    """
+    require("horizon", horizon, whole, "a whole number >= 1")
+    a = _matrix("a", a, None, None)
+    size = len(a)
+    b = jnp.atleast_2d(jnp.asarray(b, jnp.float32))
+    b = _matrix("b", b, size, b.shape[1])
+    q = _matrix("q", q, size, size)
+    r = _matrix("r", r, b.shape[1], b.shape[1])
+
+    def reset(key: Key) -> tuple[LQRState, jax.Array]:
+        position = jnp.asarray(spread * jax.random.normal(key, (size,)), jnp.float32)
+        return LQRState(position, jnp.zeros((), jnp.int32)), position
+
+    def step(key: Key, state: LQRState, action: jax.Array) -> tuple[LQRState, Timestep]:
+        noise_key, reset_key = jax.random.split(key)
+        s, u = state.position, jnp.asarray(action, jnp.float32)
+        drift = noise * jax.random.normal(noise_key, (size,))
+        position = jnp.asarray(a @ s + b @ u + drift, jnp.float32)
+        time = state.time + 1
+        truncated = time >= horizon
+        state = restart(truncated, reset(reset_key)[0], LQRState(position, time))
+        return state, Timestep(
+            observation=state.position,
+            next_observation=position,
+            reward=-(s @ q @ s + u @ r @ u),
+            terminated=jnp.zeros((), bool),
+            truncated=truncated,
+        )
+
+    with jax.ensure_compile_time_eval():
+        everywhere = jnp.full(size, jnp.inf)
+        limit = jnp.full(b.shape[1], bound, jnp.float32)
+        seen = Box((size,), -everywhere, everywhere)
+        taken = Box((b.shape[1],), -limit, limit)
+    return Environment("LQR", reset, step, seen, taken, horizon)

@@ -1,0 +1,153 @@
+"""Episodes that the host plays, against stepping Gymnasium by hand."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gacf
+from gacf import envs, rules
+from tests.envs.contract import KEY, check_contract, play, play_all
+
+gymnasium = pytest.importorskip("gymnasium")
+
+
+def by_hand(name, key, actions, **parameters):
+    """What Gymnasium itself shows under these actions; episodes are seeded as `envs` does."""
+    reset_key, play_key = jax.random.split(key)
+    keys = jax.random.split(play_key, len(actions))
+    seeds = jax.vmap(lambda k: jax.random.bits(jax.random.split(k)[1], (), jnp.uint32))(keys)
+    env = gymnasium.make(name, **parameters)
+    shown, _ = env.reset(seed=int(jax.random.bits(reset_key, (), jnp.uint32)))
+    rows: Any = [shown]
+    for action, seed in zip(np.asarray(actions), np.asarray(seeds), strict=True):
+        reached, reward, terminated, truncated, _ = env.step(action)
+        shown = env.reset(seed=int(seed))[0] if terminated or truncated else reached
+        rows.append((shown, reached, reward, terminated, truncated))
+    return rows[0], envs.Timestep(*(np.stack(x) for x in zip(*rows[1:], strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "ends"),
+    [("CartPole-v1", {}, None), ("Pendulum-v1", {"max_episode_steps": 5, "g": 9.0}, 5)],
+)
+def test_an_episode_equals_one_played_by_hand(name, parameters, ends):
+    env, _ = check_contract(f"gymnasium:{name}", 40, **parameters)
+    first, actions, seen = jax.jit(lambda: play_all(env, 40))()
+    start, expected = by_hand(name, KEY, actions, **parameters)
+    np.testing.assert_array_equal(first, start)
+    for field in ("observation", "next_observation", "terminated", "truncated"):
+        np.testing.assert_array_equal(getattr(seen, field), getattr(expected, field))
+    np.testing.assert_allclose(seen.reward, expected.reward, rtol=1e-6)
+    if ends is None:
+        assert np.sum(seen.terminated) >= 1 and not np.any(seen.truncated)
+    else:
+        np.testing.assert_array_equal(seen.truncated, np.arange(1, 41) % ends == 0)
+        assert env.horizon == ends and not np.any(seen.terminated)
+
+
+def test_vmap_equals_a_loop_and_the_same_key_gives_the_same_bits():
+    env = envs.make("gymnasium:CartPole-v1")
+    keys = jax.random.split(KEY, 3)
+    one = jax.jit(functools.partial(play, env, 20))
+    many = jax.jit(jax.vmap(functools.partial(play, env, 20)))(keys)
+    for i, key in enumerate(keys):
+        jax.tree.map(lambda a, b, i=i: np.testing.assert_array_equal(a[i], b), many, one(key))
+    assert not np.array_equal(many.observation[0], many.observation[1])
+
+
+def test_a_start_that_many_share_is_played_by_each_for_itself():
+    # as an evaluation does: the start states are common to all seeds, the actors are not
+    env = envs.make("gymnasium:Pendulum-v1")
+    torques = jnp.array([-1.0, 0.5, 2.0])
+
+    def play(torque):
+        return play_all(env, 8, policy=lambda observation: jnp.ones(1) * torque)[1:]
+
+    actions, seen = jax.jit(jax.vmap(play))(torques)
+    for i in range(3):
+        _, expected = by_hand("Pendulum-v1", KEY, actions[i])
+        np.testing.assert_array_equal(seen.next_observation[i], expected.next_observation)
+
+
+def test_a_state_is_good_for_one_step():
+    env = envs.make("gymnasium:CartPole-v1", limit=2)
+    start, _ = env.reset(KEY)
+    once, first = env.step(KEY, start, jnp.array(1))
+    again, second = env.step(KEY, start, jnp.array(1))  # a start is good for many
+    np.testing.assert_array_equal(first.observation, second.observation)
+    env.step(KEY, once, jnp.array(1))
+    with pytest.raises(Exception, match="this state of a host environment is gone"):
+        env.step(KEY, once, jnp.array(1))
+    third, _ = env.step(KEY, start, jnp.array(0))  # over the limit: takes the oldest's place
+    env.step(KEY, third, jnp.array(1))
+    with pytest.raises(Exception, match="at most 2 episodes at once"):
+        env.step(KEY, again, jnp.array(1))
+
+
+class Odd(gymnasium.Env):
+    """Whole numbers that begin elsewhere, doubles, and no limit of its own."""
+
+    def __init__(self, space: Any = None, start: int = 5):
+        self.observation_space = space or gymnasium.spaces.Discrete(100, start=start)
+        self.action_space = gymnasium.spaces.Discrete(3, start=-1)
+        self.total = start
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.total = int(self.observation_space.start)
+        return self.total, {}
+
+    def step(self, action):
+        assert action in self.action_space
+        self.total += int(action) + 1
+        return self.total, float(self.total), False, False, {}
+
+
+def test_spaces_begin_at_zero_and_a_horizon_cuts():
+    env = envs.from_gymnasium(Odd, horizon=3, start=7)
+    assert (env.observation, env.action) == (envs.Discrete(100), envs.Discrete(3))
+    assert (env.name, envs.from_gymnasium(Odd).horizon) == ("gymnasium:Odd", 1000)
+    seen = play(env, 5, policy=lambda observation: jnp.array(2))
+    np.testing.assert_array_equal(seen.next_observation, [2, 4, 6, 2, 4])
+    np.testing.assert_array_equal(seen.observation, [2, 4, 0, 2, 4])
+    np.testing.assert_array_equal(seen.reward, [9, 11, 13, 9, 11])
+    np.testing.assert_array_equal(seen.truncated, [False, False, True, False, False])
+    assert not np.any(seen.terminated) and seen.observation.dtype == jnp.int32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("map", ["vmap", "loop", "sharded-vmap", "sharded-loop"])
+def test_a_run_of_many_seeds(map):
+    import optax
+
+    game = gacf.ddpg("gymnasium:Pendulum-v1", batch_size=8, capacity=64, warmup=8, episodes=3)
+    algorithm = gacf.compose(game, rules.alternating({p: optax.adam(1e-3) for p in game.losses}))
+    _, metrics = gacf.run(
+        algorithm, KEY, 4, seeds=3, log_every=2, evaluate_every=2, map=map
+    )  # fmt: skip
+    found = np.asarray(metrics["evaluate/return"])
+    assert found.shape[0] == 3 and np.all((found[:, -1] < 0) & (found[:, -1] > -2000))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: envs.make("gymnasium:CartPol-v1"), "did you mean 'CartPole-v1'"),
+        (lambda: envs.from_gymnasium("CartPole-v1", limit=0), "limit: 0 was given"),
+        (lambda: envs.from_gymnasium("CartPole-v1", horizon=0), "horizon: 0 was given"),
+        (
+            lambda: envs.from_gymnasium(Odd, space=gymnasium.spaces.MultiBinary(3)),
+            r"has the space MultiBinary\(3\); allowed: Box and Discrete",
+        ),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -43,7 +43,7 @@ def timed_maps(seeds: int) -> list[str]:
 
 def strategies(quick: bool) -> Iterator[Table]:
     """Tables a to c, from the same measurements."""
-    rounds = {1: 25, 16: 15, 64: 9}
+    rounds = {1: 15, 16: 9, 64: 7}
     same, speed, compiled, agreement = [], [], [], []
     for name, make in SUBJECTS.items():
         subject = make()

@@ -156,8 +156,10 @@ class Program:
             return map
         devices = jax.local_devices()
         over = "sharded-" if len(devices) > 1 and self.lanes > 1 else ""
-        if devices[0].platform != "cpu" or self.lanes == 1:
+        if devices[0].platform != "cpu":
             return over + "vmap"
+        if self.lanes == 1:
+            return "loop"  # a batch of one is not free: it takes other, slower matrix products
         lowered = jax.jit(self._step.call).lower(
             self._step.consts, self._one_hyper, self._init.shape
         )

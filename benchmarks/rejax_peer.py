@@ -1,0 +1,199 @@
+"""gacf against rejax: TD3, SAC and PPO on Pendulum-v1, seconds of a whole training a seed.
+
+    python -m venv rejax-env && rejax-env/bin/pip install rejax==0.1.3 gymnax==0.0.9
+    python -m benchmarks.rejax_peer rejax-env/bin/python [--quick] [--json FILE]
+
+Same networks, batches, buffers and numbers of environment steps and updates; no evaluation on
+either side; both sides start from nothing, initialisation included. rejax runs as its users run it,
+`jax.vmap(train)`, and in the best of the strategies that gacf has; gacf with `map="auto"`. The two
+sides, each in a process of its own, take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import linen
+
+import gacf
+from benchmarks.common import Table, machine, ratio
+from gacf import rules
+from gacf.networks import MLP
+from gacf.runner import Program
+
+KEY = jax.random.key(0)
+HIDDEN, UPDATES, WARMUP = (64, 64), 1_024, 256
+OFF = {
+    "total_timesteps": WARMUP + UPDATES,
+    "eval_freq": WARMUP + UPDATES,
+    "fill_buffer": WARMUP,
+    "buffer_size": 10_000,
+    "batch_size": 256,
+    "num_envs": 1,
+}
+ROUND = 64 * 64
+PPO = {
+    "total_timesteps": 16 * ROUND,
+    "eval_freq": 16 * ROUND,
+    "num_envs": 64,
+    "num_steps": 64,
+    "num_epochs": 8,
+    "num_minibatches": 16,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "td3": {**OFF, "policy_delay": 2},
+    "sac": {**OFF, "agent_kwargs": {"activation": "swish"}},
+    "ppo": PPO,
+}
+
+
+def network(*shape: int) -> MLP:
+    return MLP(HIDDEN, shape, linen.swish)
+
+
+def adam(game: gacf.Game) -> dict[str, optax.GradientTransformation]:
+    return {player: optax.adam(3e-4) for player in game.losses}
+
+
+def ours(method: str) -> tuple[gacf.Algorithm, int]:
+    """The same method in gacf, and its steps."""
+    off: Any = {"warmup": WARMUP, "capacity": OFF["buffer_size"], "batch_size": OFF["batch_size"]}
+    step = rules.player_step
+    if method == "td3":
+        game = gacf.td3("Pendulum-v1", network(1), network(), **off)
+        moves = adam(game)
+        delayed = rules.every(2, step("actor", moves["actor"]))
+        rule = rules.sequence(step("critic", moves["critic"]), delayed)
+        return gacf.compose(game, rule), UPDATES
+    if method == "sac":
+        game = gacf.sac("Pendulum-v1", network(2), network(), **off)
+        return gacf.compose(game, rules.alternating(adam(game))), UPDATES
+    game = gacf.ppo("Pendulum-v1", network(1), network(), entropy=0.01, num_envs=64, length=64)
+    joint = rules.simultaneous(adam(game))
+    return gacf.compose(game, rules.minibatches(joint, epochs=8, count=16)), 16
+
+
+class Ours:
+    """One whole training in gacf as a call without arguments."""
+
+    def __init__(self, method: str, seeds: int):
+        algorithm, steps = ours(method)
+        start = time.perf_counter()
+        self.program, self.steps = Program(algorithm, seeds), steps
+        self.program.compile(self.program.init(KEY), 1)
+        self.compiled = time.perf_counter() - start
+        self()
+
+    def __call__(self) -> float:
+        start = time.perf_counter()
+        lanes, _ = self.program.advance(self.program.init(KEY), [self.steps], [False])
+        jax.block_until_ready(lanes.body[0])
+        return time.perf_counter() - start
+
+
+class Theirs:
+    """The worker, asked for one whole training at a time."""
+
+    def __init__(self, python: str):
+        worker = Path(__file__).with_name("rejax_worker.py")
+        self.process = subprocess.Popen(
+            [python, "-W", "ignore", str(worker)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.versions = self._answer()
+
+    def _answer(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(
+                "benchmarks.rejax_peer: the rejax process ended; see its message above"
+            )
+        return json.loads(line)
+
+    def __call__(self, **asked: Any) -> dict[str, float]:
+        assert self.process.stdin is not None
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        return self._answer()
+
+
+def compared(theirs: Theirs, method: str, seeds: int, rounds: int) -> list[str]:
+    """One row."""
+    settings = SETTINGS[method]
+    maps = ["vmap"] if seeds == 1 else ["vmap", "sharded-vmap", "sharded-loop"]
+    mine = Ours(method, seeds)
+    asked = {m: {"method": method, "settings": settings, "seeds": seeds, "map": m} for m in maps}
+    compile_seconds = {m: theirs(**request)["compile"] for m, request in asked.items()}
+    taken: dict[str, list[float]] = {name: [] for name in ("gacf", *maps)}
+    for _ in range(rounds):
+        taken["gacf"].append(mine())
+        for m, request in asked.items():
+            taken[m].append(theirs(**request)["seconds"])
+    times = {name: np.array(t) / seeds for name, t in taken.items()}
+    best = min(maps, key=lambda m: float(np.median(times[m])))
+    return [
+        method.upper(),
+        str(seeds),
+        f"{np.median(times['gacf']):.3f}",
+        f"{np.median(times['vmap']):.3f}",
+        ratio(times["gacf"], times["vmap"]),
+        f"{np.median(times[best]):.3f} ({best})",
+        ratio(times["gacf"], times[best]),
+        f"{mine.compiled:.1f} / {compile_seconds['vmap']:.1f}",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("python", help="the interpreter of an environment with rejax")
+    parser.add_argument("--quick", action="store_true", help="a smoke test")
+    parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
+    given = parser.parse_args()
+    where = machine()
+    theirs = Theirs(given.python)
+    rows = []
+    for method in SETTINGS:
+        for seeds in (1, 2) if given.quick else (1, 8, 32, 128):
+            rows.append(compared(theirs, method, seeds, 1 if given.quick or seeds > 32 else 3))
+            print(" | ".join(rows[-1]), flush=True)
+    table = Table(
+        "g",
+        f"rejax {theirs.versions['rejax']} (jax {theirs.versions['jax']}): whole trainings on "
+        "Pendulum-v1, seconds a seed",
+        "python -m benchmarks.rejax_peer PYTHON",
+        [
+            "method",
+            "seeds",
+            "gacf",
+            "rejax, vmap",
+            "ratio [middle half]",
+            "rejax, its best",
+            "ratio [middle half]",
+            "compile, gacf / rejax",
+        ],
+        rows,
+        [
+            f"TD3, SAC: 2 × 64 swish, batch 256, buffer 10,000, {WARMUP} random steps, then "
+            f"{UPDATES:,} steps with an update each. PPO: 65,536 steps, 64 × 64 a round, 8 epochs "
+            "of 16 minibatches."
+        ],
+    )
+    print(table.markdown())
+    if given.json:
+        given.json.write_text(json.dumps({"machine": where, "tables": [table._asdict()]}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gacf.actor_critic.heads import Head, scalar
 from gacf.actor_critic.improve import Evidence, Improve
 from gacf.game import Game
-from gacf.networks import model
+from gacf.networks import column, model
 from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, blank
 
 Groups = dict[str, Any]
@@ -31,12 +32,26 @@ class Source(NamedTuple):
             the one the critic judges in its own loss; otherwise it judges the actor's.
         observe: `(params, world, key) -> (world, metrics)`: act, once a step.
         evaluate: `(params, world, key) -> metrics`.
+        start: `(params, world, key) -> world`: what `init` could not know without the params.
     """
 
     init: Callable[[Key], World]
     sample: Callable[[World, Key], Batch]
     observe: Callable[[Params, World, Key], tuple[World, Metrics]] | None = None
     evaluate: Callable[[Params, World, Key], Metrics] | None = None
+    start: Callable[[Params, World, Key], World] | None = None
+
+
+def _read(output: jax.Array, head: Head, group: str) -> jax.Array:
+    """The critic's output, [B, *head.shape]."""
+    if head.shape == ():
+        return column(output)
+    if output.shape[1:] != head.shape:
+        wanted = ", ".join(["B", *map(str, head.shape)])
+        raise ValueError(
+            f"critic: its output is {list(output.shape)} in group {group!r}; allowed: [{wanted}]"
+        )
+    return output
 
 
 Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]
@@ -44,10 +59,6 @@ Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]
 
 def _inputs(seen: Any) -> tuple[Any, ...]:
     return seen if isinstance(seen, tuple) else (seen,)
-
-
-def _verdict(output: jax.Array) -> jax.Array:
-    return output[..., 0] if output.ndim == 2 and output.shape[-1] == 1 else output
 
 
 def _no_change(target: jax.Array) -> jax.Array:
@@ -60,7 +71,7 @@ def actor_critic(
     source: Source,
     view: Callable[[Batch, PyTree], Groups],
     target: Callable[[Params, World, Batch, Key], Targets],
-    divergence: Callable[[jax.Array, jax.Array], jax.Array],
+    divergence: Callable[[jax.Array, jax.Array], jax.Array] | Head,
     improve: Improve,
     sees: Callable[[Batch], Any] = lambda batch: batch["observation"],
     transform_target: Callable[[jax.Array], jax.Array] = _no_change,
@@ -79,7 +90,8 @@ def actor_critic(
             is several inputs. The critic is applied once a group, so that batch statistics of
             real and fake examples do not mix.
         target: `(params, world, batch, key) -> {group: [B, …]}`: what the critic should have said.
-        divergence: `(prediction, target) -> [B]`.
+        divergence: `(prediction, target) -> [B]` of two numbers an example, or a `Head` of
+            `gacf.actor_critic.heads` for a critic that yields more than one.
         improve: how the verdict reaches the actor: `pathwise(…)` or `score_function(…)`.
         sees: `batch -> actor inputs`; a tuple is several inputs.
         transform_target: of the targets of one group, [B] -> [B]: label smoothing and its kin.
@@ -98,6 +110,7 @@ def actor_critic(
         Pfau & Vinyals 2016, section 3 and figure 1.
     """
     actor, critic = model("actor", actor), model("critic", critic)
+    head = divergence if isinstance(divergence, Head) else scalar(divergence)
 
     def init(key: Key) -> tuple[Params, World]:
         source_key, actor_key, critic_key = jax.random.split(key, 3)
@@ -111,23 +124,24 @@ def actor_critic(
         shown = next(iter(view(batch, action).values()))
         critic_params, critic_stats = critic.init(critic_key, *_inputs(shown))
         params = {"actor": actor_params, "critic": critic_params}
-        return params, {**world, **actor_stats, **critic_stats}
+        world = {**world, **actor_stats, **critic_stats}
+        return params, world if source.start is None else source.start(params, world, source_key)
 
     def _proposal(params: PyTree, world: World, seen: tuple[Any, ...]) -> PyTree:
         return blank(jax.eval_shape(lambda: actor.apply(params, world, *seen, train=False)[0]))
 
-    def judge(
-        params: PyTree, world: World, groups: Groups, key: Key
+    def outputs(
+        own: PyTree, params: Params, world: World, groups: Groups, key: Key
     ) -> tuple[dict[str, jax.Array], World]:
-        verdicts: dict[str, jax.Array] = {}
+        judge = critic.given(params)
+        found: dict[str, jax.Array] = {}
         entries: World = {}
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
-            output, news = critic.apply(
-                params, {**world, **entries}, *_inputs(groups[group]), key=group_key
-            )
-            verdicts[group] = _verdict(output)
+            inputs = _inputs(groups[group])
+            output, news = judge.apply(own, {**world, **entries}, *inputs, key=group_key)
+            found[group] = _read(output, head, group)
             entries |= news
-        return verdicts, entries
+        return found, entries
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -138,26 +152,29 @@ def actor_critic(
         else:
             action, _ = actor.apply(params["actor"], world, *_inputs(sees(batch)), key=act_key)
         groups = view(batch, action)
-        verdicts, entries = judge(own, world, groups, judge_key)
+        predictions, entries = outputs(own, params, world, groups, judge_key)
         targets = target(params, world, batch, target_key)
-        if set(targets) != set(verdicts):
-            raise ValueError(f"target: groups {sorted(targets)}; those of view: {sorted(verdicts)}")
+        if set(targets) != set(predictions):
+            raise ValueError(
+                f"target: groups {sorted(targets)}; those of view: {sorted(predictions)}"
+            )
         losses: dict[str, jax.Array] = {}
         metrics: Metrics = {}
-        for group, verdict in verdicts.items():
+        for group, prediction in predictions.items():
             wanted = transform_target(targets[group])
-            if wanted.shape != verdict.shape:
+            if head.shape == () and wanted.shape != prediction.shape:
                 raise ValueError(
                     f"target: shape {wanted.shape} in group {group!r}; "
-                    f"the critic's: {verdict.shape}"
+                    f"the critic's: {prediction.shape}"
                 )
-            losses[group] = jnp.mean(divergence(verdict, wanted))
-            metrics[f"verdict/{group}"] = jnp.mean(verdict)
+            losses[group] = jnp.mean(head.divergence(prediction, wanted))
+            metrics[f"verdict/{group}"] = jnp.mean(head.value(prediction))
         loss = functools.reduce(jnp.add, losses.values())
         if penalty is not None:
 
             def own_judge(*inputs: Any) -> jax.Array:
-                return _verdict(critic.apply(own, world, *inputs, key=judge_key)[0])
+                output = critic.given(params).apply(own, world, *inputs, key=judge_key)[0]
+                return head.value(_read(output, head, "penalty"))
 
             metrics["penalty"] = penalty(own_judge, groups, penalty_key)
             loss = loss + metrics["penalty"]
@@ -166,15 +183,20 @@ def actor_critic(
     def actor_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        act_key, judge_key = jax.random.split(key)
+        act_key, judge_key, target_key = jax.random.split(key, 3)
 
         def propose(weights: PyTree) -> tuple[PyTree, World]:
             return actor.apply(weights, world, *_inputs(sees(batch)), key=act_key)
 
         def verdicts(action: PyTree) -> dict[str, jax.Array]:
-            return judge(params["critic"], world, view(batch, action), judge_key)[0]
+            groups = view(batch, action)
+            found = outputs(params["critic"], params, world, groups, judge_key)[0]
+            return {group: head.value(output) for group, output in found.items()}
 
-        evidence = Evidence(propose, verdicts, params["actor"], batch)
+        def targets() -> Targets:
+            return target(params, world, batch, target_key)
+
+        evidence = Evidence(propose, verdicts, params["actor"], batch, params, targets, world)
         loss, metrics, entries = improve(own, evidence)
         return loss, Outcome(metrics, entries)
 

@@ -3,41 +3,113 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from gacf.actor_critic import normalize
 from gacf.actor_critic.constructor import Source
 from gacf.envs import Box, Environment
-from gacf.types import Batch, Key, Metrics, Params, World, require, whole
+from gacf.types import Batch, Key, Metrics, Params, PyTree, World, blank, require, whole
 
-Policy = Callable[[Params, World, jax.Array, Key], jax.Array]
 STARTS = 20161004  # seed of the common start states of every evaluation
+
+
+class Act(NamedTuple):
+    """What an explorer did.
+
+    Attributes:
+        action: actions [N, …].
+        record: what else the transition shall hold, a dict of arrays [N, …].
+        memory: what the explorer keeps until its next action, leaves [N, …].
+    """
+
+    action: jax.Array
+    record: Batch = {}  # noqa: RUF012
+    memory: PyTree = ()
+
+
+Explore = Callable[[Params, World, jax.Array, Key], jax.Array | Act]
+Exploit = Callable[[Params, World, jax.Array, Key], jax.Array]
+
+
+class Actions(NamedTuple):
+    """How a method's actions become an environment's.
+
+    Attributes:
+        bounded: whether they lie in [−1, 1]^A.
+        to_env: one action as the environment wants it.
+    """
+
+    bounded: bool
+    to_env: Callable[[jax.Array], jax.Array]
+
+
+def actions_of(env: Environment) -> Actions:
+    """Boxes with finite bounds are [−1, 1]^A, scaled and clipped; all others are as they are.
+
+    Raises:
+        ValueError: a box with bounds of both kinds.
+    """
+    if not isinstance(env.action, Box):
+        return Actions(False, lambda action: action)
+    finite = np.isfinite(np.stack([env.action.low, env.action.high]))
+    if not finite.any():
+        return Actions(False, lambda action: action)
+    require("env", env.name, lambda _: finite.all(), "bounds of actions all finite, or none")
+    low, high = jnp.asarray(env.action.low), jnp.asarray(env.action.high)
+    return Actions(True, lambda a: low + (jnp.clip(a, -1, 1) + 1) / 2 * (high - low))
+
+
+def _blank(transition: Batch, n: int) -> Batch:
+    """Zeros, with n examples in place of however many there are."""
+    return jax.tree.map(lambda x: jnp.zeros((n, *x.shape[1:]), x.dtype), transition)
 
 
 def environment(
     env: Environment,
-    explore: Policy,
-    exploit: Policy,
+    explore: Explore,
+    exploit: Exploit,
     to_env: Callable[[jax.Array], jax.Array],
     num_envs: int = 1,
     episodes: int = 100,
+    length: int = 1,
+    memory: Callable[[int], PyTree] = lambda num_envs: (),
+    normalize_observations: bool = False,
+    normalize_rewards: float | jax.Array | None = None,
+    finish: Callable[[Params, World, Batch, Key], Batch] | None = None,
+    keep_states: bool = False,
 ) -> Source:
-    """A source that acts in `num_envs` copies of an environment, once a step.
+    """A source that acts in `num_envs` copies of an environment, `length` times a step.
 
     The world's entry `env` holds the environments' states, the observations, the returns so far,
     and the step's transitions, which `sample` yields: a dict of `observation`, `action`, `reward`,
-    `terminated` and `next_observation`, [N, …]. A truncated episode is no terminated one: the
-    target goes on from the observation that the step really led to.
+    `terminated`, `truncated` and `next_observation`, [T·N, …], time before copies. A truncated
+    episode is no terminated one: the target goes on from the observation that the step really
+    led to.
 
     Args:
         env: the environment.
-        explore: `(params, world, observations [N, O], key) -> actions [N, …]`: how it is explored.
-        exploit: the same, for evaluation.
+        explore: `(params, world, observations [N, O], key) -> actions [N, …]`, or an `Act`: how
+            it is explored. Its memory stands in `world["env"]["memory"]`, and begins anew with
+            every episode.
+        exploit: `(params, world, observations, key) -> actions`, for evaluation.
         to_env: one recorded action as the environment wants it.
         num_envs: copies N.
         episodes: how many an evaluation plays, from start states common to all seeds and times.
+        length: time steps T.
+        memory: `N -> the explorer's memory at the start`, leaves [N, …].
+        normalize_observations: keep their running mean and variance, `world["observations"]`, for
+            models wrapped by `normalize.standardised`. It takes in a step's observations only when
+            the next one begins, so that the step's batch is judged as it was collected.
+        normalize_rewards: γ: divide recorded rewards by the running deviation of the discounted
+            return, `world["rewards"]`. Metrics stay in the environment's units.
+        finish: `(params, world, transitions, key) -> transitions`: what to add to the step's
+            transitions, [T·N, …], once they are collected.
+        keep_states: record the environment's `state` before the step and the step's `key`, as raw
+            data, so that the step can be made again.
 
     Metrics:
         `episode/return`, mean over the copies of the last finished episode's return, NaN until
@@ -45,55 +117,125 @@ def environment(
     """
     require("num_envs", num_envs, whole, "a whole number >= 1")
     require("episodes", episodes, whole, "a whole number >= 1")
+    require("length", length, whole, "a whole number >= 1")
     step = jax.vmap(lambda key, state, action: env.step(key, state, to_env(action)))
 
-    def record(observation: Any, action: Any, timestep: Any) -> Batch:
+    def act(params: Params, world: World, observation: Any, key: Key) -> Act:
+        found = explore(params, world, observation, key)
+        return found if isinstance(found, Act) else Act(found)
+
+    def record(observation: Any, did: Act, timestep: Any) -> Batch:
         return {
             "observation": observation,
-            "action": action,
+            "action": did.action,
             "reward": timestep.reward,
             "terminated": timestep.terminated,
+            "truncated": timestep.truncated,
             "next_observation": timestep.next_observation,
+            **did.record,
         }
+
+    def once(params: Params, world: World, entry: Any, key: Key) -> tuple[Any, Batch]:
+        act_key, step_key = jax.random.split(key)
+        did = act(params, {**world, "env": entry}, entry["observation"], act_key)
+        keys = jax.random.split(step_key, num_envs)
+        state, timestep = step(keys, entry["state"], did.action)
+        done = timestep.terminated | timestep.truncated
+        running = entry["running"] + timestep.reward
+
+        def anew(fresh: jax.Array, kept: jax.Array) -> jax.Array:
+            return jnp.where(done.reshape(-1, *(1 for _ in kept.shape[1:])), fresh, kept)
+
+        now = {
+            **entry,
+            "state": state,
+            "observation": timestep.observation,
+            "running": jnp.where(done, 0, running),
+            "finished": jnp.where(done, running, entry["finished"]),
+            "memory": jax.tree.map(anew, memory(num_envs), did.memory),
+        }
+        found = record(entry["observation"], did, timestep)
+        if keep_states:
+            found |= {"state": entry["state"], "key": jax.random.key_data(keys)}
+        return now, found
 
     def init(key: Key) -> World:
         state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
-        _, (example, _) = jax.eval_shape(_first, state, observation, key)
-        transition = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
         returns = jnp.zeros(num_envs)
         entry = {
             "state": state,
             "observation": observation,
-            "transition": transition,
             "running": returns,
             "finished": jnp.full_like(returns, jnp.nan),
+            "memory": memory(num_envs),
         }
-        return {"env": entry}
+        world: World = {}
+        if normalize_observations:
+            nothing = normalize.start(observation[0])
+            world["observations"] = {"now": nothing, "next": jax.tree.map(jnp.copy, nothing)}
+        if normalize_rewards is not None:
+            world["rewards"] = {"returns": returns, "running": normalize.start(returns[0])}
+        _, timestep = jax.eval_shape(step, jax.random.split(key, num_envs), state, nothing_done())
+        seen = jax.eval_shape(record, observation, Act(nothing_done()), timestep)
+        entry["transition"] = _blank(seen, length * num_envs)
+        return {**world, "env": entry}
 
-    def _first(state: Any, observation: Any, key: Key) -> Any:
+    def nothing_done() -> jax.Array:
         if isinstance(env.action, Box):
-            action = jnp.zeros((num_envs, *env.action.shape))
-        else:
-            action = jnp.zeros(num_envs, jnp.int32)
-        state, timestep = step(jax.random.split(key, num_envs), state, action)
-        return state, (record(observation, action, timestep), timestep)
+            return jnp.zeros((num_envs, *env.action.shape))
+        return jnp.zeros(num_envs, jnp.int32)
+
+    def collect(params: Params, world: World, key: Key) -> tuple[Any, Batch]:
+        entry = {k: v for k, v in world["env"].items() if k != "transition"}
+        if length == 1:
+            return once(params, world, entry, key)
+
+        def body(entry: Any, key: Key) -> tuple[Any, Batch]:
+            return once(params, world, entry, key)
+
+        entry, found = jax.lax.scan(body, entry, jax.random.split(key, length))
+        return entry, jax.tree.map(lambda x: x.reshape(length * num_envs, *x.shape[2:]), found)
+
+    def gather(params: Params, world: World, key: Key) -> tuple[World, Batch]:
+        """One step's worth of acting: the world, whose transitions are the step's."""
+        act_key, finish_key = jax.random.split(key)
+        if normalize_observations:
+            now = world["observations"]["next"]
+            world = {**world, "observations": {"now": now, "next": now}}
+        entry, found = collect(params, world, act_key)
+        if normalize_observations:
+            seen = normalize.take_in(now, found["next_observation"])
+            world = {**world, "observations": {"now": now, "next": seen}}
+        if normalize_rewards is not None:
+            scale, rewards = _scaled(world["rewards"], found)
+            world, found = {**world, "rewards": scale}, {**found, "reward": rewards}
+        if finish is not None:
+            found = finish(params, world, found, finish_key)
+        return world, {**entry, "transition": found}
+
+    def _scaled(kept: Any, found: Batch) -> tuple[Any, jax.Array]:
+        rewards = found["reward"].reshape(length, num_envs)
+        over = (found["terminated"] | found["truncated"]).reshape(length, num_envs)
+
+        def discounted(total: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:
+            reward, over = x
+            total = normalize_rewards * total + reward
+            return jnp.where(over, 0, total), total
+
+        returns, totals = jax.lax.scan(discounted, kept["returns"], (rewards, over))
+        running = normalize.take_in(kept["running"], totals.reshape(-1))
+        scale = jnp.sqrt(normalize.variance(running) + 1e-8)
+        return {"returns": returns, "running": running}, (rewards / scale).reshape(-1)
+
+    def start(params: Params, world: World, key: Key) -> World:
+        """The world with transitions of zeros, in the shape that `observe` gives them."""
+        clocked = {**world, "step": jnp.zeros((), jnp.int32), "update": jnp.zeros((), jnp.int32)}
+        _, entry = jax.eval_shape(gather, params, clocked, key)
+        return {**world, "env": {**world["env"], "transition": blank(entry["transition"])}}
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
-        act_key, step_key = jax.random.split(key)
-        entry = world["env"]
-        action = explore(params, world, entry["observation"], act_key)
-        state, timestep = step(jax.random.split(step_key, num_envs), entry["state"], action)
-        done = timestep.terminated | timestep.truncated
-        running = entry["running"] + timestep.reward
-        finished = jnp.where(done, running, entry["finished"])
-        entry = {
-            "state": state,
-            "observation": timestep.observation,
-            "transition": record(entry["observation"], action, timestep),
-            "running": jnp.where(done, 0, running),
-            "finished": finished,
-        }
-        return {**world, "env": entry}, {"episode/return": jnp.nanmean(finished)}
+        world, entry = gather(params, world, key)
+        return {**world, "env": entry}, {"episode/return": jnp.nanmean(entry["finished"])}
 
     def sample(world: World, key: Key) -> Batch:
         del key
@@ -104,7 +246,7 @@ def environment(
         reset_key, step_key, act_key = jax.random.split(jax.random.key(STARTS), 3)
         state, observation = jax.vmap(env.reset)(jax.random.split(reset_key, episodes))
 
-        def once(carry: Any, t: jax.Array) -> tuple[Any, None]:
+        def play(carry: Any, t: jax.Array) -> tuple[Any, None]:
             state, observation, total, alive = carry
             keys = jax.random.split(jax.random.fold_in(step_key, t), episodes)
             action = exploit(params, world, observation, jax.random.fold_in(act_key, t))
@@ -114,7 +256,7 @@ def environment(
             return (state, timestep.observation, total, alive), None
 
         first = (state, observation, jnp.zeros(episodes), jnp.ones(episodes, bool))
-        (_, _, total, _), _ = jax.lax.scan(once, first, jnp.arange(env.horizon))
+        (_, _, total, _), _ = jax.lax.scan(play, first, jnp.arange(env.horizon))
         return {"return": jnp.mean(total), "return_std": jnp.std(total)}
 
-    return Source(init, sample, observe, evaluate)
+    return Source(init, sample, observe, evaluate, start)

@@ -1,0 +1,268 @@
+"""Methods that learn from what the present policy has just done: A2C, PPO, natural AC (L3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gacf import envs
+from gacf.actor_critic.constructor import actor_critic
+from gacf.actor_critic.environment import actions_of, environment
+from gacf.actor_critic.heads import Head
+from gacf.actor_critic.improve import advantage, clipped, natural
+from gacf.actor_critic.normalize import standardised
+from gacf.actor_critic.off_policy import Divergence, head_of, made
+from gacf.actor_critic.policies import Policy, categorical, gaussian, shared_scale, yields
+from gacf.actor_critic.sac import acting
+from gacf.actor_critic.target import lambda_return, lambda_target, recorded_target, state_value
+from gacf.game import Game
+from gacf.networks import MLP, Model, column, model
+from gacf.stabilizers.compatible import compatible
+from gacf.types import Batch, Key, Params, World, require
+
+
+def policy_of(env: envs.Environment, network: Any, log_scale: float) -> tuple[Model, Policy]:
+    """The model and policy of an actor: categorical, or Gaussian with one σ for all states."""
+    if isinstance(env.action, envs.Discrete):
+        policy = categorical(env.action.n)
+        wide = MLP((64, 64), (policy.width,), jnp.tanh) if network is None else network
+        return standardised(yields(model("actor", wide), policy.width)), policy
+    require("env", env.action.shape, lambda s: len(s) == 1, "actions that are vectors")
+    (size,) = env.action.shape
+    mean = model("actor", MLP((64, 64), (size,), jnp.tanh) if network is None else network)
+    return standardised(shared_scale(mean, size, log_scale)), gaussian(size)
+
+
+def seen(batch: Batch, action: jax.Array) -> dict[str, Any]:
+    """The view of a critic of states."""
+    del action
+    return {"taken": (batch["observation"],)}
+
+
+def v_network(network: Any, head: Head) -> Model:
+    """The model of a critic of states, by default an MLP of 2 × 64."""
+    wide = MLP((64, 64), head.shape, jnp.tanh) if network is None else network
+    return standardised(model("critic", wide))
+
+
+def _check(discount: Any, trace: Any) -> None:
+    require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
+    require("trace", trace, lambda x: 0 <= x <= 1, "a number in [0, 1]")
+
+
+def a2c(
+    env: envs.Environment | str,
+    actor: Any = None,
+    critic: Any = None,
+    discount: float | jax.Array = 0.99,
+    trace: float | jax.Array = 0.95,
+    entropy: float | jax.Array = 0.0,
+    standardise: bool = False,
+    num_envs: int = 16,
+    length: int = 8,
+    divergence: Divergence = "squared_error",
+    log_scale: float = 0.0,
+    episodes: int = 100,
+    normalize_observations: bool = False,
+    normalize_rewards: bool = False,
+) -> Game:
+    """Advantage actor-critic with generalised advantages, on what has just been played.
+
+        critic   min_φ mean D(V_φ(s), G)              G: the λ-return, of the critic held fixed
+        actor    max_θ mean ρ (G − V(s)) + entropy · H(π_θ),   ρ = π_θ(a|s) / π(a|s), 1 in value
+
+    G is a function of the critic's parameters where the actor reads it, so a leader that
+    differentiates through the critic's response finds it.
+
+    Args:
+        env: an `Environment`, discrete or with a box of actions, or a name for `gacf.envs.make`.
+        actor: network [B, O] -> logits [B, n], or means [B, A]; by default an MLP of 2 × 64, tanh.
+        critic: network [B, O] -> [B] or [B, 1]; likewise.
+        discount: γ.
+        trace: λ.
+        entropy: weight of the policy's entropy.
+        standardise: advantages to mean 0 and deviation 1.
+        num_envs: environments N.
+        length: time steps T between two updates.
+        divergence: a name in `DIVERGENCES`, a function, or a `Head`.
+        log_scale: log σ at the start, for boxes.
+        episodes: an evaluation plays, with the policy's mode.
+        normalize_observations: by their running mean and deviation.
+        normalize_rewards: by the running deviation of the discounted return.
+
+    Returns:
+        A `Game`; a batch is the T·N transitions of a step.
+
+    Reference:
+        Mnih et al. 2016; Schulman et al. 2016 (GAE).
+
+    Example:
+        >>> import gacf
+        >>> sorted(gacf.a2c("CartPole-v1", num_envs=2).losses)
+        ['actor', 'critic']
+    """
+    env = made(env)
+    _check(discount, trace)
+    pi, policy = policy_of(env, actor, log_scale)
+    head = head_of(divergence)
+    v = v_network(critic, head)
+    explore, exploit = acting(pi, policy)
+    source = environment(
+        env, lambda *args: explore(*args).action, exploit, actions_of(env).to_env, num_envs,
+        episodes, length, normalize_observations=normalize_observations,
+        normalize_rewards=discount if normalize_rewards else None,
+    )  # fmt: skip
+    target = lambda_target(state_value(v, head), discount, trace, length)
+    return actor_critic(pi, v, source, seen, target, head, advantage(policy, entropy, standardise))
+
+
+def ppo(
+    env: envs.Environment | str,
+    actor: Any = None,
+    critic: Any = None,
+    discount: float | jax.Array = 0.99,
+    trace: float | jax.Array = 0.95,
+    clip: float | jax.Array = 0.2,
+    entropy: float | jax.Array = 0.0,
+    standardise: bool = True,
+    num_envs: int = 16,
+    length: int = 128,
+    divergence: Divergence = "squared_error",
+    log_scale: float = 0.0,
+    episodes: int = 100,
+    normalize_observations: bool = False,
+    normalize_rewards: bool = False,
+) -> Game:
+    """Proximal policy optimisation; the passes over a batch are a rule's.
+
+        critic   min_φ mean D(V_φ(s), G)
+        actor    max_θ mean min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) + entropy · H(π_θ)
+
+    The returns G, the advantages A = G − V(s) and log π(a|s) are recorded when a batch has been
+    collected. Play it with `rules.minibatches(rule, epochs, count)`.
+
+    Args:
+        env: as for `a2c`.
+        actor: as for `a2c`.
+        critic: as for `a2c`.
+        discount: γ.
+        trace: λ.
+        clip: ε.
+        entropy: weight of the policy's entropy.
+        standardise: advantages to mean 0 and deviation 1 over a minibatch.
+        num_envs: environments N.
+        length: time steps T between two batches.
+        divergence: a name in `DIVERGENCES`, a function, or a `Head`.
+        log_scale: log σ at the start, for boxes.
+        episodes: an evaluation plays, with the policy's mode.
+        normalize_observations: by their running mean and deviation.
+        normalize_rewards: by the running deviation of the discounted return.
+
+    Returns:
+        A `Game`; a batch is the T·N transitions of a step.
+
+    Reference:
+        Schulman et al. 2017, eq. 7 and algorithm 1.
+
+    Example:
+        >>> import gacf, optax
+        >>> game = gacf.ppo("CartPole-v1", num_envs=4, length=8)
+        >>> moves = {p: optax.adam(3e-4) for p in game.losses}
+        >>> rule = gacf.rules.minibatches(gacf.rules.simultaneous(moves), epochs=4, count=4)
+        >>> algorithm = gacf.compose(game, rule)
+    """
+    env = made(env)
+    _check(discount, trace)
+    pi, policy = policy_of(env, actor, log_scale)
+    head = head_of(divergence)
+    v = v_network(critic, head)
+    value = state_value(v, head)
+    explore, exploit = acting(pi, policy)
+
+    def finish(params: Params, world: World, found: Batch, key: Key) -> Batch:
+        now = value(params, world, found["observation"], key)
+        then = value(params, world, found["next_observation"], key)
+        over = found["terminated"] | found["truncated"]
+        rows = (found["reward"], found["terminated"], over, then)
+        returns = lambda_return(*(x.reshape(length, -1) for x in rows), discount, trace)
+        returns = returns.reshape(-1)
+        kept = ("observation", "action", "log_prob")
+        lean = {name: found[name] for name in kept}
+        return {**lean, "return": returns, "advantage": returns - now}
+
+    source = environment(
+        env, explore, exploit, actions_of(env).to_env, num_envs, episodes, length,
+        normalize_observations=normalize_observations,
+        normalize_rewards=discount if normalize_rewards else None, finish=finish,
+    )  # fmt: skip
+    return actor_critic(
+        pi, v, source, seen, recorded_target("return"), head,
+        clipped(policy, clip, entropy, standardise),
+    )  # fmt: skip
+
+
+def natural_actor_critic(
+    env: envs.Environment | str,
+    actor: Any = None,
+    critic: Any = None,
+    discount: float | jax.Array = 0.99,
+    trace: float | jax.Array = 0.95,
+    num_envs: int = 16,
+    length: int = 8,
+    divergence: Divergence = "squared_error",
+    log_scale: float = 0.0,
+    episodes: int = 100,
+    normalize_observations: bool = False,
+    normalize_rewards: bool = False,
+) -> Game:
+    """The natural policy gradient, which a compatible critic holds in its weights.
+
+        critic   min_{w,v} mean D(⟨∇_θ log π_θ(a|s), w⟩ + V_v(s), G)
+        actor    θ moves along w, which at the critic's fit is F⁻¹ ∇J
+
+    Args:
+        env: as for `a2c`.
+        actor: as for `a2c`.
+        critic: network of V, [B, O] -> [B] or [B, 1]; by default an MLP of 2 × 64, tanh.
+        discount: γ.
+        trace: λ of the return G, which goes on from V alone.
+        num_envs: environments N.
+        length: time steps T between two updates.
+        divergence: a name in `DIVERGENCES`, or a function.
+        log_scale: log σ at the start, for boxes.
+        episodes: an evaluation plays, with the policy's mode.
+        normalize_observations: by their running mean and deviation.
+        normalize_rewards: by the running deviation of the discounted return.
+
+    Reference:
+        Kakade 2002; Peters & Schaal 2008; Bhatnagar et al. 2009, algorithm 3.
+
+    Example:
+        >>> import gacf, jax
+        >>> game = gacf.natural_actor_critic("CartPole-v1", num_envs=2)
+        >>> params, _ = game.init(jax.random.key(0))
+        >>> sorted(params["critic"])
+        ['baseline', 'weights']
+    """
+    env = made(env)
+    _check(discount, trace)
+    pi, policy = policy_of(env, actor, log_scale)
+    base = v_network(critic, head_of(divergence))
+    q = compatible(pi, base, policy.log_prob)
+    explore, exploit = acting(pi, policy)
+    source = environment(
+        env, lambda *args: explore(*args).action, exploit, actions_of(env).to_env, num_envs,
+        episodes, length, normalize_observations=normalize_observations,
+        normalize_rewards=discount if normalize_rewards else None,
+    )  # fmt: skip
+
+    def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
+        return column(base.apply(params["critic"]["baseline"], world, observation, key=key)[0])
+
+    return actor_critic(
+        pi, q, source, lambda batch, action: {"taken": (batch["observation"], action)},
+        lambda_target(value, discount, trace, length), head_of(divergence),
+        natural(lambda params: params["weights"]),
+    )  # fmt: skip

@@ -14,15 +14,15 @@ PACKAGE = Path(__file__).parents[1] / "gacf"
 LAYERS = [
     {"types"},
     {"game"},
-    {"rules", "networks", "envs", "data", "replay"},
+    {"rules", "networks", "conv", "envs", "data", "replay"},
     {"stabilizers", "metrics", "games"},
     {"actor_critic"},
     {"gan"},
     {"runner", "checkpoint"},
-    {"sweep"},
     {"report"},
     {"config", "registry", "progress"},
     {"experiment"},
+    {"sweep"},
     {"cli"},
     {"__main__"},
 ]

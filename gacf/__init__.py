@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gacf import data, envs, games, metrics, networks, rules, stabilizers
-    from gacf.actor_critic import actor_critic, ddpg
+    from gacf.actor_critic import (
+        a2c,
+        actor_critic,
+        ddpg,
+        dpg,
+        natural_actor_critic,
+        nfqca,
+        ppo,
+        sac,
+        svg,
+        td3,
+    )
     from gacf.game import Game, Rule, add_loss, add_player, commit, compose, from_losses
     from gacf.gan import gan
     from gacf.runner import run, take_seed
@@ -23,6 +34,7 @@ __all__ = [
     "Outcome",
     "Rule",
     "State",
+    "a2c",
     "actor_critic",
     "add_loss",
     "add_player",
@@ -30,21 +42,39 @@ __all__ = [
     "compose",
     "data",
     "ddpg",
+    "dpg",
     "envs",
     "from_losses",
     "games",
     "gan",
     "metrics",
+    "natural_actor_critic",
     "networks",
+    "nfqca",
+    "ppo",
     "rules",
     "run",
+    "sac",
     "stabilizers",
+    "svg",
     "take_seed",
+    "td3",
 ]
 
 # Imported at first use: the command `gacf` shows help and reports without waiting for JAX.
 _HOMES = {
-    "actor_critic": ("actor_critic", "ddpg"),
+    "actor_critic": (
+        "a2c",
+        "actor_critic",
+        "ddpg",
+        "dpg",
+        "natural_actor_critic",
+        "nfqca",
+        "ppo",
+        "sac",
+        "svg",
+        "td3",
+    ),
     "game": ("Game", "Rule", "add_loss", "add_player", "commit", "compose", "from_losses"),
     "gan": ("gan",),
     "runner": ("run", "take_seed"),

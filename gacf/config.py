@@ -6,8 +6,10 @@ An experiment is one Python file:
     build(config) -> Algorithm            or {cell: Algorithm}, trained one after the other
     KEY_METRIC = "evaluate/…"             optional: in the progress bar, and first in tables
     METRICS = ["evaluate/…", "final/…"]   optional: what tables show; else all of these two kinds
+    complete(config)                      optional: fills in keys that are left at None
     finish(config, finals)                optional: -> {cell: {metric: array [S]}}, named final/…
     pictures(config, finals)              optional: -> {file stem: matplotlib Figure}
+    get_sweep(config)                     optional: variants for `gacf sweep`, see `gacf.sweep`
 
 `finals` is {cell: final batched State}, each on one device, outside the sharded program. Keys that
 every experiment has, and what stands in for one that the file leaves out:
@@ -278,7 +280,28 @@ def resolve(experiment: Experiment, overrides: Sequence[str] = ()) -> Config:
     config = _base(experiment)
     for key, tokens in _grouped(overrides):
         _override(config, key, tokens)
-    return _check(config)
+    return _check(_completed(experiment, config))
+
+
+def _completed(experiment: Experiment, config: Config) -> Config:
+    """The config with what the experiment's `complete` fills in."""
+    complete = getattr(experiment.module, "complete", None)
+    if complete is not None:
+        with blame(experiment.path, "complete(config)"):
+            complete(config)
+    if config.steps is None:
+        raise BadInput(f"steps: nothing was given, and {experiment.path.name} does not set it")
+    return config
+
+
+def overridden(overrides: Sequence[str]) -> set[str]:
+    """The keys that the command line overrides.
+
+    Example:
+        >>> sorted(overridden(["--config.seeds=2", "--config.steps", "4"]))
+        ['seeds', 'steps']
+    """
+    return {key for key, _ in _grouped(overrides)}
 
 
 def _grouped(tokens: Sequence[str]) -> list[tuple[str, list[str]]]:

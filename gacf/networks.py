@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-from gacf.types import Key, PyTree, World
+from gacf.types import Key, Params, PyTree, World, require, whole
 
 
 class Model(NamedTuple):
@@ -28,11 +28,18 @@ class Model(NamedTuple):
         init: `(key, *inputs) -> (params, entries)`; `entries` belong into the world.
         apply: `(params, world, *inputs, key=None, train=True) -> (output, entries)`: the output,
             and the world's entries that this evaluation renews (none where there are none).
+        bind: `all players' params -> Model`, for a network that looks at another player's
+            parameters (a compatible critic at the actor's); None for all others.
     """
 
     player: str
     init: Callable[..., tuple[PyTree, World]]
     apply: Callable[..., tuple[jax.Array, World]]
+    bind: Callable[[Params], Model] | None = None
+
+    def given(self, params: Params) -> Model:
+        """The model that has seen all players' parameters; itself, if it need not see them."""
+        return self if self.bind is None else self.bind(params)
 
     def then(self, function: Callable[[jax.Array], jax.Array]) -> Model:
         """The model with its output passed on to `function`."""
@@ -138,7 +145,66 @@ def _takes_rngs(function: Callable[..., Any]) -> bool:
     return "rngs" in inspect.signature(made).parameters
 
 
+class Ensemble(NamedTuple):
+    """Several networks of one kind, side by side; made by `ensemble`."""
+
+    network: Any
+    members: int
+
+
+def ensemble(network: Any, members: int) -> Any:
+    """Networks of one kind with weights of their own, evaluated at once.
+
+    Args:
+        network: of any kind that `model` takes, but for a `Model`.
+        members: how many, n; with 1 it is the network itself.
+
+    Returns:
+        A network for `model`, whose output has the members second: [B, n, …] for members that
+        yield [B, …] or [B, 1].
+
+    Raises:
+        ValueError: `members` is no whole number >= 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> twins = model("critic", ensemble(MLP((8,)), 2))
+        >>> params, _ = twins.init(jax.random.key(0), jnp.zeros((4, 3)))
+        >>> twins.apply(params, {}, jnp.zeros((4, 3)))[0].shape
+        (4, 2)
+    """
+    require("members", members, whole, "a whole number >= 1")
+    return network if members == 1 else Ensemble(network, members)
+
+
+def column(output: jax.Array) -> jax.Array:
+    """One number an example, [B], of an output [B] or [B, 1]; others are left as they are."""
+    return output[..., 0] if output.ndim == 2 and output.shape[-1] == 1 else output
+
+
+def _ensemble(player: str, given: Ensemble) -> _Network:
+    base = _adapt(player, given.network)
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+        keys = jax.random.split(key, given.members)
+        return jax.vmap(lambda key: base.init(key, *inputs))(keys)
+
+    def apply(
+        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        def member(params: PyTree, stats: PyTree, key: Key | None) -> tuple[jax.Array, PyTree]:
+            output, news = base.apply(params, stats, key, train, *inputs)
+            return column(output), news
+
+        keys = None if key is None else jax.random.split(key, given.members)
+        return jax.vmap(member, out_axes=(1, 0))(params, stats, keys)
+
+    return _Network(init, apply)
+
+
 def _adapt(player: str, network: Any) -> _Network:
+    if isinstance(network, Ensemble):
+        return _ensemble(player, network)
     if isinstance(network, linen.Module):
         return _linen(network)
     if isinstance(network, nnx.Module):

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import gacf
+from gacf.actor_critic import METHODS
 from gacf.envs import ENVIRONMENTS
 from gacf.rules import DIRECTIONS, SCHEDULES
 from gacf.stabilizers import STABILIZERS
 
-GAMES: dict[str, Callable[..., gacf.Game]] = {"gan": gacf.gan, "ddpg": gacf.ddpg}
+GAMES: dict[str, Callable[..., gacf.Game]] = {"gan": gacf.gan, **METHODS}
 
 SECTIONS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "games": GAMES,
@@ -38,7 +39,8 @@ def experiments(directory: str | Path = "experiments") -> dict[str, str]:
         if "def get_config" not in text:
             continue
         try:
-            found[str(path)] = _first(ast.get_docstring(ast.parse(text)))
+            line = _first(ast.get_docstring(ast.parse(text)))
+            found[str(path)] = line + (" (gacf sweep)" if "def get_sweep" in text else "")
         except SyntaxError as error:
             found[str(path)] = f"(line {error.lineno}: {error.msg})"
     return found

@@ -10,6 +10,7 @@ from gacf.rules.follow_the_ridge import follow_the_ridge
 from gacf.rules.implicit import implicit
 from gacf.rules.lola import lola
 from gacf.rules.lookahead import lookahead
+from gacf.rules.minibatches import minibatches
 from gacf.rules.nested import nested
 from gacf.rules.schedules import alternating, simultaneous
 from gacf.rules.single_loop import single_loop
@@ -54,6 +55,7 @@ __all__ = [
     "implicit",
     "lola",
     "lookahead",
+    "minibatches",
     "nested",
     "parallel",
     "player_step",

@@ -1,25 +1,38 @@
 """Stabilisers (L2). To add one: a file beside these, and a line here."""
 
+from gacf.stabilizers.compatible import compatible
+from gacf.stabilizers.ema import averaged, ema
 from gacf.stabilizers.freeze import freeze
 from gacf.stabilizers.historical_averaging import historical_averaging
 from gacf.stabilizers.replay import replay
 from gacf.stabilizers.smooth import smooth
+from gacf.stabilizers.spectral_norm import spectral_norm
 from gacf.stabilizers.target_networks import target_networks, with_live_tangent
+from gacf.stabilizers.weight_clip import weight_clip
 
 STABILIZERS = {
+    "compatible": compatible,
+    "ema": ema,
     "freeze": freeze,
     "historical_averaging": historical_averaging,
     "replay": replay,
     "smooth": smooth,
+    "spectral_norm": spectral_norm,
     "target_networks": target_networks,
+    "weight_clip": weight_clip,
 }
 
 __all__ = [
     "STABILIZERS",
+    "averaged",
+    "compatible",
+    "ema",
     "freeze",
     "historical_averaging",
     "replay",
     "smooth",
+    "spectral_norm",
     "target_networks",
+    "weight_clip",
     "with_live_tangent",
 ]

@@ -1,0 +1,70 @@
+"""Minibatches: several passes over one batch, in pieces (L1)."""
+
+from __future__ import annotations
+
+import jax
+
+from gacf.game import Game, Rule
+from gacf.types import Key, Outcome, Params, PyTree, World, require, scan_last, whole
+
+
+def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
+    """The rule on `count` pieces of one batch, in random order, `epochs` times over.
+
+    The game is sampled once; each pass cuts its examples, of the leading axis B, into pieces of
+    B / count in an order of its own. Whatever the rule samples within one piece is that piece.
+    Keys: `batch_key, order_key, update_key = split(key, 3)`.
+
+    Args:
+        rule: any rule.
+        epochs: passes over the batch.
+        count: pieces of a pass; divides B.
+
+    Returns:
+        A `Rule` of epochs · count updates; the last one's outcomes are kept.
+
+    Raises:
+        ValueError: a number below 1; while tracing, a batch that `count` does not divide.
+
+    Reference:
+        Schulman et al. 2017, algorithm 1.
+
+    Example:
+        >>> import gacf, optax
+        >>> step = gacf.rules.player_step("actor", optax.adam(1e-3))
+        >>> minibatches(step, epochs=4, count=8).players
+        ('actor',)
+    """
+    require("minibatches: epochs", epochs, whole, "a whole number >= 1")
+    require("minibatches: count", count, whole, "a whole number >= 1")
+
+    def update(
+        game: Game, params: Params, world: World, opt_state: dict[str, PyTree], key: Key
+    ) -> tuple[Params, dict[str, PyTree], dict[str, Outcome]]:
+        batch_key, order_key, update_key = jax.random.split(key, 3)
+        batch = game.sample(world, batch_key)
+        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(batch)}
+        if len(sizes) != 1 or sizes == {()}:
+            raise ValueError(f"minibatches: the batch has leading axes {sorted(sizes)}, not one")
+        ((size,),) = sizes
+        if size % count:
+            raise ValueError(f"minibatches: count: {count} does not divide the batch of {size}")
+
+        def shuffled(key: Key) -> jax.Array:
+            return jax.random.permutation(key, size).reshape(count, size // count)
+
+        order = jax.vmap(shuffled)(jax.random.split(order_key, epochs))
+        order = order.reshape(epochs * count, size // count)
+
+        def once(carry: PyTree, x: tuple[jax.Array, Key]) -> tuple[PyTree, dict[str, Outcome]]:
+            rows, key = x
+            piece = jax.tree.map(lambda leaf: leaf[rows], batch)
+            within = game._replace(sample=lambda world, key: piece)
+            params, opt_state, outcomes = rule.update(within, carry[0], world, carry[1], key)
+            return (params, opt_state), outcomes
+
+        keys = jax.random.split(update_key, epochs * count)
+        (params, opt_state), outcomes = scan_last(once, (params, opt_state), (order, keys))
+        return params, opt_state, outcomes
+
+    return Rule(rule.players, rule.init, update)

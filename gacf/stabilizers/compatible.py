@@ -1,0 +1,84 @@
+"""Compatibility: a critic that is linear in the actor's own features (L2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gacf.networks import Model, column, model
+from gacf.types import Key, Params, PyTree, World
+
+LogProb = Callable[[Any, Any], jax.Array]
+
+
+def compatible(actor: Model, baseline: Any, log_prob: LogProb | None = None) -> Model:
+    """The critic with which the policy gradient is exact: linear in what moves the actor.
+
+        deterministic   Q_w(s, a) = ⟨a − μ_θ(s), ∇_θ μ_θ(s) w⟩ + V_v(s)
+        stochastic      Q_w(s, a) = ⟨∇_θ log π_θ(a|s), w⟩ + V_v(s)
+
+    w has the shape of θ, so the features are never formed: they meet w in one forward derivative.
+    At its least-squares fit, the actor's gradient is the true policy gradient, and w is the natural
+    gradient. On the other side of the fence a compatible discriminator judges an image by how the
+    generator would have to move to make it.
+
+    Args:
+        actor: the actor's model; θ are its live parameters, or those that the critic's loss sees.
+        baseline: network of V, [B, O] -> [B] or [B, 1], on the critic's first input.
+        log_prob: `(actor's output, a) -> [B]` for a stochastic actor; None for a deterministic one,
+            whose output is the action [B, …].
+
+    Returns:
+        A `Model` of the player `critic`: (s, a) -> [B]; its params are `{"weights", "baseline"}`,
+        weights 0 at the start.
+
+    Reference:
+        Sutton et al. 1999, theorem 2; Silver et al. 2014, theorem 3.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gacf.networks import model
+        >>> line = (lambda key: jnp.ones(1), lambda k, s: k * s)
+        >>> base = (lambda key: jnp.ones(()), lambda v, s: v * s)
+        >>> critic = compatible(model("actor", line), base)
+        >>> params = {"actor": jnp.ones(1), "critic": {"weights": jnp.ones(1), "baseline": 0.0}}
+        >>> s, a = jnp.full((1, 1), 2.0), jnp.full((1, 1), 5.0)
+        >>> critic.given(params).apply(params["critic"], {}, s, a)[0].tolist()
+        [6.0]
+    """
+    value = model("critic", baseline)
+
+    def init(key: Key, *inputs: Any) -> tuple[PyTree, World]:
+        first, *_ = inputs
+        theta = jax.eval_shape(lambda: actor.init(key, first)[0])
+        weights = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), theta)
+        base, entries = value.init(key, first)
+        return {"weights": weights, "baseline": base}, entries
+
+    def unbound(*args: Any, **options: Any) -> tuple[jax.Array, World]:
+        raise ValueError("compatible: the critic has to see the actor: use `model.given(params)`")
+
+    def bind(params: Params) -> Model:
+        theta = params["actor"]
+
+        def apply(
+            own: PyTree, world: World, *inputs: Any, key: Key | None = None, train: bool = True
+        ) -> tuple[jax.Array, World]:
+            first, action = inputs
+
+            def outcome(theta: PyTree) -> jax.Array:
+                output = actor.apply(theta, world, first, key=key, train=False)[0]
+                return output if log_prob is None else log_prob(output, action)
+
+            here, moved = jax.jvp(outcome, (theta,), (own["weights"],))
+            if log_prob is None:
+                moved = jnp.sum(((action - here) * moved).reshape(len(here), -1), axis=-1)
+            base, entries = value.apply(own["baseline"], world, first, key=key, train=train)
+            return moved + column(base), entries
+
+        return Model("critic", init, apply)
+
+    return Model("critic", init, unbound, bind)

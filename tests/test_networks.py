@@ -16,7 +16,7 @@ from flax import linen, nnx
 import gacf
 from gacf import rules
 from gacf.gan import generate
-from gacf.networks import MLP, model
+from gacf.networks import MLP, column, ensemble, model
 from gacf.types import Algorithm
 from tests.actor_critic.probes import one_reward
 
@@ -457,3 +457,31 @@ def test_mlp_shapes():
         assert params["params"]["Dense_0"]["kernel"].shape == (9, 4)
         out = MLP((4,), shape, last=jnp.tanh).apply(params, x, y)
         assert out.shape == (3, *shape) and np.abs(out).max() <= 1
+
+
+@pytest.mark.parametrize("network", [MLP((5,)), Linen(1, norm=True), (lambda key, *x: jax.random.normal(key, (2,)), lambda w, x, y: x @ w)])  # fmt: skip  # noqa: E501
+def test_an_ensemble_is_separate_networks_side_by_side(network):
+    single, three = model("critic", network), model("critic", ensemble(network, 3))
+    x, y = jax.random.normal(KEY, (2, 6, 2))
+    params, entries = three.init(KEY, x, y)
+    output, news = three.apply(params, entries, x, y, key=KEY)
+    assert output.shape == (6, 3)
+    assert len({float(number) for number in output[0]}) == 3  # members differ
+    for i in range(3):
+        one, stats = jax.tree.map(lambda leaf, i=i: leaf[i], (params, entries))
+        alone, told = single.apply(one, stats, x, y, key=KEY)
+        np.testing.assert_allclose(output[:, i], column(alone), rtol=1e-5, atol=1e-6)
+        # batch statistics are each member's own
+        mine = jax.tree.map(lambda leaf, i=i: leaf[i], news)
+        chex.assert_trees_all_close(mine, told, rtol=1e-5, atol=1e-6)
+    assert bool(news) == bool(entries) == (isinstance(network, Linen))
+
+
+def test_ensembles_of_one_and_of_several_outputs():
+    network = MLP((5,), (4,))
+    assert ensemble(network, 1) is network
+    twins = model("critic", ensemble(network, 2))
+    params, _ = twins.init(KEY, jnp.ones((6, 2)))
+    assert twins.apply(params, {}, jnp.ones((6, 2)))[0].shape == (6, 2, 4)
+    with pytest.raises(ValueError, match="members: 0 was given; allowed: a whole number >= 1"):
+        ensemble(network, 0)

@@ -191,7 +191,10 @@ def test_a_penalty_sees_states_and_actions():
         ({"divergence": "hubber"}, "divergence: 'hubber' is unknown; did you mean 'huber'"),
         ({"env": "Pendulum"}, "environment: 'Pendulum' is unknown; did you mean 'Pendulum-v1'"),
         ({"env": one_reward()._replace(action=envs.Discrete(2))}, "probe has discrete actions"),
-        ({"env": one_reward(high=np.inf)}, "env: .* allowed: finite bounds of actions"),
+        (
+            {"env": one_reward(high=np.inf)},
+            "env: .* allowed: bounds of actions all finite, or none",
+        ),
     ],
 )
 def test_what_is_out_of_bounds_is_refused(options, message):

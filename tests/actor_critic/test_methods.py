@@ -1,0 +1,278 @@
+"""What the named methods promise beyond what probes and regulators show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import gacf
+from gacf import envs, rules
+from gacf.actor_critic import METHODS, heads
+from gacf.networks import MLP
+from gacf.rules import field
+from tests.actor_critic.probes import one_reward
+
+KEY = jax.random.key(0)
+SMALL: dict[str, Any] = {"batch_size": 8, "capacity": 32, "warmup": 16, "episodes": 2}
+
+
+def told(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """A divergence that tells the target."""
+    return target + 0 * prediction
+
+
+def at(game: gacf.Game) -> Any:
+    params, world = jax.jit(game.init)(KEY)
+    batch = game.sample(world, KEY)
+    return params, world, batch, field(game, world, batch, KEY)
+
+
+TWINS = (
+    lambda key, o, a: jax.random.normal(key, (2,)),
+    lambda c, o, a: c[0] + c[1] * a[:, 0],
+)
+
+
+def test_td3_goes_on_from_the_smaller_of_its_slow_critics():
+    env = one_reward(truncates=True)
+    actor = (lambda key: jnp.array(0.3), lambda p, o: jnp.arctanh(p * o))
+    game = gacf.td3(env, actor, TWINS, discount=0.9, divergence=told, target_noise=0.0, **SMALL)
+    params, world, batch, here = at(game)
+    assert params["critic"].shape == (2, 2) and world["slow"]["critic"].shape == (2, 2)
+    slow = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    world = {**world, "slow": {**world["slow"], "critic": slow}}
+    found, _ = field(game, world, batch, KEY).loss("critic", params["critic"], params)
+    # both learn from one target, 1 + γ min(2 + 0.3, 1 + 0.6)
+    assert float(found) == pytest.approx(2 * (1 + 0.9 * 1.6), rel=1e-5)
+    # the actor hears the first of the live ones
+    heard, _ = here.loss("actor", params["actor"], params)
+    live = params["critic"][0]
+    assert float(heard) == pytest.approx(-float(live[0] + live[1] * 0.3), rel=1e-5)
+
+
+def test_td3_smooths_its_target_within_the_clip():
+    env = one_reward(truncates=True)
+    actor = (lambda key: jnp.array(0.0), lambda p, o: jnp.arctanh(p * o))
+    slope = (lambda key: jnp.zeros(()), lambda c, o, a: c + a[:, 0])
+    game = gacf.td3(
+        env, actor, slope, discount=1.0, divergence=told, target_noise=9.0, target_clip=0.25,
+        **{**SMALL, "batch_size": 1},
+    )  # fmt: skip
+
+    def target(key):
+        params, world = game.init(KEY)
+        near = field(game, world, game.sample(world, KEY), key)
+        return near.loss("critic", params["critic"], params)[0] / 2 - 1
+
+    noise = np.asarray(jax.jit(jax.vmap(target))(jax.random.split(KEY, 200)))
+    assert np.abs(noise).max() == pytest.approx(0.25, rel=1e-5)
+    assert np.mean(np.abs(noise) > 0.2499) > 0.9 and abs(noise.mean()) < 5 * 0.25 / 200**0.5
+
+
+def sac(**options: Any) -> gacf.Game:
+    actor = (lambda key: jnp.array([0.2, -0.7]), lambda p, o: jnp.tile(p[None], (len(o), 1)))
+    env = one_reward(truncates=True)
+    return gacf.sac(env, actor, TWINS, discount=0.9, **{**SMALL, **options})
+
+
+def test_sac_in_formulas():
+    """Target, actor and temperature against the formulas, at a batch's own noise."""
+    game = sac(divergence=told, temperature=0.5)
+    params, world, batch, _ = at(game)
+    params = {**params, "temperature": jnp.log(0.3)}  # the live one counts
+    slow = np.array([[2.0, 1.0], [1.0, 2.0]])
+    world = {**world, "slow": {"critic": jnp.asarray(slow, jnp.float32)}}
+    here = field(game, world, batch, KEY)
+
+    def played(noise: Any) -> tuple[np.ndarray, np.ndarray]:
+        raw = 0.2 + np.exp(-0.7) * np.asarray(noise[:, 0], np.float64)
+        log_p = -0.5 * np.asarray(noise[:, 0]) ** 2 + 0.7 - 0.5 * np.log(2 * np.pi)
+        return np.tanh(raw), log_p - np.log(1 - np.tanh(raw) ** 2)
+
+    action, log_p = played(batch["next_noise"])
+    y = 1 + 0.9 * (np.minimum(2 + action, 1 + 2 * action) - 0.3 * log_p)
+    found, _ = here.loss("critic", params["critic"], params)
+    assert float(found) == pytest.approx(2 * y.mean(), rel=1e-4)
+
+    action, log_p = played(batch["noise"])
+    q = np.asarray(params["critic"])
+    smaller = np.minimum(q[0, 0] + q[0, 1] * action, q[1, 0] + q[1, 1] * action)
+    found, outcome = here.loss("actor", params["actor"], params)
+    assert float(found) == pytest.approx(np.mean(0.3 * log_p - smaller), rel=1e-4)
+    assert float(outcome.metrics["entropy"]) == pytest.approx(-log_p.mean(), rel=1e-4)
+
+    slope, outcome = here.gradient("temperature", params)
+    assert float(slope) == pytest.approx(-(log_p.mean() - 1), rel=1e-4)  # H̄ = −A
+    assert float(outcome.metrics["temperature"]) == pytest.approx(0.3, rel=1e-5)
+    # the slow copies are the critics' alone
+    assert list(world["slow"]) == ["critic"]
+
+
+def test_sac_with_a_temperature_for_good():
+    game = sac(temperature=0.3, learn_temperature=False)
+    assert sorted(game.losses) == ["actor", "critic"]
+    assert sac(target_entropy=-7.0).losses["temperature"] is not None
+    _, _, _, here = at(sac(target_entropy=-7.0))
+    params, _, _, same = at(sac(target_entropy=-1.0))
+    slopes = [float(f.gradient("temperature", params)[0]) for f in (here, same)]
+    assert slopes[0] - slopes[1] == pytest.approx(6, rel=1e-5)
+
+
+SIZES: dict[str, dict[str, Any]] = {
+    "a2c": {"num_envs": 4, "length": 3},
+    "ddpg": {**SMALL, "target_rate": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_leader_differentiates_through_the_critic(name):
+    """Stackelberg actor-critic is a rule on any method.
+
+    DDPG's critic responds to the actor, by what its target says of the next action. A2C's is fitted
+    to what was played, which no longer depends on the actor: nothing is added.
+    """
+    env = envs.make("probe-truncation")
+    game = METHODS[name](env, MLP((4,), (1,)), MLP((4,)), **SIZES[name])
+    optimizers = {p: optax.sgd(0.01) for p in game.losses}
+    leader = rules.implicit("actor", "critic", "gmres", 4, damping=0.1)
+    algorithm = gacf.compose(game, rules.simultaneous(optimizers, {"actor": leader}))
+
+    @jax.jit
+    def play(key):
+        state = algorithm.step(algorithm.init(key))[0]  # evidence, whatever the method
+        world = {**state.world, "step": state.step, "update": state.step}
+        here = field(game, world, game.sample(world, key), key)
+
+        def heard(critic):
+            return here.loss("actor", state.params["actor"], {**state.params, "critic": critic})[0]
+
+        toward = jax.grad(heard)(state.params["critic"])
+        own = here.gradient("actor", state.params)[0]
+        led, outcome, _ = leader.follow(here, "actor", state.params, (), {}, {})
+        return *(ravel_pytree(x)[0] for x in (toward, own, led)), outcome.metrics["residual"]
+
+    toward, own, led, residual = play(KEY)
+    assert np.linalg.norm(toward) > 1e-3, "F_y is 0: there is nothing to lead through"
+    assert np.all(np.isfinite(led)) and float(residual) < 1
+    added = np.linalg.norm(led - own) / np.linalg.norm(own)
+    assert added > 1e-3 if name == "ddpg" else added == 0
+
+
+def test_ppo_records_what_it_will_be_judged_by():
+    env = envs.make("probe-truncation", length=3)
+    critic = (lambda key: jnp.array([0.5, 0.2]), lambda v, o: v[0] + v[1] * o[:, 0])
+    actor = (lambda key: jnp.array([0.1]), lambda k, o: k[None] * o)
+    game = gacf.ppo(env, actor, critic, 0.9, 0.7, num_envs=2, length=4)
+    params, world = game.init(KEY)
+    clocked = {**world, "step": jnp.array(0), "update": jnp.array(0)}
+    world, _ = jax.jit(game.observe)(params, clocked, KEY)
+    batch = game.sample(world, KEY)
+    assert sorted(batch) == ["action", "advantage", "log_prob", "observation", "return"]
+    o = np.asarray(batch["observation"]).reshape(4, 2)
+    r, then, now = (1 + o) / 2, 0.5 - 0.2 * o, 0.5 + 0.2 * o
+    later = then[3]
+    for t in reversed(range(4)):
+        # the episode is cut short after its third step
+        ahead = then[t] if t in (2, 3) else 0.3 * then[t] + 0.7 * later
+        later = r[t] + 0.9 * ahead
+        np.testing.assert_allclose(batch["return"].reshape(4, 2)[t], later, rtol=1e-5)
+        np.testing.assert_allclose(
+            batch["advantage"].reshape(4, 2)[t], later - now[t], rtol=1e-4, atol=1e-6
+        )
+    noise = np.asarray(batch["action"])[:, 0] - 0.1 * o.ravel()
+    wanted = -0.5 * noise**2 - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(batch["log_prob"], wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("grow", [True, False])
+def test_nfqca_is_fitted_to_all_transitions_at_once(grow):
+    env = one_reward(truncates=True)
+    still = (lambda key: jnp.zeros(()), lambda p, o: 0 * o + p)
+    number = (lambda key: jnp.zeros(()), lambda q, o, a: jnp.zeros(len(o)) + q)
+    game = gacf.nfqca(env, still, number, discount=0.5, transitions=8, num_envs=2, grow=grow)
+    moves = {p: optax.sgd(0.5) for p in game.losses}
+    rule = rules.alternating(moves, steps={"critic": 30})
+    algorithm = gacf.compose(game, rule)
+
+    @jax.jit
+    def play(key):
+        def step(state, _):
+            before = state.world["buffer"].items["action"]
+            state, _ = algorithm.step(state)
+            batch = game.sample(state.world, key)
+            return state, (state.params["critic"], before, batch["action"])
+
+        return jax.lax.scan(step, algorithm.init(key), length=4)[1]
+
+    q, before, after = play(KEY)
+    # one exact backup an update: Q_{k+1} = 1 + ½ Q_k
+    np.testing.assert_allclose(q, [1, 1.5, 1.75, 1.875], rtol=1e-5)
+    assert np.all(np.sum(before != after, axis=(1, 2)) == (2 if grow else 0))
+    assert len(np.unique(before[0])) == 8  # the first data are random
+
+
+def quantiles() -> gacf.Game:
+    head, networks = heads.quantile(4), (MLP((2,), (1,)), MLP((2,), (3,)))
+    return gacf.ddpg("probe-constant", *networks, divergence=head, **{**SMALL, "warmup": 0})
+
+
+def critic_loss(game: gacf.Game) -> Any:
+    def loss(key: jax.Array) -> jax.Array:
+        params, world = game.init(key)
+        here = field(game, world, game.sample(world, key), key)
+        return here.loss("critic", params["critic"], params)[0]
+
+    return jax.eval_shape(loss, KEY)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gacf.td3("probe-match", critics=0), "critics: 0 was given"),
+        (lambda: gacf.ddpg("probe-match", n_step=0), "n_step: 0 was given"),
+        (lambda: gacf.sac("probe-match", temperature=0.0), "temperature: 0.0 was given"),
+        (lambda: gacf.sac("CartPole-v1"), "env: CartPole-v1 has discrete actions"),
+        (lambda: gacf.svg("probe-match", horizon=-1), "horizon: -1 was given"),
+        (
+            lambda: gacf.svg("probe-match", 1, dynamics="ture"),
+            "dynamics: 'ture' was given; allowed: a network, or 'true'",
+        ),
+        (lambda: gacf.a2c("probe-mach"), "did you mean 'probe-match'"),
+        (lambda: gacf.a2c("probe-match", trace=1.5), r"trace: 1.5 was given"),
+        (lambda: gacf.a2c("probe-match", length=0), "length: 0 was given"),
+        (lambda: gacf.ppo("probe-match", clip=0.0), "clip: 0.0 was given"),
+        (
+            lambda: gacf.nfqca("probe-match", transitions=10, num_envs=4),
+            "transitions: 10 was given; allowed: a multiple of num_envs, 4",
+        ),
+        (lambda: gacf.dpg("probe-match", discount=-1), "discount: -1 was given"),
+        (
+            lambda: jax.eval_shape(gacf.ddpg("probe-match", MLP((2,), (3,))).init, KEY),
+            r"actor: its output is \[1, 3\]; allowed: \[B, 1\]",
+        ),
+        (
+            lambda: jax.eval_shape(gacf.sac("probe-match", MLP((2,), (1,))).init, KEY),
+            r"actor: its output is \[1, 1\]; allowed: \[B, 2\]",
+        ),
+        (
+            lambda: jax.eval_shape(
+                gacf.ppo(envs.make("probe-match", actions="discrete"), MLP((2,), (3,))).init, KEY
+            ),
+            r"actor: its output is \[16, 3\]; allowed: \[B, 2\]",
+        ),
+        (
+            lambda: critic_loss(quantiles()),
+            r"critic: its output is \[8, 3\] in group 'taken'; allowed: \[B, 4\]",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as error:
+        call()
+    assert "\n" not in str(error.value)

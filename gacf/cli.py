@@ -1,4 +1,8 @@
-"""The command `gacf` (L7). Exit code 0: done; 2: bad input, told in one line, nothing written."""
+"""The command `gacf` (L7).
+
+Exit code 0: done; 1: some variant of a sweep failed; 2: bad input, told in one line, nothing
+written.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gacf.report import BadInput
+from gacf.report.table import SWEEP
 
-COMMANDS = ("run", "resume", "report", "list")
+COMMANDS = ("run", "sweep", "resume", "report", "list")
+TRAINING = ("run", "sweep")
 INTERRUPTED = 130
 
 _EPILOG = """\
 examples:
   gacf run experiments/ring_gan.py --config.seeds=64 --config.actor.learning_rate=3e-4
+  gacf sweep experiments/rules.py --config.seeds=4
   gacf resume runs/ring_gan-20250101-120000
   gacf report runs/* --markdown
 """
@@ -44,29 +51,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    run = commands.add_parser(
-        "run",
-        help="train an experiment",
-        usage="%(prog)s CONFIG [--workdir DIR] [--config.KEY=VALUE ...]",
-        allow_abbrev=False,
-    )
-    run.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
-    run.add_argument(
-        "--workdir", metavar="DIR", help="new directory; default: runs/<experiment>-<time>"
-    )
-    # Never parsed here: it stands for all the overrides, which `main` takes out beforehand.
-    run.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config")
-    run.add_argument(
-        "--traceback", action="store_true", help="show where in the code a bad input was refused"
-    )
+    for name, does, where in (
+        ("run", "train an experiment", "new directory"),
+        ("sweep", "train all variants of an experiment", "new directory, or one to go on with"),
+    ):
+        train = commands.add_parser(
+            name,
+            help=does,
+            usage="%(prog)s CONFIG [--workdir DIR] [--config.KEY=VALUE ...]",
+            allow_abbrev=False,
+        )
+        train.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
+        train.add_argument(
+            "--workdir", metavar="DIR", help=f"{where}; default: runs/<experiment>-<time>"
+        )
+        # Never parsed here: it stands for all the overrides, which `main` takes out beforehand.
+        train.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config")
+        train.add_argument(
+            "--traceback",
+            action="store_true",
+            help="show where in the code something was refused or failed",
+        )
 
     resume = commands.add_parser(
-        "resume", help="go on with a run that was stopped", allow_abbrev=False
+        "resume", help="go on with a run or a sweep that was stopped", allow_abbrev=False
     )
-    resume.add_argument("directory", metavar="DIR", help="what `gacf run` made")
+    resume.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` made")
     resume.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
 
-    report = commands.add_parser("report", help="compare finished runs", allow_abbrev=False)
+    report = commands.add_parser(
+        "report", help="compare finished runs, those of a sweep among them", allow_abbrev=False
+    )
     report.add_argument("directories", metavar="DIR", nargs="+")
     form = report.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true")
@@ -126,32 +141,67 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     return _train(experiment.create(directory, loaded, settings), programs)
 
 
-def _resume(args: argparse.Namespace) -> int:
-    directory = Path(args.directory)
-    # Which devices the numbers depend on is known before JAX starts.
+def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    directory = Path(args.workdir or f"runs/{Path(args.config).stem}-{stamp}")
+    _use_cores_of(directory / SWEEP)
+    from gacf import config, sweep
+    from gacf.report import table
+
+    loaded = config.load(args.config)
+    found = sweep.variants(loaded, overrides)
+    stored = table.read_sweep(directory) if (directory / SWEEP).exists() else None
+    opened = sweep.start(directory, loaded, found, table.console(stderr=True))
+    if stored and opened.missing:
+        _tell_changes(stored)
+    return _train_variants(opened, args.traceback)
+
+
+def _use_cores_of(stored: Path) -> None:
+    """As many devices as what is to be resumed had, known before JAX starts."""
     import json
 
     try:
-        devices = json.loads((directory / "config.json").read_text())["devices"]
+        devices = json.loads(stored.read_text())["devices"]
         _use_all_cores(devices["count"] if devices["platform"] == "cpu" else None)
     except (OSError, ValueError, LookupError, TypeError):
         _use_all_cores()
+
+
+def _tell_changes(stored: dict[str, Any]) -> None:
+    import jax
+
+    from gacf import experiment
+
+    here = {"platform": jax.local_devices()[0].platform, "count": jax.local_device_count()}
+    for name, now in (("devices", here), ("versions", experiment.versions())):
+        if now != stored.get(name):
+            print(
+                f"gacf: {name} are not those that the run began with; "
+                "its numbers may differ in the last bits",
+                file=sys.stderr,
+            )
+
+
+def _resume(args: argparse.Namespace) -> int:
+    directory = Path(args.directory)
+    if (directory / SWEEP).exists():
+        _use_cores_of(directory / SWEEP)
+        from gacf import sweep
+        from gacf.report import table
+
+        opened = sweep.open_sweep(directory)
+        if opened.missing:
+            _tell_changes(table.read_sweep(directory))
+        return _train_variants(opened, args.traceback)
+    _use_cores_of(directory / "config.json")
     from gacf import experiment
 
     run = experiment.open_run(directory)
     if experiment.finished(directory):
         print(f"{directory} is finished; see: gacf report {directory}")
         return 0
-    import jax
-
-    here = {"platform": jax.local_devices()[0].platform, "count": jax.local_device_count()}
-    for name, now in (("devices", here), ("versions", experiment.versions())):
-        if now != run.stored.get(name):
-            print(
-                f"gacf: {name} are not those that the run began with; "
-                "its numbers may differ in the last bits",
-                file=sys.stderr,
-            )
+    _tell_changes(run.stored)
     return _train(run, experiment.prepare(run.experiment, run.config))
 
 
@@ -174,14 +224,45 @@ def _train(run: Any, programs: Any) -> int:
     return 0
 
 
+def _train_variants(opened: Any, show_traceback: bool) -> int:
+    from gacf import experiment, sweep
+    from gacf.report import table
+
+    out, err = table.console(), table.console(stderr=True)
+    directory = opened.directory
+    again = f"gacf resume {directory}"
+    out.print(f"{directory}: variants left to train: {len(opened.missing)}", markup=False)
+    with experiment.alone(directory):
+        try:
+            failed = sweep.train(opened, out, err, show_traceback)
+        except KeyboardInterrupt:
+            print(f"gacf: stopped; go on with: {again}", file=sys.stderr)
+            return INTERRUPTED
+    runs, _ = table.expand(directory)
+    if runs:
+        made = table.compare([(name, table.read(place)) for name, place in runs])
+        out.print(table.terminal(made))
+    if failed:
+        names = ", ".join(failed)
+        print(f"gacf: failed: {names}; once that is mended: {again}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def _report(args: argparse.Namespace) -> int:
     from gacf.report import table
 
-    directories = [Path(d) for d in args.directories]
-    names = [d.resolve().name for d in directories]
-    names = [n if names.count(n) == 1 else str(d) for n, d in zip(names, directories, strict=True)]
-    summaries = [(n, table.read(d)) for n, d in zip(names, directories, strict=True)]
-    made = table.compare(summaries)
+    runs: list[tuple[str, Path]] = []
+    for directory in args.directories:
+        more, missing = table.expand(directory)
+        runs += more
+        if missing:
+            message = f"not finished: {', '.join(missing)}; go on with: gacf resume {directory}"
+            if not more:
+                raise BadInput(f"DIR: {directory!r}: {message}")
+            print(f"gacf: {message}", file=sys.stderr)
+    names = [name for name, _ in runs]
+    names = [n if names.count(n) == 1 else str(place) for n, place in runs]
+    made = table.compare([(n, table.read(d)) for n, (_, d) in zip(names, runs, strict=True)])
     if args.markdown:
         print(table.markdown(made))
     elif args.latex:
@@ -233,19 +314,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, unknown = _parser().parse_known_args(plain)
     if unknown:
         word, _, value = unknown[0].partition("=")
-        if args.command == "run" and word.startswith("--"):
+        if args.command in TRAINING and word.startswith("--"):
             key = f"--config.{word[2:]}={value}"
             hint = f"allowed: --workdir, --traceback, --config.KEY, as in {key}"
         else:
             hint = f"see gacf {args.command} --help"
         print(f"gacf: {unknown[0]!r} was given; {hint}", file=sys.stderr)
         return 2
-    if overrides and args.command != "run":
-        print(f"gacf: {overrides[0]}: only `gacf run` takes overrides", file=sys.stderr)
+    if overrides and args.command not in TRAINING:
+        print(
+            f"gacf: {overrides[0]}: only `gacf run` and `gacf sweep` take overrides",
+            file=sys.stderr,
+        )
         return 2
     try:
         if args.command == "run":
             return _run(args, overrides)
+        if args.command == "sweep":
+            return _sweep(args, overrides)
         if args.command == "resume":
             return _resume(args)
         return _report(args) if args.command == "report" else _list()

@@ -26,6 +26,7 @@ class Table(NamedTuple):
     note: str
 
 
+SWEEP = "sweep.json"  # what makes a directory one of a sweep
 LISTED = 4  # diverged seeds told one by one
 NOTE = (
     "interquartile mean [95 % bootstrap interval] over the n seeds that did not diverge, "
@@ -50,6 +51,36 @@ def read(run: str | Path) -> dict[str, Any]:
         raise BadInput(f"DIR: {str(run)!r} {why}") from None
     except (OSError, ValueError) as error:
         raise BadInput(f"DIR: {str(run / 'summary.json')!r} cannot be read: {error}") from None
+
+
+def read_sweep(directory: str | Path) -> dict[str, Any]:
+    """What a sweep's directory says about it.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    path = Path(directory) / SWEEP
+    try:
+        stored = json.loads(path.read_text())
+        if {"experiment", "variants", "devices"} <= set(stored):
+            return stored
+        raise ValueError("a key is missing")
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInput(f"DIR: {str(path)!r} cannot be read: {error}") from error
+
+
+def expand(directory: str | Path) -> tuple[list[tuple[str, Path]], list[str]]:
+    """The runs of a directory: of a sweep its variants, otherwise itself.
+
+    Returns:
+        Name and directory of each run, and the names of a sweep's variants without results yet.
+    """
+    directory = Path(directory)
+    if not (directory / SWEEP).exists():
+        return [(directory.resolve().name, directory)], []
+    names = list(read_sweep(directory)["variants"])
+    missing = [name for name in names if not (directory / name / "summary.json").exists()]
+    return [(name, directory / name) for name in names if name not in missing], missing
 
 
 def figure(value: dict[str, Any] | None) -> str:

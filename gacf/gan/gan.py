@@ -12,22 +12,47 @@ from gacf.actor_critic import Source, actor_critic, pathwise, reward_target
 from gacf.actor_critic.constructor import Penalty
 from gacf.game import Game
 from gacf.gan.losses import LOSSES, GanLoss
+from gacf.gan.relativistic import Judged, in_pairs
 from gacf.networks import model
 from gacf.types import Batch, Key, Metrics, Params, PyTree, World, lookup, require, whole
 
-Draw = Callable[[Key, int], jax.Array]
+Draw = Callable[[Key, int], Any]
 
 
 def _drawer(name: str, given: Any) -> Draw:
-    """`(key, n) -> [n, …]`: from a sampler, an object with one, or an array's rows."""
+    """`(key, n) -> [n, …]`: from a sampler, an object with one, or rows of an array or of two."""
     if hasattr(given, "sample"):
         return given.sample
     if callable(given):
         return cast(Draw, given)
-    rows = jnp.asarray(given)
-    if rows.ndim < 1 or rows.shape[0] < 1:
-        raise ValueError(f"{name}: shape {rows.shape} was given; allowed: [n, …] with n >= 1")
-    return lambda key, n: rows[jax.random.randint(key, (n,), 0, rows.shape[0])]
+    labelled = isinstance(given, tuple)
+    arrays = [jnp.asarray(part) for part in (given if labelled else (given,))]
+    counts = {array.shape[:1] for array in arrays}
+    if len(arrays) != 1 + labelled or len(counts) != 1 or not min(counts) or min(counts) == (0,):
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        raise ValueError(
+            f"{name}: shape {shapes} was given; allowed: [n, …] with n >= 1, or that and labels [n]"
+        )
+
+    def draw(key: Key, n: int) -> Any:
+        rows = jax.random.randint(key, (n,), 0, arrays[0].shape[0])
+        drawn = tuple(array[rows] for array in arrays)
+        return drawn if labelled else drawn[0]
+
+    return draw
+
+
+def _packed(x: jax.Array, pack: int) -> jax.Array:
+    """[B, …, C] -> [B/pack, …, pack·C]: neighbours in the batch become one example."""
+    if pack == 1:
+        return x
+    x = x[:, None] if x.ndim == 1 else x
+    x = jnp.moveaxis(x.reshape(-1, pack, *x.shape[1:]), 1, -2)
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def _inputs(seen: Any) -> tuple[Any, ...]:
+    return seen if isinstance(seen, tuple) else (seen,)
 
 
 def gan(
@@ -40,7 +65,9 @@ def gan(
     show: str = "both",
     transform_target: Callable[[jax.Array], jax.Array] = lambda target: target,
     penalty: Penalty | None = None,
-    evaluate: Callable[[jax.Array, Key], Metrics] | None = None,
+    pack: int = 1,
+    instance_noise: float | jax.Array | Callable[[jax.Array], Any] | None = None,
+    evaluate: Callable[[Any, Key], Metrics] | None = None,
     samples: int = 2_500,
 ) -> Game:
     """A GAN as a setting of `actor_critic`: the Markov decision process of Pfau & Vinyals (2016).
@@ -52,10 +79,15 @@ def gan(
         critic   min_φ  mean D(1 ‖ C_φ(real)) + mean D(0 ‖ C_φ(A(z)))
         actor    max_θ  mean utility(C(A_θ(z)))
 
+    Data with labels make it conditional: the actor sees a real example's label beside the noise,
+    and the critic sees it beside the example, real or made for that label.
+
     Args:
-        generator: the actor's network, noise [B, Z] -> [B, …].
-        discriminator: the critic's network, [B, …] -> logits [B] or [B, 1].
-        data: an array [n, …], a sampler `(key, n) -> [n, …]`, or an object with one (`.sample`).
+        generator: the actor's network, noise [B, Z] -> [B, …]; with labels `(noise, label)`.
+        discriminator: the critic's network, [B, …] -> logits [B] or [B, 1]; with labels
+            `(example, label)`.
+        data: an array [n, …], a sampler `(key, n) -> [n, …]`, or an object with one (`.sample`);
+            with labels a pair of arrays, or a sampler of pairs.
         loss: a name in `LOSSES`, or a `GanLoss`.
         batch_size: B, of real and of fake examples.
         noise: Z of a standard normal, or a sampler `(key, n) -> [n, …]`.
@@ -64,17 +96,25 @@ def gan(
             are half as large in expectation.
         transform_target: of the labels, [B] -> [B]: label smoothing.
         penalty: added to the critic's loss, `(judge, groups, key) -> scalar`, for instance `r1`.
-        evaluate: `(samples [n, …], key) -> metrics`, of samples made in evaluation mode.
+        pack: k examples of a group are shown to the critic at once, as one with k times the
+            channels; of the B examples it judges B/k such packs (Lin et al. 2018).
+        instance_noise: standard deviation of normal noise added to all that the critic is shown,
+            in the actor's loss too; or a function of the step. 0 is off, to the bit.
+        evaluate: `(samples [n, …], key) -> metrics`, of samples made in evaluation mode; with
+            labels of `(samples, labels)`.
         samples: n for `evaluate`.
 
     Returns:
-        A `Game` of the players `actor` and `critic`; the batch is a dict of `real` and `noise`.
+        A `Game` of the players `actor` and `critic`; the batch is a dict of `real` and `noise`,
+        and `label` where there are labels.
 
     Raises:
-        ValueError: an unknown name, or a size below 1; the message names the nearest.
+        ValueError: an unknown name (the message names the nearest), a size below 1, or two
+            arguments that do not go together.
 
     Reference:
-        Goodfellow et al. 2014; Pfau & Vinyals 2016, section 3.
+        Goodfellow et al. 2014; Pfau & Vinyals 2016, section 3. Packing: Lin et al. 2018. Instance
+        noise: Sønderby et al. 2017.
 
     Example:
         >>> import gacf, optax
@@ -86,52 +126,95 @@ def gan(
     pair = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
     require("batch_size", batch_size, whole, "a whole number >= 1")
     require("samples", samples, whole, "a whole number >= 1")
+    require("pack", pack, lambda k: whole(k) and batch_size % k == 0, "a divisor of batch_size")
     lookup("show", show, dict.fromkeys(("both", "bernoulli")))
+    if not callable(instance_noise):
+        require("instance_noise", instance_noise, lambda s: s is None or s >= 0, "a number >= 0")
     actor = model("actor", generator)
     real = _drawer("data", data)
     latent = noise if callable(noise) else normal(noise)
-    coin_tossed = show == "bernoulli"
+    labelled = isinstance(jax.eval_shape(lambda: real(jax.random.key(0), 1)), tuple)
+    if labelled and pack > 1:
+        raise ValueError(f"pack: {pack} was given; allowed with labelled data: 1")
+    coin_tossed, packs = show == "bernoulli", batch_size // pack
 
     def sample(world: World, key: Key) -> Batch:
-        del world
-        real_key, noise_key, coin_key = jax.random.split(key, 3)
-        rows = real(real_key, batch_size)
+        real_key, noise_key, coin_key, blur_key = jax.random.split(key, 4)
+        rows, *label = _inputs(real(real_key, batch_size))
         if not jnp.issubdtype(rows.dtype, jnp.inexact):
             rows = rows.astype(float)  # labels take the data's dtype, and penalties its gradient
         batch = {"real": rows, "noise": latent(noise_key, batch_size)}
+        if labelled:
+            batch["label"] = label[0]
         if coin_tossed:
-            batch["coin"] = jax.random.bernoulli(coin_key, 0.5, (batch_size,))
+            batch["coin"] = jax.random.bernoulli(coin_key, 0.5, (packs,))
+        if instance_noise is not None:
+            # while the game is initialised there is no step yet
+            step = world.get("step", jnp.zeros((), jnp.int32))
+            size = instance_noise(step) if callable(instance_noise) else instance_noise
+            blur = jax.random.normal(blur_key, (2, *rows.shape), rows.dtype)
+            batch["blur"] = (size * blur).astype(rows.dtype)
         return batch
 
-    def view(batch: Batch, action: PyTree) -> dict[str, jax.Array]:
+    def sees(batch: Batch) -> Any:
+        return (batch["noise"], batch["label"]) if labelled else batch["noise"]
+
+    def view(batch: Batch, action: PyTree) -> dict[str, Any]:
+        shown = {"real": batch["real"], "fake": action}
+        if instance_noise is not None:
+            shown = {name: shown[name] + batch["blur"][i] for i, name in enumerate(shown)}
         if coin_tossed:
-            coin = batch["coin"].reshape(-1, *(1 for _ in action.shape[1:]))
-            return {"shown": jnp.where(coin, batch["real"], action)}
-        return {"real": batch["real"], "fake": action}
+            coin = jnp.repeat(batch["coin"], pack).reshape(-1, *(1 for _ in action.shape[1:]))
+            shown = {"shown": jnp.where(coin, shown["real"], shown["fake"])}
+        if labelled:
+            return {name: (x, batch["label"]) for name, x in shown.items()}
+        return {name: _packed(x, pack) for name, x in shown.items()}
 
     def rewards(batch: Batch) -> dict[str, jax.Array]:
         if coin_tossed:
             return {"shown": batch["coin"].astype(batch["real"].dtype)}
-        ones = jnp.ones(batch_size, batch["real"].dtype)
+        ones = jnp.ones(packs, batch["real"].dtype)
         return {"real": ones, "fake": jnp.zeros_like(ones)}
+
+    def conditions(key: Key, n: int) -> Any:
+        """What the actor sees where it is measured: the labels are those of real examples."""
+        if not labelled:
+            return latent(key, n)
+        noise_key, label_key = jax.random.split(key)
+        return latent(noise_key, n), real(label_key, n)[1]
 
     def measure(params: Params, world: World, key: Key) -> Metrics:
         draw_key, metric_key = jax.random.split(key)
-        made = generate(actor, params, world, draw_key, samples, latent)
-        return {} if evaluate is None else evaluate(made, metric_key)
+        if evaluate is None:
+            return {}
+        seen = conditions(draw_key, samples)
+        made = generate(actor, params, world, draw_key, samples, lambda key, n: seen)
+        return evaluate((made, seen[1]) if labelled else made, metric_key)
 
-    return actor_critic(
-        actor,
-        discriminator,
-        source=Source(lambda key: {}, sample, evaluate=measure),
+    judged = Judged(
+        critic=model("critic", discriminator),
         view=view,
-        target=reward_target(rewards),
+        rewards=rewards,
         divergence=pair.divergence,
         # The utility of a real example does not depend on the actor: left out, it costs nothing.
         improve=pathwise(pair.utility, of=None if coin_tossed else ("fake",)),
-        sees=lambda batch: batch["noise"],
-        transform_target=transform_target,
         penalty=penalty,
+    )
+    if pair.relativistic:
+        if coin_tossed:
+            raise ValueError(f"show: {show!r} was given; allowed with a relativistic loss: 'both'")
+        judged = in_pairs(judged)
+    return actor_critic(
+        actor,
+        judged.critic,
+        source=Source(lambda key: {}, sample, evaluate=measure),
+        view=judged.view,
+        target=reward_target(judged.rewards),
+        divergence=judged.divergence,
+        improve=judged.improve,
+        sees=sees,
+        transform_target=transform_target,
+        penalty=judged.penalty,
     )
 
 
@@ -152,8 +235,8 @@ def generate(
         world: its world, which holds the actor's running statistics.
         key: for the noise.
         n: how many.
-        noise: as given to `gan`.
+        noise: as given to `gan`; a conditional generator needs a sampler of `(noise, label)`.
     """
     latent = noise if callable(noise) else normal(noise)
     actor = model("actor", generator)
-    return actor.apply(params["actor"], world, latent(key, n), train=False)[0]
+    return actor.apply(params["actor"], world, *_inputs(latent(key, n)), train=False)[0]

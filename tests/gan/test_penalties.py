@@ -1,0 +1,174 @@
+"""Penalties: a norm an example, closed forms, Q-functions, and strength 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gacf
+from gacf.gan import (
+    PENALTIES,
+    between,
+    dragan,
+    r1,
+    r2,
+    slopes,
+    wgan_gp,
+    zero_centred,
+    zero_centred_between,
+)
+
+KEY = jax.random.key(0)
+
+
+def judge(x: jax.Array) -> jax.Array:
+    """Its slope is 3 x²: gentle near 0, steep far away."""
+    return jnp.sum(x**3, axis=-1)
+
+
+STEEP = jnp.array([[0.1, 0.2], [3.0, -4.0]])
+# both groups the same: whatever lies between an example and itself is that example
+SAME = {"real": STEEP, "fake": STEEP}
+NORMS = 3 * np.sqrt(np.sum(np.asarray(STEEP) ** 4, axis=1))
+
+
+@pytest.mark.parametrize(
+    ("penalty", "wanted"),
+    [
+        (r1(2.0), np.mean(NORMS**2)),
+        (r2(2.0), np.mean(NORMS**2)),
+        (zero_centred(2.0), 2 * np.mean(NORMS**2)),
+        (zero_centred_between(2.0), np.mean(NORMS**2)),
+        (wgan_gp(2.0), 2 * np.mean((NORMS - 1) ** 2)),
+        (wgan_gp(2.0, target=5.0), 2 * np.mean((NORMS - 5) ** 2)),
+        (wgan_gp(2.0, one_sided=True), np.mean([0, 2 * (NORMS[1] - 1) ** 2])),
+        (dragan(2.0, scale=0.0), 2 * np.mean((NORMS - 1) ** 2)),
+    ],
+)
+def test_a_norm_an_example(penalty, wanted):
+    """One gentle and one steep example: the norm of the batch's or of the mean would differ."""
+    assert NORMS[0] < 1 < NORMS[1]
+    assert float(penalty(judge, SAME, KEY)) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_points_between_have_a_share_of_their_own():
+    real = jnp.array([[0.0, 0.0, 10.0]]) + jnp.zeros((2_000, 3))
+    fake = jnp.array([[1.0, 2.0, 10.0]]) + jnp.zeros((2_000, 3))
+    (points,) = between({"real": real, "fake": fake}, KEY)
+    share = np.asarray(points[:, 0])
+    # one number for all of an example's inputs, another for each example, uniform
+    np.testing.assert_allclose(points[:, 1], 2 * share, rtol=1e-5)
+    np.testing.assert_allclose(points[:, 2], 10, rtol=1e-6)
+    assert len(np.unique(share)) > 1_900
+    np.testing.assert_allclose(np.quantile(share, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+
+
+def test_between_the_examples_of_a_lone_group():
+    s, a = jnp.arange(6.0).reshape(3, 2), 10 * jnp.arange(3.0)
+    points = between({"taken": (s, a)}, KEY)
+    share = (np.asarray(points[1]) - np.roll(a, 1)) / (np.asarray(a) - np.roll(a, 1))
+    assert np.all((share > 0) & (share < 1)) and len(set(share.tolist())) == 3
+    wanted = share[:, None] * np.asarray(s) + (1 - share[:, None]) * np.roll(s, 1, axis=0)
+    np.testing.assert_allclose(points[0], wanted, rtol=1e-5, atol=1e-6)
+
+
+Q_GROUPS = {"taken": (jax.random.normal(KEY, (5, 3)), jax.random.normal(KEY, (5, 2)))}
+W, V = jnp.array([1.0, -2.0, 2.0]), jnp.array([4.0, 12.0])
+
+
+def linear_q(s: jax.Array, a: jax.Array) -> jax.Array:
+    """Slope (W, V) everywhere: of norm √(9 + 160) = 13."""
+    return s @ W + a @ V
+
+
+@pytest.mark.parametrize(
+    ("penalty", "wanted"),
+    [
+        (zero_centred(2.0), 169),
+        (zero_centred(2.0, of=("taken",)), 169),
+        (zero_centred_between(2.0), 169),
+        (wgan_gp(2.0), 288),
+        (wgan_gp(2.0, one_sided=True, target=14.0), 0),
+        (dragan(2.0, of="taken"), 288),
+        (dragan(2.0), 288),
+    ],
+)
+def test_on_a_linear_q_function(penalty, wanted):
+    found = float(penalty(linear_q, Q_GROUPS, KEY))
+    assert found == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+
+
+def test_labels_are_not_differentiated():
+    x, label = jnp.ones((4, 2)), jnp.arange(4)
+
+    def conditional(x: jax.Array, label: jax.Array) -> jax.Array:
+        return (label + 1) * jnp.sum(x, axis=1)
+
+    np.testing.assert_allclose(slopes(conditional, (x, label)), 2 * np.arange(1, 5) ** 2)
+    groups = {"real": (x, label), "fake": (0 * x, label)}
+    np.testing.assert_array_equal(between(groups, KEY)[1], label)
+    wanted = np.mean((np.sqrt(2) * np.arange(1, 5) - 1) ** 2)
+    for penalty in (wgan_gp(1.0), dragan(1.0)):
+        np.testing.assert_allclose(penalty(conditional, groups, KEY), wanted, rtol=1e-5)
+
+
+def test_dragan_looks_around_by_each_inputs_own_spread():
+    def bowl(x: jax.Array, y: jax.Array) -> jax.Array:
+        """Its slope is (x, y / 100): the penalty with target 0 is the mean of its square."""
+        return jnp.sum(x**2 + y**2 / 100, axis=1) / 2
+
+    x, y = (jax.random.normal(key, (20_000, 1)) for key in jax.random.split(jax.random.key(5)))
+    groups = {"real": (x, 100 * y)}
+    still, moved = (float(dragan(1.0, scale, 0.0)(bowl, groups, KEY)) for scale in (0.0, 0.3))
+    assert still == pytest.approx(2, rel=0.05)
+    assert moved - still == pytest.approx(2 * 0.3**2, abs=0.02)
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_no_strength_is_off_to_the_bit(name):
+    """Loss and gradients, for a strength that the program is told."""
+    data = np.random.RandomState(0).randn(20, 2).astype(np.float32)
+    generator = (lambda key: jnp.array([0.5, -1.5]), lambda p, z: z * p[None])
+    critic = (lambda key: jnp.array([0.7, 1.1]), lambda p, x: jnp.sin(x) @ p)
+
+    def loss(own: Any, **options: Any) -> Any:
+        game = gacf.gan(generator, critic, data, batch_size=6, noise=2, **options)
+        params, world = game.init(KEY)
+        batch = game.sample(world, KEY)
+        return game.losses["critic"](own, {**params, "critic": own}, world, batch, KEY)[0]
+
+    at = jnp.array([0.0, 1.3])  # flat in one direction
+    penalised = jax.jit(
+        jax.value_and_grad(lambda own, weight: loss(own, penalty=PENALTIES[name](weight)))
+    )
+    bare = jax.jit(jax.value_and_grad(loss))(at)
+    assert [np.asarray(x).tobytes() for x in penalised(at, 0.0)] == [
+        np.asarray(x).tobytes() for x in bare
+    ]
+    assert float(penalised(at, 1.0)[0]) != float(bare[0])
+
+
+def test_a_flat_critic_has_a_finite_penalty():
+    def flat(x: jax.Array, w: jax.Array) -> jax.Array:
+        return w * jnp.sum(x, axis=1)
+
+    for penalty in (wgan_gp(1.0), dragan(1.0)):
+        value, slope = jax.value_and_grad(lambda w: penalty(lambda x: flat(x, w), SAME, KEY))(0.0)
+        assert float(value) == pytest.approx(1, abs=1e-5) and np.isfinite(slope)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: wgan_gp(-1.0), "weight: -1.0 was given; allowed: a number >= 0"),
+        (lambda: dragan(scale=-1.0), "scale: -1.0 was given"),
+        (lambda: dragan(of="reel")(judge, SAME, KEY), "penalty: group: 'reel' is unknown; did you"),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

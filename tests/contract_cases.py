@@ -219,6 +219,35 @@ RULES: dict[str, RuleCase] = {
             ),
             ("unrolled", {"actor": rules.unrolled("actor", "critic", 2)}, None),
             ("single_loop", {"actor": rules.single_loop("actor", "critic")}, None),
+            (
+                "finite_difference",
+                {"actor": rules.finite_difference("actor", "critic", 0.4)},
+                lambda h: (1 - 0.8 * h + h**2) ** 0.5,
+            ),
+            # Every solver but `cg`, which "implicit" is.
+            *(
+                (
+                    f"implicit-{solver}",
+                    {"actor": rules.implicit("actor", "critic", solver, 4, damping=1.0)},
+                    lambda h: (1 - h + h**2) ** 0.5,
+                )
+                for solver in ("gmres", "normal")
+            ),
+            # u = ½ (1 + ½ + ¼) F_y
+            (
+                "implicit-neumann",
+                {"actor": rules.implicit("actor", "critic", "neumann", 3, 1.0, rate=0.5)},
+                lambda h: (1 - 0.875 * h + h**2) ** 0.5,
+            ),
+            # The critic follows 0.4 y − x, and the leader responds by x / (0.4 + 0.6) to that.
+            (
+                "nested",
+                rules.nested(
+                    rules.implicit("actor", "critic", "gmres", 2, damping=0.6),
+                    rules.lola(0.4, False),
+                ),
+                lambda h: ((1 - 0.7 * h) ** 2 + 0.91 * h**2) ** 0.5,
+            ),
         ]
     },
 }

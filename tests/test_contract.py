@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 import gacf
 from gacf import Algorithm, Rule, State, rules
+from gacf.rules.linear_solve import SOLVERS
 from tests.contract_cases import GAMES, RULES, TOYS, GameCase, RuleCase, bilinear
 
 SEEDS, STEPS = 3, 3
@@ -72,7 +73,8 @@ def check(algorithm: Algorithm, rtol: float) -> None:
 def test_every_cell_is_enrolled() -> None:
     assert set(TOYS) <= set(GAMES)
     assert set(rules.SCHEDULES) <= set(RULES)
-    assert {*rules.DIRECTIONS} - {"gradient", "finite_difference", "nested"} <= {*RULES}
+    assert {*rules.DIRECTIONS} - {"gradient"} <= {*RULES}
+    assert {f"implicit-{solver}" for solver in SOLVERS if solver != "cg"} <= {*RULES}
 
 
 PAIRS = [(name, toy) for name, rule in RULES.items() for toy in rule.games or TOYS]

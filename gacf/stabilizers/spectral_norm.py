@@ -1,0 +1,112 @@
+"""Spectral normalisation: a network whose every layer has slope 1 at most (L2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gacf.networks import Model, model
+from gacf.types import Key, PyTree, World, require, whole
+
+TINY = 1e-12
+WARM_UP = 10
+"""Power iterations when the network is made, so that the first σ is near already."""
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    return x / jnp.sqrt(jnp.sum(jnp.square(x)) + TINY)
+
+
+def _matrix(weight: jax.Array) -> jax.Array:
+    """[in, out], a convolution's rows and columns among its inputs."""
+    return weight.reshape(-1, weight.shape[-1])
+
+
+def _iterate(weight: jax.Array, u: jax.Array, iterations: int) -> jax.Array:
+    matrix = jax.lax.stop_gradient(_matrix(weight))
+    for _ in range(iterations):
+        u = _unit(_unit(matrix @ u) @ matrix)
+    return u
+
+
+def _normalised(weight: jax.Array, u: jax.Array) -> jax.Array:
+    """W / σ, σ = vᵀWu with v = Wu / ‖Wu‖; no gradient goes through u and v."""
+    matrix = _matrix(weight)
+    v = jax.lax.stop_gradient(_unit(matrix @ u))
+    return weight / jnp.maximum(v @ matrix @ u, TINY)
+
+
+def spectral_norm(network: Any, player: str = "critic", iterations: int = 1) -> Model:
+    """The network with each weight W divided by its largest singular value σ(W).
+
+        v ← Wu / ‖Wu‖,   u ← Wᵀv / ‖Wᵀv‖,   σ = vᵀWu
+
+    Every parameter of two or more axes is such a weight; a convolution's kernel is taken as a
+    matrix of [rows · columns · C, D]. The vectors u are the world's `spectral/<player>`; they move
+    when the player's own loss evaluates its network, and nobody else's evaluation moves them.
+
+    Args:
+        network: of any kind that `gacf.networks.model` takes.
+        player: whose network it is.
+        iterations: power iterations an evaluation.
+
+    Returns:
+        A `Model`, which serves in place of the network.
+
+    Raises:
+        ValueError: `iterations` is no whole number >= 1.
+
+    Reference:
+        Miyato et al. 2018, algorithm 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen
+        >>> critic = spectral_norm(linen.Dense(1, use_bias=False))
+        >>> x = jnp.array([[3.0, 4.0]])
+        >>> params, world = critic.init(jax.random.key(0), x)
+        >>> params["kernel"] = jnp.array([[30.0], [40.0]])
+        >>> round(float(critic.apply(params, world, x)[0][0, 0]), 4)
+        5.0
+    """
+    require("iterations", iterations, whole, "a whole number >= 1")
+    base = model(player, network)
+    name = f"spectral/{player}"
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:
+        base_key, key = jax.random.split(key)
+        params, entries = base.init(base_key, *inputs)
+        weights = {
+            jax.tree_util.keystr(path): leaf
+            for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+            if leaf.ndim >= 2
+        }
+        keys = jax.random.split(key, len(weights))
+        vectors = {
+            path: _iterate(
+                weight, _unit(jax.random.normal(key, weight.shape[-1:], weight.dtype)), WARM_UP
+            )
+            for key, (path, weight) in zip(keys, weights.items(), strict=True)
+        }
+        return params, {**entries, name: vectors}
+
+    def apply(
+        params: PyTree, world: World, *inputs: PyTree, key: Key | None = None, train: bool = True
+    ) -> tuple[jax.Array, World]:
+        vectors = dict(world[name])
+
+        def normalised(path: Any, weight: jax.Array) -> jax.Array:
+            place = jax.tree_util.keystr(path)
+            if place not in vectors:
+                return weight
+            if train:
+                vectors[place] = _iterate(weight, vectors[place], iterations)
+            return _normalised(weight, vectors[place])
+
+        params = jax.tree_util.tree_map_with_path(normalised, params)
+        output, entries = base.apply(params, world, *inputs, key=key, train=train)
+        return output, {**entries, name: vectors} if train else entries
+
+    return base._replace(init=init, apply=apply)

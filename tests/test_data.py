@@ -127,8 +127,45 @@ def test_idx_errors_name_file_and_problem(tmp_path, raw, problem):
         (lambda: data.ring(modes=0), "modes: 0 was given"),
         (lambda: data.grid(scale=0.0), "scale: 0.0 was given"),
         (lambda: data.digits("tset"), "split: 'tset' is unknown; did you mean 'test'"),
+        (lambda: data.stacked_digits("tset"), "split: 'tset' is unknown; did you mean 'test'"),
+        (lambda: data.swiss_roll(noise=-1.0), "noise: -1.0 was given"),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_swiss_roll_is_a_spiral_with_noise():
+    roll = data.swiss_roll(noise=0.0)
+    points: Any = np.asarray(roll.sample(KEY, 20_000), np.float64) * 7.5
+    radius = np.linalg.norm(points, axis=1)
+    # without noise the distance from the centre tells the angle
+    np.testing.assert_allclose(points[:, 0], radius * np.cos(radius), atol=2e-3)
+    np.testing.assert_allclose(points[:, 1], radius * np.sin(radius), atol=2e-3)
+    share = (radius / (1.5 * np.pi) - 1) / 2
+    assert stats.kstest(share, "uniform").pvalue > 1e-3
+    # the same key draws the same places, so the difference is the noise
+    noisy: Any = np.asarray(data.swiss_roll(noise=0.5).sample(KEY, 20_000), np.float64) * 7.5
+    for coordinate in ((noisy - points) / 0.5).T:
+        assert stats.kstest(coordinate, "norm").pvalue > 1e-3
+
+
+def test_stacked_digits_are_triples_of_digits():
+    stacked = data.stacked_digits("train")
+    images, modes = stacked.labelled(KEY, 5_000)
+    np.testing.assert_array_equal(images, stacked.sample(KEY, 5_000))
+    assert images.shape == (5_000, 8, 8, 3) and images.dtype == jnp.float32
+    singles, labels = (np.asarray(part) for part in data.digits("train"))
+    known = {row.tobytes(): int(y) for row, y in zip(singles, labels, strict=True)}
+    layers = np.moveaxis(np.asarray(images[:50]), -1, 0)[..., None]
+    hundreds, tens, ones = [
+        np.array([known[np.ascontiguousarray(row).tobytes()] for row in layer]) for layer in layers
+    ]
+    np.testing.assert_array_equal(modes[:50], 100 * hundreds + 10 * tens + ones)
+    # the three are drawn apart, each by the digits' own frequencies
+    share = np.bincount(labels) / len(labels)
+    for digit in (modes // 100, modes // 10 % 10, modes % 10):
+        assert stats.chisquare(np.bincount(digit), 5_000 * share).pvalue > 1e-3
+    pairs = np.bincount(np.asarray(modes // 10), minlength=100)
+    assert stats.chisquare(pairs, 5_000 * np.outer(share, share).ravel()).pvalue > 1e-3

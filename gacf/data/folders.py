@@ -1,0 +1,226 @@
+"""Readers for folders of images, and for data sets that Hugging Face `datasets` saved (L1)."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gacf.types import lookup, require, whole
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+Size = tuple[int, int]
+
+
+def _decoded(where: str, source: Any, channels: int, size: Size | None) -> np.ndarray:
+    """One image [H, W, C], uint8."""
+    from PIL import Image  # its import takes a while
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # too many pixels, say
+            with Image.open(source) as image:
+                made = image.convert(MODES[channels])
+                if size is not None and made.size != (size[1], size[0]):
+                    made = made.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's readers raise almost anything
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"{where}: no image, truncated or corrupt ({first})") from error
+    return np.asarray(made).reshape(made.height, made.width, channels)
+
+
+def _stacked(images: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Images of one shape, [n, H, W, C]."""
+    rows: list[np.ndarray] = []
+    for where, image in images:
+        if rows and image.shape != rows[0].shape:
+            raise ValueError(
+                f"{where}: shape {image.shape}, that of the first is {rows[0].shape}; "
+                "give `size` to scale them"
+            )
+        rows.append(image)
+    return np.stack(rows)
+
+
+def _check(channels: int, size: Size | None) -> None:
+    require("channels", channels, lambda c: c in MODES, "1, 3 or 4")
+    fits = size is None or (len(size) == 2 and all(whole(n) for n in size))
+    require("size", size, lambda s: fits, "None, or (height, width)")
+
+
+def read_images(
+    folder: str | Path, size: Size | None = None, channels: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images in a folder, or in its subfolders, each of which is a class.
+
+    Args:
+        folder: where they are. Images in it directly are of class 0, if it has no subfolders with
+            images; otherwise the classes are these subfolders, in alphabetical order. Files whose
+            names do not end like images', and names that begin with a dot, are left out.
+        size: (height, width) to scale them to; None if all have one size already.
+        channels: 1 for grey, 3 for colours, 4 with opacity.
+
+    Returns:
+        Images [n, H, W, C], uint8, and labels [n], int32, in alphabetical order.
+
+    Raises:
+        ValueError: an image is truncated or corrupt, two differ in size, or there are none; the
+            message names the file.
+        FileNotFoundError: no such folder.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("cat", "dog"):
+        ...     (folder / name).mkdir()
+        ...     Image.new("RGB", (6, 4)).save(folder / name / "0.png")
+        >>> images, labels = read_images(folder)
+        >>> images.shape, labels.tolist()
+        ((2, 4, 6, 3), [0, 1])
+    """
+    _check(channels, size)
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"read_images: {root}: no such folder")
+
+    def inside(place: Path, pattern: str) -> list[Path]:
+        files = (path for path in sorted(place.glob(pattern)) if path.is_file())
+        seen = (path for path in files if path.suffix.lower() in SUFFIXES)
+        return [p for p in seen if not any(n[0] == "." for n in p.relative_to(place).parts)]
+
+    classes = [
+        paths
+        for place in sorted(root.iterdir())
+        if place.is_dir() and place.name[0] != "." and (paths := inside(place, "**/*"))
+    ] or [inside(root, "*")]
+    paths = [path for group in classes for path in group]
+    if not paths:
+        raise ValueError(f"read_images: {root}: no images; they end in {', '.join(SUFFIXES)}")
+    where = {path: f"read_images: {path}" for path in paths}
+    images = _stacked((where[p], _decoded(where[p], p, channels, size)) for p in paths)
+    labels = np.repeat(np.arange(len(classes)), [len(group) for group in classes])
+    return images, labels.astype(np.int32)
+
+
+def _json(where: str, path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeError) as error:
+        raise ValueError(f"{where}: {path.name} is truncated or corrupt ({error})") from error
+
+
+def read_datasets(
+    folder: str | Path,
+    split: str | None = None,
+    image: str = "image",
+    label: str | None = "label",
+    size: Size | None = None,
+    channels: int = 3,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images of a data set that Hugging Face `datasets` saved with `save_to_disk`.
+
+    The Arrow files are read directly: the package `datasets` is not needed, and code that came
+    with the data set is not run.
+
+    Args:
+        folder: of the data set, or of a dictionary of several splits.
+        split: which of these; None for a single data set.
+        image: column of the images: encoded as files, or nested lists of numbers.
+        label: column of the labels; None if there are none.
+        size: (height, width) to scale encoded images to; None if all have one size already.
+        channels: of encoded images: 1 for grey, 3 for colours, 4 with opacity.
+
+    Returns:
+        Images [n, H, W, C] of encoded ones, uint8, or else numbers [n, …]; and labels [n], int32,
+        or None.
+
+    Raises:
+        ValueError: a file is truncated or corrupt, a name unknown, or an image unreadable; the
+            message names the file and the record.
+        FileNotFoundError: no such data set.
+    """
+    _check(channels, size)
+    root = Path(folder)
+    where = f"read_datasets: {root}"
+    several = root / "dataset_dict.json"
+    if several.is_file():
+        splits = _json(where, several).get("splits", [])
+        if split is None:
+            raise ValueError(f"split: None was given; allowed: {', '.join(splits)}")
+        lookup("split", split, dict.fromkeys(splits))
+        root = root / split
+    elif split is not None:
+        raise ValueError(f"split: {split!r} was given; allowed for a single data set: None")
+    state = root / "state.json"
+    if not state.is_file():
+        raise FileNotFoundError(f"{where}: no data set: {state} is missing")
+    described = _json(where, state)
+    if described.get("_indices_data_files"):
+        raise ValueError(f"{where}: rows chosen by an index file; call flatten_indices() and save")
+    files = [root / Path(entry["filename"]).name for entry in described.get("_data_files", [])]
+    columns = [name for name in (image, label) if name is not None]
+    tables = [(path, _columns(path, columns)) for path in files]
+    if not sum(len(table[image]) for _, table in tables):
+        raise ValueError(f"{where}: no rows")
+    images = [_images(path, table[image], channels, size) for path, table in tables]
+    made = _stacked(pair for part in images for pair in part)
+    if label is None:
+        return made, None
+    return made, np.concatenate([_labels(path, table[label]) for path, table in tables])
+
+
+def _columns(path: Path, names: list[str]) -> dict[str, Any]:
+    """Columns of one Arrow file, by name."""
+    import pyarrow as pa  # its import takes a while
+
+    where = f"read_datasets: {path}"
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+            table = stream.read_all()
+        table.validate(full=True)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        first = str(error).partition("\n")[0]
+        raise ValueError(f"{where}: truncated or corrupt ({first})") from error
+    found = dict(zip(table.column_names, table.columns, strict=True))
+    return {name: lookup(f"{where}: column", name, found) for name in names}
+
+
+def _images(
+    path: Path, column: Any, channels: int, size: Size | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each record's name for messages, and its image."""
+    for record, value in enumerate(column.to_pylist()):
+        where = f"read_datasets: {path}: record {record}"
+        encoded = value.get("bytes") if isinstance(value, dict) else value
+        if isinstance(encoded, bytes):
+            yield where, _decoded(where, io.BytesIO(encoded), channels, size)
+            continue
+        try:
+            numbers = np.asarray(encoded)
+        except ValueError:  # lists of different lengths
+            numbers = np.empty((), object)
+        if not np.issubdtype(numbers.dtype, np.number):
+            raise ValueError(f"{where}: no image; allowed: an encoded one, or lists of numbers")
+        yield where, numbers
+
+
+def _labels(path: Path, column: Any) -> np.ndarray:
+    values = column.to_pylist()
+    for record, value in enumerate(values):
+        if type(value) is not int:
+            raise ValueError(
+                f"read_datasets: {path}: record {record}: label {value!r}; allowed: a whole number"
+            )
+    return np.array(values, np.int32)

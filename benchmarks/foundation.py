@@ -1,6 +1,6 @@
 """Speed of the foundation, as ratios in one process.
 
-    python -m benchmarks.foundation [--quick] [--only abcde] [--json FILE]
+    python -m benchmarks.foundation [--quick] [--only adef] [--seeds N …] [--json FILE]
 
 Prints markdown tables: (a) gacf against a hand-written scan, (b) strategies of the seed axis,
 (c) compile time, (d) PyTorch, (e) the replay buffer's capacity. `--quick` is a smoke test.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ import numpy as np
 from benchmarks import CORES, subjects
 from benchmarks.common import Table, Timed, interleave, machine, milliseconds, ratio
 from benchmarks.subjects import HandRunner, Runner, Subject
-from gacf.runner import LOOP_FROM, MAPS, Program
+from gacf.runner import MAPS, Program
 
 SUBJECTS: dict[str, Callable[[], Subject]] = {"MLP GAN": subjects.gan, "DDPG": subjects.ddpg}
 
 
-def command(sections: str) -> str:
-    return f"python -m benchmarks.foundation --only {sections}"
+def command(sections: str, seeds: Sequence[int] = ()) -> str:
+    chosen = f" --seeds {' '.join(map(str, seeds))}" if seeds else ""
+    return f"python -m benchmarks.foundation --only {sections}{chosen}"
 
 
 def windows(seeds: int, quick: bool) -> list[int]:
@@ -41,7 +42,7 @@ def timed_maps(seeds: int) -> list[str]:
     return [name for name in MAPS[1:] if several or not name.startswith("sharded")]
 
 
-def strategies(quick: bool) -> Iterator[Table]:
+def strategies(quick: bool, chosen: Sequence[int] = (1, 16, 64)) -> Iterator[Table]:
     """Tables a to c, from the same measurements."""
     rounds = {1: 15, 16: 9, 64: 7}
     same, speed, compiled, agreement = [], [], [], []
@@ -52,7 +53,7 @@ def strategies(quick: bool) -> Iterator[Table]:
             f"Check, {name}: after {steps} steps on the same draws no parameter differs by more "
             f"than {subjects.disagreement(subject, steps):.1e} of the largest change of any."
         )
-        for seeds in (1, 4) if quick else (1, 16, 64):
+        for seeds in (1, 4) if quick else chosen:
             counts = windows(seeds, quick)
             start = subjects.initial(subject.algorithm, seeds)
             first = Runner(subject.algorithm, seeds, "auto", counts, start)
@@ -97,7 +98,7 @@ def strategies(quick: bool) -> Iterator[Table]:
     yield Table(
         "a",
         "gacf against the same update written by hand as one jitted scan",
-        command("a"),
+        command("a", chosen),
         [
             "update",
             "seeds",
@@ -110,7 +111,7 @@ def strategies(quick: bool) -> Iterator[Table]:
         same,
         agreement,
     )
-    seeds = 4 if quick else 64
+    seeds = 4 if quick else max(chosen)
     counts = [100 if quick else 10_000]
     tiny = {m: Runner(subjects.bilinear(), seeds, m, counts) for m in timed_maps(seeds)}
     taken, _ = interleave(tiny, 3 if quick else 15)
@@ -119,14 +120,14 @@ def strategies(quick: bool) -> Iterator[Table]:
     yield Table(
         "b",
         "strategies of the seed axis, ms a seed-update",
-        command("a"),
+        command("a", chosen),
         ["update", "seeds", *MAPS[1:], "auto is", "auto / vmap [middle half]"],
         speed,
     )
     yield Table(
         "c",
         "seconds to trace and compile",
-        command("a"),
+        command("a", chosen),
         ["update", "seeds", "strategy", "by hand", "gacf", "ratio"],
         compiled,
         ["gacf also traces `init` here; by hand the initial state is given."],
@@ -182,7 +183,6 @@ def crossover(quick: bool) -> Iterator[Table]:
             "loop of 4 / vmap",
         ],
         rows,
-        [f'`map="auto"` loops from {LOOP_FROM:.0e} FLOP a step on (`LOOP_FROM` in the runner).'],
     )
 
 
@@ -277,7 +277,12 @@ def capacities(quick: bool) -> Iterator[Table]:
     )
 
 
-SECTIONS = {"a": strategies, "d": against_torch, "e": capacities, "f": crossover}
+SECTIONS: dict[str, Callable[..., Iterator[Table]]] = {
+    "a": strategies,
+    "d": against_torch,
+    "e": capacities,
+    "f": crossover,
+}
 
 
 def main() -> None:
@@ -288,13 +293,15 @@ def main() -> None:
         "--quick", action="store_true", help="a smoke test; the figures mean nothing"
     )
     parser.add_argument("--only", default="adef", help="sections, letters of: a (with b, c) d e f")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of tables a to c; 1 16 64 by default")
     parser.add_argument("--json", type=Path, help="write the tables there, for benchmarks.render")
     given = parser.parse_args()
     where = machine()
     tables = []
     print(*(f"{name}: {value}" for name, value in where.items()), "", sep="\n")
     for letter in given.only:
-        for table in SECTIONS[letter](given.quick):
+        chosen = (given.seeds,) if letter == "a" and given.seeds else ()
+        for table in SECTIONS[letter](given.quick, *chosen):
             print(table.markdown(), flush=True)
             tables.append(table._asdict())
             if given.json:

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from importlib.metadata import version
 
 import jax
 
@@ -44,7 +45,7 @@ def program(method, settings, seeds, how):
 
 
 def main():
-    print(json.dumps({"rejax": rejax.__version__, "jax": jax.__version__}), flush=True)
+    print(json.dumps({"rejax": version("rejax"), "jax": jax.__version__}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         name = json.dumps(asked)

@@ -1,38 +1,70 @@
-"""`python -m benchmarks.render FILE`: writes docs/benchmarks.md from the JSON of a run."""
+"""`python -m benchmarks.render [FILE …]`: writes docs/benchmarks.md from the JSON of runs.
+
+Without arguments: from all of benchmarks/results, in the order of their names.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import Table
+from gacf.runner import LOOP_FROM
 
-INTRODUCTION = """\
+RESULTS = Path(__file__).parent / "results"
+
+INTRODUCTION = f"""\
 # Benchmarks
 
 Speed as ratios: both sides of a comparison run in one process and take turns (ABBA …), so that what
 else the machine does falls on both. A ratio is the median over the rounds of the ratio within a
 round; in brackets the middle half of them. Times are medians, after a warm-up call.
 
-    python -m benchmarks.foundation --json FILE     measures all of it; `--only` a section
-    python -m benchmarks.render FILE                writes this page
+    python -m benchmarks.foundation --json FILE            tables a to f; `--only` a section
+    python -m benchmarks.rejax_peer PYTHON --json FILE     table g; PYTHON has rejax, see its --help
+    python -m benchmarks.render                            this page, from benchmarks/results
 
 The MLP GAN: generator and discriminator 2 × 128, batch 256, 16-d noise, ring of 8 Gaussians sampled
 afresh, non-saturating, alternating, Adam. DDPG: 2 × 256 both, batch 256, Pendulum-v1 of gymnax, one
 environment step and one update a step, replay of 100,000, slow copies, Adam. The hand-written side
-(benchmarks/handwritten.py) imports nothing of gacf.
-"""
+(benchmarks/handwritten.py) imports nothing of gacf. On CPUs `map="auto"` is a loop over the seeds from
+{LOOP_FROM:.0e} floating-point operations a step on, and `vmap` below (tables b and f), over all devices.
+"""  # noqa: E501
+
+
+def merged(tables: list[Table]) -> Table:
+    """One table of several runs: a later run's rows replace those of the same first two cells."""
+    rows: dict[tuple[str, ...], list[Sequence[str]]] = {}
+    for table in tables:
+        fresh: dict[tuple[str, ...], list[Sequence[str]]] = {}
+        for row in table.rows:
+            fresh.setdefault(tuple(row[:2]), []).append(row)
+        rows |= fresh
+    commands = dict.fromkeys(table.command for table in tables)
+    notes = dict.fromkeys(note for table in tables for note in table.notes)
+    return tables[-1]._replace(
+        command="\n    ".join(commands),
+        rows=[row for group in rows.values() for row in group],
+        notes=list(notes),
+    )
 
 
 def main() -> None:
-    measured = json.loads(Path(sys.argv[1]).read_text())
-    where = "\n".join(f"| {name} | {value} |" for name, value in measured["machine"].items())
-    pages = [Table(**table).markdown() for table in measured["tables"]]
+    files = [Path(name) for name in sys.argv[1:]] or sorted(RESULTS.glob("*.json"))
+    runs = [json.loads(path.read_text()) for path in files]
+    where: dict[str, str] = {}
+    named: dict[str, list[Table]] = {}
+    for run in runs:
+        where |= run["machine"]
+        for table in run["tables"]:
+            named.setdefault(table["name"], []).append(Table(**table))
+    rows = "\n".join(f"| {name} | {value} |" for name, value in where.items())
+    pages = [merged(named[name]).markdown() for name in sorted(named)]
     target = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text("\n".join([INTRODUCTION, f"| measured | |\n|---|---|\n{where}\n", *pages]))
-    print(f"wrote {target.name} from {sys.argv[1]}")
+    target.write_text("\n".join([INTRODUCTION, f"| measured | |\n|---|---|\n{rows}\n", *pages]))
+    print(f"wrote {target.name} from {', '.join(path.name for path in files)}")
 
 
 if __name__ == "__main__":

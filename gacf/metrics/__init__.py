@@ -7,6 +7,7 @@ from gacf.metrics.kernels import kid, mmd
 from gacf.metrics.modes import modes
 from gacf.metrics.prdc import prdc
 from gacf.metrics.sliced import sliced_wasserstein
+from gacf.metrics.stacked import stacked_modes
 
 METRICS = {
     "fid": fid,
@@ -16,6 +17,7 @@ METRICS = {
     "modes": modes,
     "prdc": prdc,
     "sliced_wasserstein": sliced_wasserstein,
+    "stacked_modes": stacked_modes,
 }
 
 __all__ = [
@@ -31,4 +33,5 @@ __all__ = [
     "modes",
     "prdc",
     "sliced_wasserstein",
+    "stacked_modes",
 ]

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from gacf import data
-from gacf.metrics import modes
+from gacf.metrics import modes, stacked_modes
 
 KEY = jax.random.key(0)
 
@@ -71,3 +71,38 @@ def test_inside_vmap_scan_and_jit():
                 many,
                 of(samples[i]),
             )
+
+
+def by_brightness(images):
+    """A classifier of single digits that reads the class off the first pixel."""
+    return -jnp.abs(images[:, 0, 0] - jnp.arange(10.0)[None])
+
+
+def test_stacked_modes_against_counting_by_hand():
+    digits = np.array([[1, 2, 3], [1, 2, 3], [1, 2, 4], [0, 0, 0], [9, 9, 9], [3, 2, 1]])
+    samples = np.zeros((6, 8, 8, 3), np.float32)
+    samples[:, 0, 0] = digits + 0.2
+    found = {
+        name: float(x) for name, x in stacked_modes(jnp.asarray(samples), by_brightness).items()
+    }
+    share = np.array([2, 1, 1, 1, 1]) / 6
+    assert found == {
+        "modes": 5,
+        "kl": pytest.approx(np.sum(share * np.log(1000 * share)), rel=1e-5),
+    }
+
+
+def test_real_stacked_digits_cover_a_thousand_modes():
+    stacked = data.stacked_digits()
+    images, wanted = stacked.labelled(KEY, 26_000)
+    # by the labels themselves, that is with a perfect classifier
+    known = (
+        jnp.zeros((26_000, 8, 8, 3))
+        .at[:, 0, 0]
+        .set(jnp.stack([wanted // 100, wanted // 10 % 10, wanted % 10], axis=1).astype(jnp.float32))
+    )
+    found = stacked_modes(known, by_brightness)
+    assert float(found["modes"]) == 1000
+    # of a sample of n, KL from its own distribution is near (1000 - 1) / 2n
+    assert float(found["kl"]) == pytest.approx(999 / 52_000, rel=0.3)
+    assert images.shape == (26_000, 8, 8, 3)

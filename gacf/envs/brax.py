@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +14,9 @@ import jax.numpy as jnp
 from gacf.envs.types import Box, Environment, Timestep, check_installed, restart
 from gacf.types import Key, PyTree, lookup, nearest, require, whole
 
-# All that brax registers, but for "fast", which only tests its own training. A list, because
-# listing names should not import brax, which may not even be there.
+# All that brax registers, but for "fast", which only tests its own training, and "swimmer", whose
+# fluid calls `clip` by a name that jax has dropped. A list, because listing names should not import
+# brax, which may not even be there.
 NAMES = (
     "ant",
     "halfcheetah",
@@ -24,11 +27,9 @@ NAMES = (
     "inverted_pendulum",
     "pusher",
     "reacher",
-    "swimmer",
     "walker2d",
 )
 BACKENDS = ("spring", "positional", "generalized", "mjx")
-ALONE = {"swimmer": ("generalized",)}  # those that run on some backends only
 
 
 class BraxState(NamedTuple):
@@ -43,28 +44,33 @@ class BraxState(NamedTuple):
     time: jax.Array
 
 
-def _made(name: str, backend: str, parameters: dict[str, Any]) -> Any:
-    with warnings.catch_warnings():
-        # that nobody maintains them any more: the user who asks for one knows
+@contextlib.contextmanager
+def _as_brax_likes() -> Iterator[None]:
+    """Without warnings (it is unmaintained, and calls what is deprecated), broadcasting freely."""
+    with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         warnings.simplefilter("ignore")
-        from brax import envs
-        from brax.envs.base import PipelineEnv
+        yield
 
-        lookup("brax", name, envs._envs)
-        made = envs._envs[name]
-        allowed = set(inspect.signature(made).parameters) | {
-            *inspect.signature(PipelineEnv.__init__).parameters
-        }
-        allowed -= {"self", "sys", "kwargs"}
-        for parameter in parameters:
-            if parameter not in allowed:
-                hint = nearest(parameter, sorted(allowed))
-                raise ValueError(f"make: brax-{name} has no parameter {parameter!r}; {hint}")
-        return made(backend=backend, **parameters)
+
+def _made(name: str, backend: str, parameters: dict[str, Any]) -> Any:
+    from brax import envs
+    from brax.envs.base import PipelineEnv
+
+    lookup("brax", name, envs._envs)
+    made = envs._envs[name]
+    allowed = set(inspect.signature(made).parameters) | {
+        *inspect.signature(PipelineEnv.__init__).parameters
+    }
+    allowed -= {"self", "sys", "kwargs"}
+    for parameter in parameters:
+        if parameter not in allowed:
+            hint = nearest(parameter, sorted(allowed))
+            raise ValueError(f"make: brax-{name} has no parameter {parameter!r}; {hint}")
+    return made(backend=backend, **parameters)
 
 
 def from_brax(
-    name: str, backend: str | None = None, horizon: int = 1_000, **parameters: Any
+    name: str, backend: str = "spring", horizon: int = 1_000, **parameters: Any
 ) -> Environment:
     """A brax environment as an `Environment`; actions lie in [−1, 1].
 
@@ -74,8 +80,7 @@ def from_brax(
 
     Args:
         name: brax's name for it; `gacf.envs.make` takes "brax-<name>".
-        backend: "spring", "positional", "generalized" or "mjx"; by default the first
-            of them that the environment runs on.
+        backend: "spring", "positional", "generalized" or "mjx".
         horizon: steps after which an episode is truncated.
         **parameters: arguments of the environment's constructor.
 
@@ -86,19 +91,18 @@ def from_brax(
         Freeman et al. (2021), Brax.
     """
     check_installed("brax", f"brax-{name}")
-    backends = ALONE.get(name, BACKENDS)
-    backend = backends[0] if backend is None else backend
-    lookup("backend", backend, dict.fromkeys(backends))
+    lookup("backend", backend, dict.fromkeys(BACKENDS))
     require("horizon", horizon, whole, "a whole number >= 1")
-    with jax.ensure_compile_time_eval(), jax.numpy_rank_promotion("allow"):
+    with jax.ensure_compile_time_eval(), _as_brax_likes():
         environment = _made(name, backend, parameters)
         size = (environment.observation_size,)
+        everywhere = jnp.full(size, jnp.inf, jnp.float32)
         limit = jnp.ones(environment.action_size)
-        seen = Box(size, jnp.full(size, -jnp.inf), jnp.full(size, jnp.inf))
+        seen = Box(size, -everywhere, everywhere)
         taken = Box(limit.shape, -limit, limit)
 
     def start(key: Key) -> PyTree:
-        with jax.numpy_rank_promotion("allow"):
+        with _as_brax_likes():
             inner = environment.reset(key)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), inner)
 
@@ -107,8 +111,9 @@ def from_brax(
         return BraxState(inner, jnp.zeros((), jnp.int32)), jnp.asarray(inner.obs, jnp.float32)
 
     def step(key: Key, state: BraxState, action: jax.Array) -> tuple[BraxState, Timestep]:
-        with jax.numpy_rank_promotion("allow"):
-            new = environment.step(state.inner, action)
+        inner = jax.tree.map(lambda leaf: leaf, state.inner)  # brax writes into the dicts in it
+        with _as_brax_likes():
+            new = environment.step(inner, action)
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, state.inner)
         time = state.time + 1
         terminated = new.done > 0.5

@@ -15,6 +15,7 @@ of its episode, the number of a host environment and the time. So
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import io_callback
 
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, check_installed
 from gacf.types import Key, lookup, require, whole
@@ -210,13 +210,17 @@ def from_gymnasium(
         Timestep(seen, seen, scalar(jnp.float32), flag, flag),
     )
 
+    # `io_callback` would say more of what this is, but JAX has none under `vmap` of `cond`, where
+    # the runner evaluates. A call that JAX repeats is an error (`_Pool.step`), no wrong answer.
+    call = functools.partial(jax.pure_callback, vmap_method="sequential")
+
     def reset(key: Key) -> tuple[HostState, jax.Array]:
         seed = jax.random.bits(key, (), jnp.uint32)
         state = HostState(seed, jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32))
-        return state, io_callback(pool.reset, seen, seed)
+        return state, call(pool.reset, seen, seed)
 
     def step(key: Key, state: HostState, action: jax.Array) -> tuple[HostState, Timestep]:
         next_seed = jax.random.bits(key, (), jnp.uint32)
-        return io_callback(pool.step, after, *state, action, next_seed)
+        return call(pool.step, after, *state, action, next_seed)
 
     return Environment(title, reset, step, observations, actions, horizon)

@@ -104,7 +104,7 @@ def lqr(
         )
 
     with jax.ensure_compile_time_eval():
-        everywhere = jnp.full(size, jnp.inf)
+        everywhere = jnp.full(size, jnp.inf, jnp.float32)
         limit = jnp.full(b.shape[1], bound, jnp.float32)
         seen = Box((size,), -everywhere, everywhere)
         taken = Box((b.shape[1],), -limit, limit)

@@ -175,7 +175,8 @@ def _environment(name: str, actions: str, length: int | None = None) -> Environm
 
     with jax.ensure_compile_time_eval():
         size = probe.start(jax.random.key(0)).shape
-        seen = Box(size, jnp.full(size, -jnp.inf), jnp.full(size, jnp.inf))
+        everywhere = jnp.full(size, jnp.inf, jnp.float32)
+        seen = Box(size, -everywhere, everywhere)
         taken = _space(actions)
     return Environment(name, reset, step, seen, taken, length)
 

@@ -45,6 +45,11 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         },
         set(),
     ),
+    "gan": (
+        {"batch_size": 4, "noise": 2, "hidden": (4,), "data": "swiss_roll", "pack": 2, "ema": 0.9},
+        {"gan"},
+        {"samples"},
+    ),
     "bilinear_rules": ({}, {"simultaneous", "lookahead"}, {"paths"}),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
 }  # fmt: skip

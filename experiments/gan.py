@@ -1,0 +1,237 @@
+"""Any GAN on any data that need no download: losses, penalties, networks, stabilisers.
+
+    gacf run experiments/gan.py --config.loss=hinge --config.penalty=r1 --config.data=grid
+    gacf run experiments/gan.py --config.data=stacked_digits --config.pack=2 --config.network=dcgan
+
+`data`: ring, grid, swiss_roll, digits, stacked_digits. `loss` and `penalty`: the names in
+`gacf.gan.LOSSES` and `gacf.gan.PENALTIES`, or no penalty, "none". `network`: mlp, dcgan, resnet
+(the last two for digits). What is left at None follows the data. Each kind of data has metrics of
+its own, the first of which is `score`: modes and high quality (ring, grid), sliced Wasserstein
+distance (swiss_roll), distances in the features of a small classifier (digits), modes of 1,000 and
+KL by that classifier (stacked_digits). Cost: minutes on 2 cores, more for convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+import gacf
+from gacf import metrics, stabilizers
+from gacf.gan import LOSSES, PENALTIES, generate
+from gacf.gan.networks import CRITICS, GENERATORS, Autoencoder
+from gacf.networks import MLP, Model, model
+from gacf.types import lookup
+
+KEY_METRIC = "evaluate/score"
+PAIR = ("actor", "critic")
+
+
+class Task(NamedTuple):
+    """One kind of data.
+
+    Attributes:
+        shape: of an example.
+        data: `() -> ` what `gacf.gan` takes.
+        samples: how many the metrics see.
+        measure: `(samples [n, *shape], key) -> metrics`; the first is the score.
+        defaults: of the config's keys that were left at None.
+    """
+
+    shape: tuple[int, ...]
+    data: Callable[[], Any]
+    samples: int
+    measure: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
+    defaults: dict[str, Any]
+
+
+def of_mixture(make: Callable[[], gacf.data.Mixture]) -> Callable[..., dict[str, jax.Array]]:
+    def measure(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+        mixture = make()
+        return metrics.modes(samples, mixture.means, mixture.scale)
+
+    return measure
+
+
+def of_roll(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    real_key, key = jax.random.split(key)
+    real = gacf.data.swiss_roll().sample(real_key, samples.shape[0])
+    return {"sliced_wasserstein": metrics.sliced_wasserstein(real, samples, key)}
+
+
+def of_digits(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    features = metrics.digits_classifier().features
+    real, fake = features(gacf.data.digits("test")[0]), features(samples)
+    found = metrics.prdc(real, fake)
+    return {"coverage": found.pop("coverage"), **found, "kid": metrics.kid(real, fake)}
+
+
+def of_stacked(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    return metrics.stacked_modes(samples, metrics.digits_classifier().logits)
+
+
+PLANE = {
+    "steps": 10_000, "batch_size": 256, "noise": 16, "network": "mlp", "hidden": (128, 128),
+    "learning_rate": 4e-3, "weight": 0.1,
+}  # fmt: skip
+IMAGES = {**PLANE, "batch_size": 64, "noise": 32, "learning_rate": 3e-3, "weight": 0.3}
+
+TASKS = {
+    "ring": Task((2,), gacf.data.ring, 2_500, of_mixture(gacf.data.ring), PLANE),
+    "grid": Task((2,), gacf.data.grid, 2_500, of_mixture(gacf.data.grid), PLANE),
+    "swiss_roll": Task((2,), gacf.data.swiss_roll, 2_500, of_roll, PLANE),
+    "digits": Task((8, 8, 1), lambda: gacf.data.digits("train")[0], 898, of_digits, IMAGES),
+    "stacked_digits": Task((8, 8, 3), gacf.data.stacked_digits, 26_000, of_stacked, IMAGES),
+}
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        {
+            "seeds": 16,
+            "seed": 0,
+            "steps": placeholder(int),
+            "map": "auto",
+            "data": "ring",
+            "loss": "non_saturating",
+            "penalty": "r1",
+            "weight": placeholder(float),
+            "network": placeholder(str),
+            "hidden": placeholder(tuple),
+            "width": 32,
+            "spectral_norm": False,
+            "batch_size": placeholder(int),
+            "noise": placeholder(int),
+            "pack": 1,
+            "instance_noise": 0.0,
+            "smoothing": 0.0,
+            "clip": 0.0,
+            "ema": 0.0,
+            "learning_rate": placeholder(float),
+            "decay": 0.01,
+            "b1": 0.5,
+            "critic_steps": 1,
+        }
+    )
+
+
+def complete(config: ConfigDict) -> None:
+    for key, value in lookup("data", config.data, TASKS).defaults.items():
+        if config[key] is None:
+            config[key] = value
+
+
+def generator(config: ConfigDict) -> Model:
+    shape = TASKS[config.data].shape
+    if config.network == "mlp":
+        last = jnp.tanh if len(shape) == 3 else None
+        return model("actor", MLP(config.hidden, shape, last=last))
+    kind = lookup("network", config.network, {"mlp": MLP, **GENERATORS})
+    if len(shape) != 3:
+        raise ValueError(f"network: {config.network!r} was given; allowed in the plane: mlp")
+    return model("actor", kind(shape, config.width))
+
+
+def critic(config: ConfigDict) -> Model:
+    if config.loss == "energy_based":
+        network = Autoencoder(config.hidden)
+    elif config.network == "mlp":
+        network = MLP(config.hidden)
+    else:
+        network = CRITICS[config.network](config.width)
+    return stabilizers.spectral_norm(network) if config.spectral_norm else model("critic", network)
+
+
+def build(config: ConfigDict) -> gacf.Algorithm:
+    task = lookup("data", config.data, TASKS)
+    lookup("loss", config.loss, LOSSES)
+    named = lookup("penalty", config.penalty, {"none": None, **PENALTIES})
+
+    def measure(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+        found = task.measure(samples, key)
+        return {"score": next(iter(found.values())), **found}
+
+    def blur(step: jax.Array) -> Any:
+        """Linearly to 0 over the first half."""
+        return config.instance_noise * jnp.maximum(0.0, 1 - 2 * step / config.steps)
+
+    game = gacf.gan(
+        generator(config),
+        critic(config),
+        task.data(),
+        loss=config.loss,
+        batch_size=config.batch_size,
+        noise=config.noise,
+        penalty=None if named is None else named(config.weight),
+        pack=config.pack,
+        instance_noise=blur if config.instance_noise else None,
+        transform_target=stabilizers.smooth(config.smoothing, one_sided=True),
+        evaluate=measure,
+        samples=task.samples,
+    )
+    if config.ema:
+        game = stabilizers.ema(game, config.ema)
+    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, config.decay)
+    optimizers = {player: optax.adam(rate, b1=config.b1) for player in PAIR}
+    if config.clip:
+        clip = stabilizers.weight_clip(config.clip)
+        optimizers["critic"] = optax.chain(optimizers["critic"], clip)
+    rule = gacf.rules.alternating(optimizers, steps={"critic": config.critic_steps})
+    return gacf.compose(game, rule)
+
+
+def samples(config: ConfigDict, state: gacf.State, n: int) -> jax.Array:
+    """n examples of each seed [S, n, …], the same noise for all."""
+
+    def of_seed(params: Any, world: Any) -> jax.Array:
+        params = stabilizers.averaged(params, world) if config.ema else params
+        return generate(generator(config), params, world, jax.random.key(0), n, config.noise)
+
+    return jax.vmap(of_seed)(state.params, state.world)
+
+
+def finish(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, dict[str, Any]]:
+    """FID, which needs eigenvalues, and the accuracy on which numbers of digits depend."""
+    if not config.data.endswith("digits"):
+        return {}
+    ((cell, state),) = finals.items()
+    classifier = metrics.digits_classifier()
+    found = {"classifier_accuracy": np.full(len(state.key), classifier.accuracy)}
+    if config.data == "digits":
+        real = classifier.features(gacf.data.digits("test")[0])
+        made = samples(config, state, TASKS["digits"].samples)
+        found["fid"] = np.array([metrics.fid(real, classifier.features(x)) for x in made])
+    return {cell: found}
+
+
+def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
+    """What each seed's generator draws."""
+    (state,) = finals.values()
+    image = len(TASKS[config.data].shape) == 3
+    made = np.asarray(samples(config, state, 16 if image else 500))
+    columns = 1 if image else min(8, config.seeds)
+    rows = -(-config.seeds // columns)
+    size = (6.4, 0.45 * rows) if image else (1.6 * columns, 1.6 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for seed, ax in enumerate(axes.flat):
+        ax.set(xticks=[], yticks=[])
+        if seed >= config.seeds:
+            ax.axis("off")
+        elif image:
+            row = np.concatenate(made[seed], axis=1)
+            ax.imshow((row + 1) / 2 if row.shape[-1] == 3 else row, cmap="gray_r")
+            ax.set_ylabel(f"seed {seed}", rotation=0, ha="right", va="center", fontsize=8)
+        else:
+            ax.scatter(*made[seed].T, s=2, alpha=0.4, color="tab:blue", linewidths=0)
+            ax.set_title(f"seed {seed}", fontsize=8)
+            ax.set_aspect("equal", "datalim")
+    return {"samples": figure}

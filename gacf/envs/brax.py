@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import warnings
 from collections.abc import Iterator
@@ -53,14 +54,10 @@ def _as_brax_likes() -> Iterator[None]:
 
 
 def _made(name: str, backend: str, parameters: dict[str, Any]) -> Any:
-    from brax import envs
-    from brax.envs.base import PipelineEnv
-
-    lookup("brax", name, envs._envs)
-    made = envs._envs[name]
-    allowed = set(inspect.signature(made).parameters) | {
-        *inspect.signature(PipelineEnv.__init__).parameters
-    }
+    package = importlib.import_module("brax.envs")
+    made = lookup("brax", name, package._envs)
+    signatures = inspect.signature(made), inspect.signature(package.PipelineEnv)
+    allowed = {parameter for signature in signatures for parameter in signature.parameters}
     allowed -= {"self", "sys", "kwargs"}
     for parameter in parameters:
         if parameter not in allowed:

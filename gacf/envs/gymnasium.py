@@ -134,10 +134,10 @@ class _Pool:
                 self.ready[seed] = env, observation
             else:
                 self.playing[number] = env, time + 1
-        state = HostState(np.uint32(seed), np.int32(number), np.int32(time + 1))
-        return state, Timestep(
-            observation, led_to, np.float32(reward), np.bool_(terminated), np.bool_(truncated)
-        )
+        state = np.uint32(seed), np.int32(number), np.int32(time + 1)
+        flags = np.bool_(terminated), np.bool_(truncated)
+        timestep = observation, led_to, np.float32(reward), *flags
+        return HostState._make(state), Timestep._make(timestep)
 
 
 def from_gymnasium(
@@ -206,8 +206,8 @@ def from_gymnasium(
         seen = jax.ShapeDtypeStruct(observations.shape, jnp.float32)
     flag, count = scalar(jnp.bool_), scalar(jnp.int32)
     after = (
-        HostState(scalar(jnp.uint32), count, count),
-        Timestep(seen, seen, scalar(jnp.float32), flag, flag),
+        HostState._make((scalar(jnp.uint32), count, count)),
+        Timestep._make((seen, seen, scalar(jnp.float32), flag, flag)),
     )
 
     # `io_callback` would say more of what this is, but JAX has none under `vmap` of `cond`, where

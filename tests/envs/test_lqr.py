@@ -38,7 +38,7 @@ def returns(env, gain, key, steps, discount):
 
 def test_it_follows_its_equations_and_is_cut_short():
     env = regulator(noise=0.0, horizon=5)
-    first, u, seen = play_all(env, 12)
+    first, u, seen = jax.jit(lambda: play_all(env, 12))()
     s, u = origins(first, seen), np.asarray(u)
     a, b, q, r = TWO.matrices()
     np.testing.assert_allclose(seen.next_observation, s @ a.T + u @ b.T, rtol=1e-5, atol=1e-6)
@@ -55,7 +55,7 @@ def test_it_follows_its_equations_and_is_cut_short():
 
 def test_noise_and_start_have_the_stated_deviations():
     env = envs.make("LQR", a=0.0, b=0.0, noise=0.3, spread=2.0, horizon=1)
-    _, _, seen = play_all(env, 4000)
+    _, _, seen = jax.jit(lambda: play_all(env, 4000))()
     assert np.std(seen.next_observation) == pytest.approx(0.3, rel=5 / 8000**0.5)
     assert np.std(seen.observation) == pytest.approx(2.0, rel=5 / 8000**0.5)
     cross = np.mean(seen.next_observation * seen.observation)

@@ -13,7 +13,9 @@ from flax import linen
 
 import gacf
 from gacf import Game, Outcome, Rule, games, rules
+from gacf.actor_critic import heads, ornstein_uhlenbeck
 from gacf.networks import MLP
+from tests.actor_critic import linear
 
 Optimizers = dict[str, optax.GradientTransformation]
 
@@ -42,11 +44,14 @@ class GameCase(NamedTuple):
         make: `() -> Game`.
         optimizer: what its players move with.
         rtol: how near a vmapped step comes to a single one.
+        rules: which of the suite's two rules play it; one is enough for what differs from
+            another game in a part or two.
     """
 
     make: Callable[[], Game]
     optimizer: Callable[[], optax.GradientTransformation] = lambda: optax.sgd(0.1)
     rtol: float = 1e-5
+    rules: tuple[str, ...] = ("simultaneous", "alternating")
 
 
 def bilinear() -> Game:
@@ -144,18 +149,41 @@ def gan_with_batch_norm() -> Game:
     return gacf.gan(Normalised(2), Normalised(1), data, batch_size=4, noise=2)
 
 
-def ddpg() -> Game:
-    """Two small networks on Pendulum, with replay and target networks."""
-    return gacf.ddpg(
-        "Pendulum-v1",
-        MLP((4,), (1,)),
-        MLP((4,)),
-        batch_size=4,
-        capacity=16,
-        warmup=8,
-        episodes=2,
+OFF: dict[str, Any] = {"batch_size": 4, "capacity": 16, "warmup": 4, "episodes": 2}
+ON: dict[str, Any] = {"num_envs": 2, "length": 3, "episodes": 2}
+ACTOR, RANDOM = linear.actor(0.1), linear.actor(0.1, -1.0)
+LOGITS = linear.actor(0.1, -0.1)
+V, Q = linear.of_states(), linear.of_actions()
+
+
+def td3() -> Game:
+    """With all that an off-policy method can be told."""
+    head = heads.quantile(3)
+    return gacf.td3(
+        "probe-delayed", ACTOR, MLP((), head.shape), divergence=head, n_step=2,
+        exploration=ornstein_uhlenbeck(), normalize_observations=True, **OFF,
+    )  # fmt: skip
+
+
+def ppo() -> Game:
+    """With all that an on-policy method can be told; actions are discrete."""
+    env = gacf.envs.make("probe-delayed", actions="discrete")
+    return gacf.ppo(
+        env, LOGITS, V, entropy=0.1, normalize_observations=True, normalize_rewards=True, **ON
     )
 
+
+# Small enough to be compiled in a few seconds.
+METHODS: dict[str, Callable[[], Game]] = {
+    "sac": lambda: gacf.sac("probe-match", RANDOM, Q, **OFF),
+    "svg(2)": lambda: gacf.svg("probe-match", 2, ACTOR, V, linear.model(1), num_envs=2),
+    "svg(2), true": lambda: gacf.svg("probe-delayed", 2, ACTOR, V, "true", num_envs=2),
+    "nfqca": lambda: gacf.nfqca("probe-match", ACTOR, Q, transitions=8, num_envs=2),
+    "dpg": lambda: gacf.dpg("probe-match", ACTOR, V, **ON),
+    "a2c": lambda: gacf.a2c("probe-match", ACTOR, V, **ON),
+    "ppo": ppo,
+    "natural": lambda: gacf.natural_actor_critic("probe-match", ACTOR, V, **ON),
+}
 
 TOYS: dict[str, GameCase] = {
     "bilinear": GameCase(bilinear),
@@ -163,14 +191,18 @@ TOYS: dict[str, GameCase] = {
     "worldly": GameCase(worldly),
 }
 
-# Each of these is played under two rules.
+# Each of these is played under two rules, if it does not say otherwise.
 GAMES: dict[str, GameCase] = {
     **TOYS,
     "dirac_gan": GameCase(games.dirac_gan),
     "lqr": GameCase(games.lqr, lambda: optax.sgd(1e-3)),
     "gan": GameCase(gan, lambda: optax.adam(1e-3), rtol=1e-4),
     "gan, batch norm": GameCase(gan_with_batch_norm, rtol=1e-4),
-    "ddpg": GameCase(ddpg, lambda: optax.adam(1e-3), rtol=1e-4),
+    "td3": GameCase(td3, lambda: optax.adam(1e-3), rtol=1e-4),
+    **{
+        name: GameCase(make, lambda: optax.sgd(1e-2), rtol=1e-4, rules=("alternating",))
+        for name, make in METHODS.items()
+    },
 }
 
 # Each of these plays every toy game.

@@ -48,3 +48,11 @@ def of_states() -> Pair:
 
 def of_actions() -> Pair:
     return lambda key, o, a: jnp.zeros(joint(o, a).shape[1]), lambda w, o, a: joint(o, a) @ w
+
+
+def model(size: int) -> Pair:
+    """Change of an observation of that size, and reward."""
+    return (
+        lambda key, o, a: jnp.zeros((joint(o, a).shape[1], size + 1)),
+        lambda w, o, a: joint(o, a) @ w,
+    )

@@ -19,6 +19,7 @@ from gacf.gan.networks import (
     maxout,
 )
 from gacf.networks import MLP, model
+from gacf.runner import MAPS
 from gacf.stabilizers import spectral_norm
 
 KEY = jax.random.key(0)
@@ -135,6 +136,32 @@ def test_a_short_training(kind):
         )
         assert min(jax.tree.leaves(moved)) > 1e-4
     assert set(end.world) == {"stats/actor", "spectral/critic"}
+
+
+@pytest.mark.slow
+def test_every_seed_strategy_trains_the_same_networks():
+    """Convolutions, batch and spectral norm, sharded over devices or not, by vmap or a loop."""
+    game = gacf.gan(
+        DCGANGenerator((4, 4, 1), width=2, stages=1),
+        spectral_norm(DCGANCritic(width=2, stages=1)),
+        lambda key, n: jax.random.normal(key, (n, 4, 4, 1)),
+        batch_size=4,
+        noise=3,
+    )
+    algorithm = gacf.compose(game, gacf.rules.alternating({p: optax.sgd(0.1) for p in game.losses}))
+    ends = [
+        gacf.run(algorithm, KEY, steps=3, seeds=4, log_every=3, map=way)[0]
+        for way in MAPS
+        if way != "auto"
+    ]
+    assert len(ends) == 4
+    for end in ends[1:]:
+        for one, other in zip(
+            jax.tree.leaves((end.params, end.world)),
+            jax.tree.leaves((ends[0].params, ends[0].world)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
 def test_maxout_keeps_the_largest_piece():

@@ -36,7 +36,7 @@ from gacf.config import BadInput, Config, Experiment
 from gacf.progress import Display
 from gacf.report import results, table
 from gacf.report.results import Cell, Grid
-from gacf.runner import Program, windows
+from gacf.runner import Program, bytes_free, windows
 from gacf.types import State, nearest
 
 CALLS = 100  # calls of the compiled program that a run is cut into, if its windows allow
@@ -83,11 +83,29 @@ def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
     for cell, algorithm in config.build(experiment, settings).items():
         with config.blame(experiment.path, f"cell {cell!r}"):
             programs[cell] = Program(algorithm, settings.seeds, map=settings.map, evaluate=True)
+        _check_memory(programs[cell])
     known = dict.fromkeys(m for p in programs.values() for m in p.metrics_shape())
     for name in [experiment.key_metric, *(experiment.metrics or [])]:
         if name and name not in known and not name.startswith("final/"):
             raise BadInput(f"METRICS: {name!r} is reported by no cell; {nearest(name, known)}")
     return programs
+
+
+def _check_memory(program: Program) -> None:
+    """Raises a `BadInput` with the numbers if the state of all seeds cannot fit."""
+    devices = program.mesh.devices.flat
+    free = bytes_free(devices[0])
+    if free is None:
+        return
+    shared = devices[0].platform == "cpu"  # host devices share the machine's memory
+    needed = program.bytes_needed() // (1 if shared else len(devices))
+    if needed > free:
+        fits = program.seeds * free // needed
+        raise BadInput(
+            f"seeds: {program.seeds} need {needed / 2**30:.1f} GiB, "
+            f"{program.bytes_a_lane() / 2**20:.1f} MiB of state each, and {free / 2**30:.1f} GiB "
+            f"are free; allowed: at most about {fits} here, or less state (a smaller replay buffer)"
+        )
 
 
 def versions() -> dict[str, str]:

@@ -88,6 +88,19 @@ def _check_step(before: State, after: PyTree) -> None:
             )
 
 
+def bytes_free(device: jax.Device) -> int | None:
+    """Memory that a device has free: its own, or for a CPU the machine's; None where unknown."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    try:
+        with open("/proc/meminfo") as lines:
+            fields = dict(line.split(":", 1) for line in lines)
+        return 1024 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
 class Program:
     """An algorithm over many lanes, as two compiled programs: `init` and `advance`.
 
@@ -209,6 +222,29 @@ class Program:
 
         one = self._init.shape
         return State._make((*jax.tree.map(batched, one[:4]), one.step))
+
+    def bytes_a_lane(self) -> int:
+        """Bytes of one lane's state: params, optimiser state, world with its buffers, key."""
+        return sum(
+            x.size * x.dtype.itemsize for x in jax.tree.leaves((self._one_hyper, self._init.shape))
+        )
+
+    def bytes_needed(self) -> int:
+        """Bytes that all lanes need at once, an upper bound of what a run takes up at its peak.
+
+            state · (copies · lanes + in flight) + data
+
+        Under `vmap` the lanes are renewed in place, and a checkpoint copies them: 2 copies. In a
+        loop those given and those made are apart, 3 copies, and each lane in flight (one a device)
+        is held twice over while it is stepped. Spread lanes are gathered: one copy more for
+        `sharded-vmap`. Data sets are held once a device.
+        """
+        loops = self.map.endswith("loop")
+        copies = 3 if loops or self.mesh.size > 1 else 2
+        lanes = copies * self.padded + (2 * self.mesh.size if loops else 0)
+        consts = {id(c): c for c in (*self._step.consts, *self._evaluate.consts)}
+        data = sum(c.size * c.dtype.itemsize for c in consts.values()) * self.mesh.size
+        return lanes * self.bytes_a_lane() + data
 
     def metrics_shape(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of one lane's metrics, by the names that `advance` gives them."""

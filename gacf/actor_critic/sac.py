@@ -10,9 +10,18 @@ import jax.numpy as jnp
 
 from gacf import envs
 from gacf.actor_critic.environment import Act, environment
+from gacf.actor_critic.exploration import Exploration
 from gacf.actor_critic.improve import reparameterised
 from gacf.actor_critic.normalize import standardised
-from gacf.actor_critic.off_policy import Divergence, box, head_of, made, q_network, replayed
+from gacf.actor_critic.off_policy import (
+    Divergence,
+    box,
+    explore_with,
+    head_of,
+    made,
+    q_network,
+    replayed,
+)
 from gacf.actor_critic.policies import Policy, gaussian, squashed_gaussian, yields
 from gacf.actor_critic.target import q_target, sampled
 from gacf.game import Game, add_player
@@ -57,6 +66,7 @@ def sac(
     target_entropy: float | jax.Array | None = None,
     temperature: float | jax.Array = 1.0,
     learn_temperature: bool = True,
+    exploration: float | jax.Array | Exploration = 0.0,
     batch_size: int = 256,
     capacity: int = 100_000,
     warmup: int = 1_000,
@@ -84,6 +94,8 @@ def sac(
         target_entropy: H̄; −A by default.
         temperature: α at the start, or for good.
         learn_temperature: whether there is a player `temperature`; its params are log α.
+        exploration: noise added to the policy's own samples, as for `ddpg`; none by default. One
+            with inertia finds rewards that are many like actions away.
         batch_size: B.
         capacity: of the replay buffer.
         warmup: steps of uniformly random actions before the first update.
@@ -122,8 +134,9 @@ def sac(
     head = head_of(divergence, critics)
     q = standardised(q_network(critic, head, critics))
     explore, exploit = acting(pi, policy)
+    noisy, memory = explore_with(lambda *args: explore(*args).action, exploration, env)
     source = environment(
-        env, lambda *args: explore(*args).action, exploit, actions.to_env, num_envs, episodes,
+        env, noisy, exploit, actions.to_env, num_envs, episodes, memory=memory,
         normalize_observations=normalize_observations,
     )  # fmt: skip
 

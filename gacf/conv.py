@@ -252,7 +252,7 @@ class Conv(linen.Module):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> layer, x = Conv(8, (4, 4), strides=2), jnp.ones((5, 28, 28, 1))
-        >>> y, variables = layer.init_with_output(jax.random.key(0), x)
+        >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), x)
         >>> y.shape, variables["params"]["kernel"].shape
         ((5, 14, 14, 8), (4, 4, 1, 8))
     """
@@ -291,7 +291,7 @@ class ConvTranspose(Conv):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> layer, x = ConvTranspose(3, (4, 4), strides=2), jnp.ones((5, 7, 7, 8))
-        >>> layer.init_with_output(jax.random.key(0), x)[0].shape
+        >>> jax.eval_shape(layer.init_with_output, jax.random.key(0), x)[0].shape
         (5, 14, 14, 3)
     """
 

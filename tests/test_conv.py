@@ -97,7 +97,7 @@ def test_layers_compute_in_the_asked_dtype():
         (None, jnp.bfloat16, jnp.float32),
     ]:
         layer = Conv(3, 3, dtype=dtype, param_dtype=param_dtype)
-        y, variables = layer.init_with_output(KEY, x)
+        y, variables = jax.eval_shape(layer.init_with_output, KEY, x)
         assert y.dtype == wanted
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(param_dtype)}
 

@@ -343,9 +343,11 @@ class Autoencoder(linen.Module):
     Example:
         >>> import jax, jax.numpy as jnp
         >>> critic, x = Autoencoder((16, 4)), jnp.ones((3, 8, 8, 1))
-        >>> energy, variables = critic.init_with_output(jax.random.key(0), x)
-        >>> energy.shape, critic.apply(variables, x, method="encode").shape
-        ((3,), (3, 4))
+        >>> variables = jax.eval_shape(critic.init, jax.random.key(0), x)
+        >>> jax.eval_shape(critic.apply, variables, x).shape
+        (3,)
+        >>> jax.eval_shape(lambda v: critic.apply(v, x, method="encode"), variables).shape
+        (3, 4)
     """
 
     hidden: Sequence[int] = (128, 32)

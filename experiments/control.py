@@ -80,12 +80,11 @@ TASKS: dict[tuple[str, str], dict[str, Any]] = {
 
 
 def get_config() -> ConfigDict:
-    number, whole = config_dict.placeholder(float), config_dict.placeholder(int)
     return ConfigDict(
         {
             "seeds": 16,
             "seed": 0,
-            "steps": whole,
+            "steps": config_dict.placeholder(int),
             "map": "auto",
             "method": "ddpg",
             "env": "Pendulum-v1",
@@ -94,12 +93,12 @@ def get_config() -> ConfigDict:
             "num_envs": config_dict.placeholder(int),
             "length": config_dict.placeholder(int),
             "hidden": config_dict.placeholder(tuple),
-            "learning_rate": number,
+            "learning_rate": config_dict.placeholder(float),
             "discount": config_dict.placeholder(float),
             "trace": config_dict.placeholder(float),
             "entropy": config_dict.placeholder(float),
             "log_scale": config_dict.placeholder(float),
-            "exploration": number,
+            "exploration": config_dict.placeholder(float),
             "noise": config_dict.placeholder(str),
             "normalize": config_dict.placeholder(bool),
             "batch_size": config_dict.placeholder(int),

@@ -51,6 +51,11 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"samples"},
     ),
     "bilinear_rules": ({}, {"simultaneous", "lookahead"}, {"paths"}),
+    "rules": (
+        {"batch_size": 4, "hidden": (4,), "ring.noise": 2, "rule": "implicit_gmres"},
+        {"rules"},
+        set(),
+    ),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
 }  # fmt: skip
 RUN = {"seeds": 2, "steps": 2, "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}

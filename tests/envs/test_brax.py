@@ -30,11 +30,15 @@ def test_listing_names_imports_none_of_the_packages():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
+CASES = [(name, "spring") for name in brax.NAMES]
+CASES += [("inverted_pendulum", backend) for backend in brax.BACKENDS[1:]]
+
+
 @needs_brax
 @pytest.mark.slow
-@pytest.mark.parametrize("name", brax.NAMES)
-def test_contract_of_all(name):
-    env, seen = check_contract(f"brax-{name}", 8, horizon=4)
+@pytest.mark.parametrize(("name", "backend"), CASES)
+def test_contract_of_all(name, backend):
+    env, seen = check_contract(f"brax-{name}", 8, horizon=4, backend=backend)
     assert np.all(seen.truncated[3] | seen.terminated[:4].any())
     assert np.all(env.action.low == -1) and np.all(env.action.high == 1)
 

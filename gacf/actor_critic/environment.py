@@ -207,19 +207,20 @@ def environment(
             seen = normalize.take_in(now, found["next_observation"])
             world = {**world, "observations": {"now": now, "next": seen}}
         if normalize_rewards is not None:
-            scale, rewards = _scaled(world["rewards"], found)
+            scale, rewards = scaled(world["rewards"], found, normalize_rewards)
             world, found = {**world, "rewards": scale}, {**found, "reward": rewards}
         if finish is not None:
             found = finish(params, world, found, finish_key)
         return world, {**entry, "transition": found}
 
-    def _scaled(kept: Any, found: Batch) -> tuple[Any, jax.Array]:
+    def scaled(kept: Any, found: Batch, discount: float | jax.Array) -> tuple[Any, jax.Array]:
+        """The statistics of returns with the step's in them, and the step's rewards [T·N]."""
         rewards = found["reward"].reshape(length, num_envs)
-        over = (found["terminated"] | found["truncated"]).reshape(length, num_envs)
+        over = jnp.logical_or(found["terminated"], found["truncated"]).reshape(length, num_envs)
 
         def discounted(total: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:
             reward, over = x
-            total = normalize_rewards * total + reward
+            total = discount * total + reward
             return jnp.where(over, 0, total), total
 
         returns, totals = jax.lax.scan(discounted, kept["returns"], (rewards, over))

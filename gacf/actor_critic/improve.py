@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -166,7 +167,8 @@ def advantage(
         log_prob = policy.log_prob(output, action)
         ratio = jnp.exp(log_prob - policy.log_prob(fixed, action))
         verdicts, targets = evidence.judge(action), evidence.targets()
-        better = sum(targets[group] - verdicts[group] for group in verdicts)
+        apart = [targets[group] - verdicts[group] for group in verdicts]
+        better = functools.reduce(jnp.add, apart)
         better = _spread(better) if standardise else better
         spread = _entropy(policy, output, log_prob)
         return -jnp.mean(ratio * better) - entropy * spread, {"entropy": spread}, entries

@@ -16,7 +16,7 @@ from gacf.actor_critic.normalize import standardised
 from gacf.actor_critic.off_policy import Divergence, head_of, made
 from gacf.actor_critic.policies import Policy, categorical, gaussian, shared_scale, yields
 from gacf.actor_critic.sac import acting
-from gacf.actor_critic.target import lambda_return, lambda_target, recorded_target, state_value
+from gacf.actor_critic.target import lambda_target, recorded_target, row_returns, state_value
 from gacf.game import Game
 from gacf.networks import MLP, Model, column, model
 from gacf.stabilizers.compatible import compatible
@@ -184,10 +184,7 @@ def ppo(
     def finish(params: Params, world: World, found: Batch, key: Key) -> Batch:
         now = value(params, world, found["observation"], key)
         then = value(params, world, found["next_observation"], key)
-        over = found["terminated"] | found["truncated"]
-        rows = (found["reward"], found["terminated"], over, then)
-        returns = lambda_return(*(x.reshape(length, -1) for x in rows), discount, trace)
-        returns = returns.reshape(-1)
+        returns = row_returns(found, then, discount, trace, length)
         kept = ("observation", "action", "log_prob")
         lean = {name: found[name] for name in kept}
         return {**lean, "return": returns, "advantage": returns - now}

@@ -178,15 +178,28 @@ def lambda_target(
     require("length", length, whole, "a whole number >= 1")
 
     def target(params: Params, world: World, batch: Batch, key: Key) -> dict[str, jax.Array]:
-        return {"taken": returns(value(params, world, batch["next_observation"], key), batch)}
-
-    def returns(next_value: jax.Array, batch: Batch) -> jax.Array:
-        over = batch["terminated"] | batch["truncated"]
-        rows = (batch["reward"], batch["terminated"], over, next_value)
-        found = lambda_return(*(x.reshape(length, -1) for x in rows), discount, trace)
-        return found.reshape(-1)
+        then = value(params, world, batch["next_observation"], key)
+        return {"taken": row_returns(batch, then, discount, trace, length)}
 
     return target
+
+
+def row_returns(
+    batch: Batch,
+    next_value: jax.Array,
+    discount: float | jax.Array,
+    trace: float | jax.Array,
+    length: int,
+) -> jax.Array:
+    """The λ-returns of a batch of T·N transitions, time before copies; V(s′) is [T·N] like them."""
+
+    def rows(x: jax.Array) -> jax.Array:
+        return x.reshape(length, -1)
+
+    terminated, truncated = rows(batch["terminated"]), rows(batch["truncated"])
+    reward, then = rows(batch["reward"]), rows(next_value)
+    found = lambda_return(reward, terminated, terminated | truncated, then, discount, trace)
+    return found.reshape(-1)
 
 
 def state_value(critic: Model, head: Head = PLAIN) -> Value:

@@ -41,12 +41,13 @@ def compatible(actor: Model, baseline: Any, log_prob: LogProb | None = None) -> 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from gacf.networks import model
-        >>> line = (lambda key: jnp.ones(1), lambda k, s: k * s)
+        >>> line = (lambda key: jnp.ones(()), lambda k, s: k * s)
         >>> base = (lambda key: jnp.ones(()), lambda v, s: v * s)
         >>> critic = compatible(model("actor", line), base)
-        >>> params = {"actor": jnp.ones(1), "critic": {"weights": jnp.ones(1), "baseline": 0.0}}
+        >>> own = {"weights": jnp.ones(()), "baseline": 0.0}
+        >>> seer = critic.given({"actor": jnp.ones(())})
         >>> s, a = jnp.full((1, 1), 2.0), jnp.full((1, 1), 5.0)
-        >>> critic.given(params).apply(params["critic"], {}, s, a)[0].tolist()
+        >>> seer.apply(own, {}, s, a)[0].tolist()
         [6.0]
     """
     value = model("critic", baseline)

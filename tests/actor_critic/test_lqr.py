@@ -119,23 +119,26 @@ def test_chains_are_what_was_played_and_a_right_model_has_the_true_derivatives()
         ends = (rows["truncated"][t] > 0) | (t == horizon - 1)
         totals -= np.where(ends, weight * np.sum(s @ form * s, axis=1), 0)
         weight = np.where(ends, 1, weight)
-    here = rules.field(true, world, batch, KEY)
-    loss = jax.jit(lambda p: here.loss("actor", p["actor"], p)[0])(params)
-    assert float(loss) == pytest.approx(-totals.mean(), rel=1e-4)
-
     learned = gacf.svg(*arguments, exact_model(TWO), **options)
-    known = {**params, "model": jnp.ones(())}
-    found = actor_gradient(learned, known, world, batch)
-    wanted = actor_gradient(true, params, world, batch)
+
+    @jax.jit
+    def of_all(params: Any) -> Any:
+        right, wrong = ({**params, "model": jnp.array(scale)} for scale in (1.0, 0.5))
+        found = []
+        for game, at in ((true, params), (learned, right), (learned, wrong)):
+            slope, told = rules.field(game, world, batch, KEY).gradient("actor", at)
+            found.append((told.metrics["loss"], slope))
+        return found
+
+    (loss, wanted), (same, found), (again, off) = of_all(params)
+    assert float(loss) == pytest.approx(-totals.mean(), rel=1e-4)
     for name in ("mean", "log_scale"):
         np.testing.assert_allclose(found[name], wanted[name], rtol=1e-3)
     # a wrong model has the same values and other derivatives
-    wrong = {**params, "model": jnp.array(0.5)}
-    at = rules.field(learned, world, batch, KEY)
-    same = jax.jit(lambda p: at.loss("actor", p["actor"], p)[0])(wrong)
     assert float(same) == pytest.approx(float(loss), rel=1e-4)
-    off = actor_gradient(learned, wrong, world, batch)["mean"]
-    assert np.abs(off - wanted["mean"]).max() > 0.1 * np.abs(wanted["mean"]).max()
+    assert float(again) == pytest.approx(float(loss), rel=1e-4)
+    apart = np.abs(off["mean"] - wanted["mean"]).max()
+    assert apart > 0.1 * np.abs(wanted["mean"]).max()
 
 
 UNIT = LQR(1.0, 1.0, 1.0, 1.0, GAMMA)

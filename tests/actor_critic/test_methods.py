@@ -275,3 +275,37 @@ def test_what_does_not_fit_is_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+NETWORKS: dict[str, Any] = {"actor": MLP((2,), (1,)), "critic": MLP((2,))}
+FEW: dict[str, Any] = {**NETWORKS, "num_envs": 2, "length": 2}
+SWEPT: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
+    "ddpg": ({**NETWORKS, **SMALL, "n_step": 2}, {"exploration": 0.1, "target_rate": 0.1}),
+    "td3": ({**NETWORKS, **SMALL}, {"target_noise": 0.1, "target_clip": 0.3}),
+    "sac": (
+        {**NETWORKS, **SMALL, "actor": MLP((2,), (2,)), "learn_temperature": False},
+        {"temperature": 0.3, "target_rate": 0.1},
+    ),
+    "svg": ({**NETWORKS, "horizon": 2, "num_envs": 2}, {"trace": 0.5, "log_scale": -1.0}),
+    "nfqca": ({**NETWORKS, "num_envs": 2, "transitions": 4}, {"exploration": 0.2}),
+    "dpg": (FEW, {"exploration": 0.2}),
+    "a2c": ({**FEW, "normalize_rewards": True}, {"trace": 0.5, "entropy": 0.1, "log_scale": -1.0}),
+    "ppo": ({**FEW, "normalize_rewards": True}, {"trace": 0.5, "entropy": 0.1, "clip": 0.1}),
+    "natural_actor_critic": (FEW, {"trace": 0.5, "log_scale": -1.0}),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_numbers_may_be_traced(name):
+    """So that one program serves a whole sweep."""
+    settings, numbers = SWEPT[name]
+
+    def step(numbers: Any) -> Any:
+        game = METHODS[name]("probe-match", **settings, **numbers)
+        optimizers = {p: optax.sgd(0.1) for p in game.losses}
+        algorithm = gacf.compose(game, rules.simultaneous(optimizers))
+        return algorithm.step(algorithm.init(KEY))
+
+    numbers = {name: jnp.full(3, number) for name, number in {**numbers, "discount": 0.9}.items()}
+    state, _ = jax.eval_shape(jax.vmap(step), numbers)
+    assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state.params))

@@ -126,7 +126,7 @@ def get_config() -> ConfigDict:
     )
 
 
-def complete(config: ConfigDict) -> None:
+def complete(config: Any) -> None:
     """Fills in what the command line left open."""
     preset = {
         **lookup("method", config.method, METHODS),
@@ -256,7 +256,7 @@ def rule_of(config: ConfigDict, game: gacf.Game) -> gacf.Rule:
     return lookup("rule", config.rule, made)()
 
 
-def decay_steps(config: ConfigDict) -> int:
+def decay_steps(config: Any) -> int:
     per_step = config.epochs * config.pieces if config.method == "ppo" else 1
     return config.steps * per_step
 

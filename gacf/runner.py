@@ -88,7 +88,7 @@ def _check_step(before: State, after: PyTree) -> None:
             )
 
 
-def bytes_free(device: jax.Device) -> int | None:
+def bytes_free(device: Any) -> int | None:
     """Memory that a device has free: its own, or for a CPU the machine's; None where unknown."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:

@@ -1,13 +1,17 @@
 """Any actor-critic method on any environment, many seeds at once.
 
     gacf run experiments/control.py --config.method=sac --config.env=Pendulum-v1
-    gacf sweep experiments/control.py --workdir runs/control     # the table in docs/results.md
+    gacf sweep experiments/control.py --workdir runs/control
+    python experiments/control.py runs/control     # the table in docs/results.md
 
 Keys that the command line leaves open are filled in from `METHODS` and `TASKS` below. Evaluation:
 100 episodes a seed of the deterministic policy, from start states common to all seeds.
 Expected and cost: docs/results.md.
 """
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -280,3 +284,51 @@ def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
             row = {"method": method, "env": "Pendulum-v1", "rule": rule}
             rows[f"{method}-Pendulum-v1-{rule}"] = row
     return rows
+
+
+# rl-baselines3-zoo's own table: one run each, mean ± deviation of episodes @ steps.
+ZOO = {
+    (PENDULUM, "ddpg"): "−152 ± 94 @ 20k",
+    (PENDULUM, "td3"): "−152 ± 90 @ 20k",
+    (PENDULUM, "sac"): "−157 ± 89 @ 20k",
+    (PENDULUM, "a2c"): "−163 ± 103 @ 1M",
+    (PENDULUM, "ppo"): "−172 ± 104 @ 100k",
+    (HILL, "ddpg"): "93.5 @ 300k",
+    (HILL, "sac"): "94.7 @ 50k",
+    ("CartPole-v1", "a2c"): "500 @ 500k",
+    ("CartPole-v1", "ppo"): "500 @ 100k",
+    ("Acrobot-v1", "a2c"): "−83 @ 500k",
+    ("Acrobot-v1", "ppo"): "−74 @ 1M",
+}
+
+
+def table(directory: str) -> str:
+    """The runs of a sweep's directory as Markdown, in the order of `get_sweep`."""
+    heads_of = ["environment", "method", "rule", "steps a seed", "return", "n", "zoo", "s a seed"]
+    lines = [heads_of, ["---"] * len(heads_of)]
+    for variant in get_sweep(get_config()):
+        path = Path(directory) / variant
+        if not (path / "summary.json").exists():
+            continue
+        config = json.loads((path / "config.json").read_text())["config"]
+        (cell,) = json.loads((path / "summary.json").read_text())["cells"].values()
+        score = cell["metrics"]["evaluate/return"]
+        digits = 1 if abs(score["iqm"]) < 200 else 0
+        end = [f"{score[name]:.{digits}f}".replace("-", "−") for name in ("iqm", "low", "high")]
+        lines.append(
+            [
+                config["env"],
+                config["method"],
+                config["rule"],
+                f"{config['steps'] * config['num_envs'] * config['length']:,}",
+                f"{end[0]} [{end[1]}, {end[2]}]",
+                f"{score['n']}/{cell['seeds']}",
+                ZOO.get((config["env"], config["method"]), ""),
+                f"{cell['train_seconds'] / cell['seeds']:.1f}",
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    print(table(sys.argv[1]))

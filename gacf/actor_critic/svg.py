@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, requ
 
 def svg(
     env: envs.Environment | str,
-    horizon: int = 0,
+    horizon: float = 0,
     actor: Any = None,
     critic: Any = None,
     dynamics: Any = None,
@@ -51,11 +52,11 @@ def svg(
 
     The noises η and ξ are those that make the chain the one that was really played, so that its
     values are real and only its derivatives are the model's. Chains begin anew where episodes do.
-    With `bootstrap=False` and rows as long as an episode it is SVG(∞), which needs no critic.
+    SVG(∞), `horizon=math.inf`, has rows as long as an episode and no V at their end.
 
     Args:
         env: an `Environment` with a box of actions, or a name for `gacf.envs.make`.
-        horizon: h; 0 needs no model.
+        horizon: h; 0 needs no model; `math.inf` is the environment's, with `bootstrap=False`.
         actor: network; for h = 0 as for `sac`, otherwise means [B, A] as for `a2c`.
         critic: for h = 0 of (s, a), as for `ddpg`; otherwise of s, as for `a2c`.
         dynamics: for h >= 1, the network of a third player `model`,
@@ -89,7 +90,10 @@ def svg(
         ['actor', 'critic', 'model']
     """
     env = made(env)
-    require("horizon", horizon, lambda n: whole(n) or n == 0, "a whole number >= 0")
+    if horizon == math.inf:
+        horizon, bootstrap = env.horizon, False
+    require("horizon", horizon, lambda n: whole(n) or n == 0, "a whole number >= 0, or inf")
+    horizon = int(horizon)
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     require("trace", trace, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     _, actions = box(env)

@@ -73,9 +73,9 @@ def a2c(
         critic   min_φ mean D(V_φ(s), G)              G: the λ-return, of the critic held fixed
         actor    max_θ mean ρ (G − V(s)) + entropy · H(π_θ),   ρ = π_θ(a|s) / π(a|s), 1 in value
 
-    G is a function of the critic's parameters where the actor reads it: cross derivatives are right.
-    But the critic is fitted to recorded data, on which its response does not hang on the actor, so
-    a leader that differentiates through it finds the own gradient.
+    G is a function of the critic's parameters where the actor reads it: cross derivatives are
+    right. But the critic is fitted to recorded data, on which its response does not hang on the
+    actor, so a leader that differentiates through it finds the own gradient.
 
     Args:
         env: an `Environment`, discrete or with a box of actions, or a name for `gacf.envs.make`.

@@ -56,6 +56,14 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"rules"},
         set(),
     ),
+    "control": (
+        {
+            "method": "td3", "batch_size": 4, "capacity": 16, "warmup": 8, "hidden": (4,),
+            "episodes": 2,
+        },
+        {"control"},
+        set(),
+    ),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
 }  # fmt: skip
 RUN = {"seeds": 2, "steps": 2, "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}
@@ -92,3 +100,20 @@ def test_it_trains_end_to_end(name, tmp_path, capsys):
     summary = json.loads((where / "summary.json").read_text())
     assert summary["key_metric"] in set(found.metric)
     assert pictures <= {path.stem for path in where.glob("*.png")}
+
+
+def test_every_method_and_row_of_control_builds():
+    experiment = config.load(ROOT / "experiments" / "control.py")
+    small = ["--config.episodes=1", "--config.hidden=(4,)", "--config.capacity=16"]
+    for method in experiment.module.METHODS:
+        built = config.build(
+            experiment, config.resolve(experiment, [f"--config.method={method}", *small])
+        )
+        assert set(built) == {"control"}
+    rows = experiment.module.get_sweep(config.resolve(experiment))
+    for name, changes in rows.items():
+        own = [f"--config.{key}={value}" for key, value in changes.items()]
+        settings = config.resolve(experiment, [*own, *small])
+        assert settings.steps * settings.num_envs * settings.length <= settings.env_steps, name
+    known = {(row.get("env"), row["method"]) for row in rows.values()}
+    assert set(experiment.module.ZOO) <= known

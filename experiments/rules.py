@@ -34,7 +34,11 @@ KEY_METRIC = "evaluate/score"
 PAIR = ("actor", "critic")
 # What is the score, what a table shows of each game, and in which unit.
 SHOWN = {
-    "ring": {"modes": ("modes of 8", 1), "high_quality": ("high quality [%]", 100)},
+    "ring": {
+        "modes": ("modes of 8", 1),
+        "high_quality": ("high quality [%]", 100),
+        "reverse_kl": ("reverse KL", 1),
+    },
     "pendulum": {"return": ("return", 1)},
 }
 

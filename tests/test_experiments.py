@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from gacf import config
+from gacf import config, rules, sweep
 from gacf.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -117,3 +117,36 @@ def test_every_method_and_row_of_control_builds():
         assert settings.steps * settings.num_envs * settings.length <= settings.env_steps, name
     known = {(row.get("env"), row["method"]) for row in rows.values()}
     assert set(experiment.module.ZOO) <= known
+
+
+def test_the_sweep_of_rules_and_its_table(tmp_path):
+    loaded = config.load(ROOT / "experiments" / "rules.py")
+    found = sweep.variants(loaded)
+    names = {name.partition("-")[2] for name in found}
+    assert set(rules.SCHEDULES) <= names
+    assert set(found) == {f"{game}-{name}" for game in ("ring", "pendulum") for name in names}
+    stored = {"experiment": "rules", "variants": {}, "devices": {}}
+    for i, (name, settings) in enumerate(found.items()):
+        stored["variants"][name] = config.to_json(settings)
+        metrics = {
+            f"evaluate/{metric}": {"iqm": 0.5, "low": 0.25, "high": 0.75, "n": 15}
+            for metric in loaded.module.SHOWN[settings.game]
+        }
+        cell = {"seeds": 16, "diverged": {"3": 10}, "train_seconds": 2.0 + i, "metrics": metrics}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(
+            json.dumps({"config": stored["variants"][name]})
+        )
+        (tmp_path / name / "summary.json").write_text(json.dumps({"cells": {"rules": cell}}))
+    (tmp_path / "sweep.json").write_text(json.dumps(stored))
+    made = loaded.module.table(tmp_path).splitlines()
+    assert (
+        "| alternating | 2 | 0 | 0.50 [0.25, 0.75] | 50 [25, 75] | 0.50 [0.25, 0.75] | 1/16 | 1.5 |"
+        in made
+    )
+    # k(2g + h) + 2g with k = 5, on the game whose `simultaneous` took 21
+    (unrolled,) = [
+        line for line in made if line.startswith("| unrolled | 12 | 5 | 0.50 [0.25, 0.75] | 1/16")
+    ]
+    assert unrolled.endswith(f"| {(2 + list(found).index('pendulum-unrolled')) / 21:.1f} |")
+    assert sum(line.startswith("| ") for line in made) == len(found) + 4

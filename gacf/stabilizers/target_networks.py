@@ -23,13 +23,28 @@ from gacf.types import (
 READS = {"critic": ("actor", "critic")}
 
 
+@jax.custom_jvp
+def _slow_value(slow: jax.Array, live: jax.Array) -> jax.Array:
+    del live
+    return slow
+
+
+@_slow_value.defjvp
+def _live_tangent(
+    primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    slow, _ = primals
+    return slow, tangents[0] + tangents[1].astype(slow.dtype)
+
+
 def with_live_tangent(slow: PyTree, live: PyTree) -> PyTree:
     """The slow value with the live one's derivative: slow + (live − stop_gradient(live)).
 
     Implicit directions differentiate a field through what its target reads; through a stopped
-    copy the total derivative would collapse to the partial one.
+    copy the total derivative would collapse to the partial one. Where nobody differentiates, the
+    difference is not computed: it would pass over all parameters once more in every loss.
     """
-    return jax.tree.map(lambda s, x: s + (x - jax.lax.stop_gradient(x)).astype(s.dtype), slow, live)
+    return jax.tree.map(_slow_value, slow, live)
 
 
 def target_networks(

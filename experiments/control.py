@@ -327,7 +327,7 @@ def table(directory: str) -> str:
                 f"{config['steps'] * config['num_envs'] * config['length']:,}",
                 f"{end[0]} [{end[1]}, {end[2]}]",
                 f"{score['n']}/{cell['seeds']}",
-                ZOO.get((config["env"], config["method"]), ""),
+                ZOO.get((config["env"], config["method"]), "") * (config["env_steps"] != EARLY),
                 f"{cell['train_seconds'] / cell['seeds']:.1f}",
             ]
         )

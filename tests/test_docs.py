@@ -48,6 +48,12 @@ def test_the_readme_runs() -> None:
     assert isinstance(names["state"], gacf.State)
 
 
+def test_the_guide_to_actor_critic_methods_runs() -> None:
+    names = execute("docs/actor_critic.md")
+    assert set(names["optimizers"]) == {"actor", "critic", "temperature"}
+    assert isinstance(names["algorithm"], gacf.Algorithm)
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_paths_and_links_that_documents_name_exist(document: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / document).read_text(encoding="utf-8"), flags=re.DOTALL)

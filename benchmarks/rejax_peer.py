@@ -159,20 +159,29 @@ def main() -> None:
     )
     parser.add_argument("python", help="the interpreter of an environment with rejax")
     parser.add_argument("--quick", action="store_true", help="a smoke test")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
     given = parser.parse_args()
     where = machine()
     theirs = Theirs(given.python)
     rows = []
-    for method in SETTINGS:
-        for seeds in (1, 2) if given.quick else (1, 8, 32, 128):
-            rows.append(compared(theirs, method, seeds, 1 if given.quick or seeds > 32 else 3))
+    for seeds in [1, 2] if given.quick else given.seeds:
+        for method in SETTINGS:
+            rows.append(compared(theirs, method, seeds, 1 if given.quick or seeds > 8 else 3))
             print(" | ".join(rows[-1]), flush=True)
-    table = Table(
+            made = table(sorted(rows), theirs.versions, given.seeds)
+            if given.json:
+                written = {"machine": where, "tables": [made._asdict()]}
+                given.json.write_text(json.dumps(written, indent=1))
+    print(made.markdown())
+
+
+def table(rows: list[list[str]], versions: dict[str, str], seeds: list[int]) -> Table:
+    return Table(
         "g",
-        f"rejax {theirs.versions['rejax']} (jax {theirs.versions['jax']}): whole trainings on "
-        "Pendulum-v1, seconds a seed",
-        "python -m benchmarks.rejax_peer PYTHON",
+        f"rejax {versions['rejax']} (jax {versions['jax']}): whole trainings on Pendulum-v1, "
+        "seconds a seed",
+        f"python -m benchmarks.rejax_peer PYTHON --seeds {' '.join(map(str, seeds))}",
         [
             "method",
             "seeds",
@@ -187,12 +196,9 @@ def main() -> None:
         [
             f"TD3, SAC: 2 × 64 swish, batch 256, buffer 10,000, {WARMUP} random steps, then "
             f"{UPDATES:,} steps with an update each. PPO: 65,536 steps, 64 × 64 a round, 8 epochs "
-            "of 16 minibatches."
+            "of 16 minibatches. One round above 8 seeds."
         ],
     )
-    print(table.markdown())
-    if given.json:
-        given.json.write_text(json.dumps({"machine": where, "tables": [table._asdict()]}, indent=2))
 
 
 if __name__ == "__main__":

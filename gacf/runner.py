@@ -90,9 +90,10 @@ def _check_step(before: State, after: PyTree) -> None:
 
 def bytes_free(device: Any) -> int | None:
     """Memory that a device has free: its own, or for a CPU the machine's; None where unknown."""
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats and "bytes_limit" in stats:
-        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    if device.platform != "cpu":
+        stats = device.memory_stats() or {}
+        limit = stats.get("bytes_limit")
+        return None if limit is None else limit - stats.get("bytes_in_use", 0)
     try:
         with open("/proc/meminfo") as lines:
             fields = dict(line.split(":", 1) for line in lines)

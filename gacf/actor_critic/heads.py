@@ -222,6 +222,3 @@ def several(head: Head, members: int, value: str = "min", backup: str = "min") -
         lambda output: continued(each(head.backup)(output), axis=1),
         divergence,
     )
-
-
-HEADS = {"scalar": scalar, "two_hot": two_hot, "hl_gauss": hl_gauss, "quantile": quantile}

@@ -130,7 +130,8 @@ def replayed(
 
     def sample(world: World, key: Key) -> Batch:
         batch_key, *keys = jax.random.split(key, 1 + len(noise))
-        fresh = {name: draw(k, batch_size) for (name, draw), k in zip(noise.items(), keys)}  # noqa: B905
+        drawers = zip(noise.items(), keys, strict=True)
+        fresh = {name: draw(k, batch_size) for (name, draw), k in drawers}
         return {**drawn(world, batch_key), **fresh}
 
     return game._replace(sample=sample)

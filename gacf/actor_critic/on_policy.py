@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from gacf import envs
-from gacf.actor_critic.constructor import actor_critic
+from gacf.actor_critic.constructor import Source, actor_critic
 from gacf.actor_critic.environment import actions_of, environment
 from gacf.actor_critic.heads import Head
 from gacf.actor_critic.improve import advantage, clipped, natural
 from gacf.actor_critic.normalize import standardised
-from gacf.actor_critic.off_policy import Divergence, head_of, made
+from gacf.actor_critic.off_policy import Divergence, acted, head_of, made
 from gacf.actor_critic.policies import Policy, categorical, gaussian, shared_scale, yields
 from gacf.actor_critic.sac import acting
 from gacf.actor_critic.target import lambda_target, recorded_target, row_returns, state_value
@@ -50,6 +50,27 @@ def v_network(network: Any, head: Head) -> Model:
 def _check(discount: Any, trace: Any) -> None:
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     require("trace", trace, lambda x: 0 <= x <= 1, "a number in [0, 1]")
+
+
+def _played(
+    env: envs.Environment,
+    actor: Model,
+    policy: Policy,
+    discount: float | jax.Array,
+    normalize_rewards: bool,
+    record_log_prob: bool = False,
+    **settings: Any,
+) -> Source:
+    """What the policy has just done; `settings` are those of `environment`."""
+    explore, exploit = acting(actor, policy)
+    return environment(
+        env,
+        explore if record_log_prob else lambda *args: explore(*args).action,
+        exploit,
+        actions_of(env).to_env,
+        normalize_rewards=discount if normalize_rewards else None,
+        **settings,
+    )
 
 
 def a2c(
@@ -109,11 +130,9 @@ def a2c(
     pi, policy = policy_of(env, actor, log_scale)
     head = head_of(divergence)
     v = v_network(critic, head)
-    explore, exploit = acting(pi, policy)
-    source = environment(
-        env, lambda *args: explore(*args).action, exploit, actions_of(env).to_env, num_envs,
-        episodes, length, normalize_observations=normalize_observations,
-        normalize_rewards=discount if normalize_rewards else None,
+    source = _played(
+        env, pi, policy, discount, normalize_rewards, num_envs=num_envs, episodes=episodes,
+        length=length, normalize_observations=normalize_observations,
     )  # fmt: skip
     target = lambda_target(state_value(v, head), discount, trace, length)
     return actor_critic(pi, v, source, seen, target, head, advantage(policy, entropy, standardise))
@@ -180,7 +199,6 @@ def ppo(
     head = head_of(divergence)
     v = v_network(critic, head)
     value = state_value(v, head)
-    explore, exploit = acting(pi, policy)
 
     def finish(params: Params, world: World, found: Batch, key: Key) -> Batch:
         now = value(params, world, found["observation"], key)
@@ -190,10 +208,10 @@ def ppo(
         lean = {name: found[name] for name in kept}
         return {**lean, "return": returns, "advantage": returns - now}
 
-    source = environment(
-        env, explore, exploit, actions_of(env).to_env, num_envs, episodes, length,
-        normalize_observations=normalize_observations,
-        normalize_rewards=discount if normalize_rewards else None, finish=finish,
+    source = _played(
+        env, pi, policy, discount, normalize_rewards, record_log_prob=True, num_envs=num_envs,
+        episodes=episodes, length=length, normalize_observations=normalize_observations,
+        finish=finish,
     )  # fmt: skip
     return actor_critic(
         pi, v, source, seen, recorded_target("return"), head,
@@ -249,18 +267,15 @@ def natural_actor_critic(
     pi, policy = policy_of(env, actor, log_scale)
     base = v_network(critic, head_of(divergence))
     q = compatible(pi, base, policy.log_prob)
-    explore, exploit = acting(pi, policy)
-    source = environment(
-        env, lambda *args: explore(*args).action, exploit, actions_of(env).to_env, num_envs,
-        episodes, length, normalize_observations=normalize_observations,
-        normalize_rewards=discount if normalize_rewards else None,
+    source = _played(
+        env, pi, policy, discount, normalize_rewards, num_envs=num_envs, episodes=episodes,
+        length=length, normalize_observations=normalize_observations,
     )  # fmt: skip
 
     def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
         return column(base.apply(params["critic"]["baseline"], world, observation, key=key)[0])
 
     return actor_critic(
-        pi, q, source, lambda batch, action: {"taken": (batch["observation"], action)},
-        lambda_target(value, discount, trace, length), head_of(divergence),
+        pi, q, source, acted, lambda_target(value, discount, trace, length), head_of(divergence),
         natural(lambda params: params["weights"]),
     )  # fmt: skip

@@ -17,6 +17,7 @@ from gacf.actor_critic.off_policy import (
     Divergence,
     box,
     explore_with,
+    greedy,
     head_of,
     made,
     q_network,
@@ -27,7 +28,7 @@ from gacf.actor_critic.target import as_it_is, q_target, smoothed
 from gacf.game import Game
 from gacf.networks import MLP, Model, model
 from gacf.stabilizers import target_networks
-from gacf.types import Key, Params, World, require, whole
+from gacf.types import require, whole
 
 READS = {"critic": ("actor", "critic")}
 
@@ -118,9 +119,7 @@ def ddpg(
     q = standardised(q_network(critic, head, critics))
     _, actions = box(env)
 
-    def exploit(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
-        return pi.apply(params["actor"], world, observation, key=key, train=False)[0]
-
+    exploit = greedy(pi)
     explore, memory = explore_with(exploit, exploration, env)
     source = environment(
         env, explore, exploit, actions.to_env, num_envs, episodes, memory=memory,

@@ -12,13 +12,13 @@ from gacf.actor_critic.ddpg import deterministic
 from gacf.actor_critic.environment import environment
 from gacf.actor_critic.exploration import Exploration
 from gacf.actor_critic.improve import pathwise
-from gacf.actor_critic.off_policy import Divergence, acted, box, explore_with, head_of, made
+from gacf.actor_critic.off_policy import Divergence, acted, box, explore_with, greedy, head_of, made
 from gacf.actor_critic.on_policy import v_network
 from gacf.actor_critic.target import q_target
 from gacf.game import Game
 from gacf.networks import Model
 from gacf.stabilizers.compatible import compatible
-from gacf.types import Key, Params, World, require
+from gacf.types import require
 
 
 def dpg(
@@ -71,9 +71,7 @@ def dpg(
     head = head_of(divergence)
     q = critic if isinstance(critic, Model) else compatible(pi, v_network(critic, head))
 
-    def exploit(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
-        return pi.apply(params["actor"], world, observation, key=key, train=False)[0]
-
+    exploit = greedy(pi)
     explore, memory = explore_with(exploit, exploration, env)
     source = environment(
         env, explore, exploit, box(env)[1].to_env, num_envs, episodes, length, memory,

@@ -18,6 +18,7 @@ from gacf.actor_critic.off_policy import (
     acted,
     box,
     explore_with,
+    greedy,
     head_of,
     made,
     q_network,
@@ -87,9 +88,7 @@ def nfqca(
     head = head_of(divergence)
     q = standardised(q_network(critic, head))
 
-    def exploit(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
-        return pi.apply(params["actor"], world, observation, key=key, train=False)[0]
-
+    exploit = greedy(pi)
     explore, memory = explore_with(exploit, exploration, env)
     source = environment(
         env, explore, exploit, box(env)[1].to_env, num_envs, episodes, memory=memory

@@ -58,6 +58,15 @@ def q_network(network: Any, head: Head, members: int = 1) -> Model:
     return model("critic", ensemble(MLP((256, 256), one) if network is None else network, members))
 
 
+def greedy(actor: Model) -> Exploit:
+    """How an actor that yields its action exploits."""
+
+    def exploit(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
+        return actor.apply(params["actor"], world, observation, key=key, train=False)[0]
+
+    return exploit
+
+
 def explore_with(
     act: Exploit, exploration: Exploration | float | jax.Array, env: envs.Environment
 ) -> tuple[Explore, Callable[[int], Any]]:

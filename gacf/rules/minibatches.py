@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 
 from gacf.game import Game, Rule
 from gacf.types import Key, Outcome, Params, PyTree, World, require, scan_last, whole
@@ -50,11 +51,7 @@ def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
         if size % count:
             raise ValueError(f"minibatches: count: {count} does not divide the batch of {size}")
 
-        def shuffled(key: Key) -> jax.Array:
-            return jax.random.permutation(key, size).reshape(count, size // count)
-
-        order = jax.vmap(shuffled)(jax.random.split(order_key, epochs))
-        order = order.reshape(epochs * count, size // count)
+        order = _orders(order_key, epochs, size).reshape(epochs * count, size // count)
 
         def once(carry: PyTree, x: tuple[jax.Array, Key]) -> tuple[PyTree, dict[str, Outcome]]:
             rows, key = x
@@ -68,3 +65,16 @@ def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
         return params, opt_state, outcomes
 
     return Rule(rule.players, rule.init, update)
+
+
+def _orders(key: Key, rows: int, size: int) -> jax.Array:
+    """Random orders of 0 … size − 1, int32 [rows, size].
+
+    A place and the random number it is sorted by share one word: sorting words takes a tenth of the
+    time of `jax.random.permutation`, which on a CPU was two fifths of PPO's. Places that draw equal
+    numbers (of 20 bits for 4,096 rows) keep their order.
+    """
+    place = jnp.arange(size, dtype=jnp.uint32)[None]
+    low = jnp.uint32(2 ** (size - 1).bit_length() - 1)
+    drawn = jax.random.bits(key, (rows, size), jnp.uint32)
+    return (jnp.sort((drawn & ~low) | place, axis=-1) & low).astype(jnp.int32)

@@ -10,6 +10,7 @@ import pytest
 
 import gacf
 from gacf import rules
+from gacf.rules.minibatches import _orders
 
 KEY = jax.random.key(0)
 SIZE = 12
@@ -140,3 +141,19 @@ def test_a_batch_without_one_leading_axis_is_refused(batch):
     rule = rules.minibatches(rules.player_step("actor", optax.sgd(1.0)), 1, 1)
     with pytest.raises(ValueError, match=r"minibatches: the batch has leading axes .*, not one"):
         moved(game, rule)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 4_096])
+def test_an_order_holds_every_place_once(size):
+    orders = np.asarray(_orders(KEY, 3, size))
+    np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(size), (3, 1)))
+
+
+def test_every_order_is_as_likely():
+    """720 orders of 6 places: χ² of their counts within 5 deviations of its mean."""
+    n = 72_000
+    orders = np.asarray(_orders(KEY, n, 6)) @ 6 ** np.arange(6)
+    _, counts = np.unique(orders, return_counts=True)
+    assert len(counts) == 720
+    chi2 = np.sum((counts - n / 720) ** 2) / (n / 720)
+    assert abs(chi2 - 719) < 5 * np.sqrt(2 * 719)

@@ -90,8 +90,7 @@ def test_it_equals_a_loop_by_hand():
     batch_key, order_key, update_key = jax.random.split(KEY, 3)
     x, y = game.sample(world, batch_key)
     keys = iter(jax.random.split(update_key, epochs * count))
-    for pass_key in jax.random.split(order_key, epochs):
-        order = jax.random.permutation(pass_key, SIZE)
+    for order in _orders(order_key, epochs, SIZE):
         for piece in order.reshape(count, -1):
             _, loss_key = jax.random.split(next(keys))
             here = rules.field(game, world, (x[piece], y[piece]), loss_key)

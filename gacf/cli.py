@@ -72,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
             action="store_true",
             help="show where in the code something was refused or failed",
         )
+        if name == "run":
+            train.add_argument(
+                "--profile",
+                action="store_true",
+                help="before training, trace some steps and print where their time goes",
+            )
 
     resume = commands.add_parser(
         "resume", help="go on with a run or a sweep that was stopped", allow_abbrev=False
@@ -138,7 +144,27 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     directory = Path(args.workdir or f"runs/{loaded.name}-{stamp}")
     experiment.check_free(directory)
     programs = experiment.prepare(loaded, settings)
-    return _train(experiment.create(directory, loaded, settings), programs)
+    run = experiment.create(directory, loaded, settings)
+    if args.profile:
+        _profile(run, programs)
+    return _train(run, programs)
+
+
+def _profile(run: Any, programs: Any) -> None:
+    """Prints where the time of some steps of each cell goes; leaves their traces."""
+    import jax
+
+    from gacf import profile
+    from gacf.report import table
+
+    out = table.console()
+    for index, (cell, program) in enumerate(programs.items()):
+        place = run.directory / "profile" / str(index)
+        found = profile.profile(program, jax.random.key(run.config.seed), place)
+        out.print(profile.table(found, cell))
+        out.print(profile.words(found), markup=False)
+        trace = max(place.rglob("*.trace.json.gz"))
+        out.print(f"trace for TensorBoard and ui.perfetto.dev: {trace}", markup=False)
 
 
 def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:

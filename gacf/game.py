@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.types import (
+    MARK,
     Algorithm,
     Batch,
     Key,
@@ -311,7 +312,8 @@ def compose(game: Game, rule: Rule, updates: int = 1) -> Algorithm:
     def step(state: State) -> tuple[State, Metrics]:
         key, observe_key, update_key = jax.random.split(state.key, 3)
         world = clocked(state.world, state.step, 0)
-        world, metrics = game.observe(state.params, world, observe_key)
+        with jax.named_scope(MARK + "observe"):
+            world, metrics = game.observe(state.params, world, observe_key)
         world = unclocked(world)
 
         def once(carry: PyTree, x: tuple[jax.Array, Key]) -> tuple[PyTree, Metrics]:
@@ -319,7 +321,8 @@ def compose(game: Game, rule: Rule, updates: int = 1) -> Algorithm:
             index, key = x
             world = clocked(world, state.step, index)
             params, opt_state, outcomes = rule.update(game, params, world, opt_state, key)
-            world = unclocked(game.settle(params, world, outcomes))
+            with jax.named_scope(MARK + "settle"):
+                world = unclocked(game.settle(params, world, outcomes))
             return (params, world, opt_state), {
                 f"{player}/{name}": value
                 for player, outcome in outcomes.items()

@@ -224,6 +224,10 @@ class Program:
         one = self._init.shape
         return State._make((*jax.tree.map(batched, one[:4]), one.step))
 
+    def one(self) -> tuple[PyTree, State]:
+        """Shapes and dtypes of one lane's hyperparameters and state."""
+        return self._one_hyper, self._init.shape
+
     def bytes_a_lane(self) -> int:
         """Bytes of one lane's state: params, optimiser state, world with its buffers, key."""
         return sum(

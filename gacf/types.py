@@ -22,6 +22,7 @@ Params = dict[str, PyTree]
 World = dict[str, PyTree]
 Batch = PyTree
 Metrics = dict[str, jax.Array]
+MARK = "gacf."  # begins the names of the scopes that tell a profile what an operation is for
 
 
 class Outcome(NamedTuple):

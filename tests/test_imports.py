@@ -19,6 +19,7 @@ LAYERS = [
     {"actor_critic"},
     {"gan"},
     {"runner", "checkpoint"},
+    {"profile"},
     {"report"},
     {"config", "registry", "progress"},
     {"experiment"},

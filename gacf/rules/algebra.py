@@ -16,7 +16,18 @@ import optax
 
 from gacf.game import Game, Rule
 from gacf.rules.direction import Direction, advance, field, gradient
-from gacf.types import Key, Outcome, Params, PyTree, World, require, scan_last, trace_once, whole
+from gacf.types import (
+    MARK,
+    Key,
+    Outcome,
+    Params,
+    PyTree,
+    World,
+    require,
+    scan_last,
+    trace_once,
+    whole,
+)
 
 OptState = dict[str, Any]
 Updated = tuple[Params, OptState, dict[str, Outcome]]
@@ -84,14 +95,18 @@ def player_step(
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
         batch_key, loss_key = jax.random.split(key)
-        at = field(game, world, game.sample(world, batch_key), loss_key)
+        with jax.named_scope(MARK + "sample"):
+            batch = game.sample(world, batch_key)
+        at = field(game, world, batch, loss_key)
         move: Move = opt_state[player]
-        vector, outcome, memory = direction.follow(
-            at, player, params, move.direction, known, states_of(known, opt_state)
-        )
-        moved, optimizer_state = advance(
-            at, player, known[player], vector, outcome, move.optimizer, params
-        )
+        with jax.named_scope(MARK + player):
+            vector, outcome, memory = direction.follow(
+                at, player, params, move.direction, known, states_of(known, opt_state)
+            )
+        with jax.named_scope(MARK + "optimizer"):
+            moved, optimizer_state = advance(
+                at, player, known[player], vector, outcome, move.optimizer, params
+            )
         opt_state = {**opt_state, player: Move(optimizer_state, memory)}
         return {**params, player: moved}, opt_state, {player: outcome}
 

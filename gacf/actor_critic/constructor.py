@@ -46,12 +46,13 @@ def _read(output: jax.Array, head: Head, group: str) -> jax.Array:
     """The critic's output, [B, *head.shape]."""
     if head.shape == ():
         return column(output)
-    if output.shape[1:] != head.shape:
+    found, allowed = ([n for n in shape if n != 1] for shape in (output.shape[1:], head.shape))
+    if found != allowed:  # but for axes of one, which an ensemble leaves out
         wanted = ", ".join(["B", *map(str, head.shape)])
         raise ValueError(
             f"critic: its output is {list(output.shape)} in group {group!r}; allowed: [{wanted}]"
         )
-    return output
+    return output.reshape(output.shape[0], *head.shape)
 
 
 Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]

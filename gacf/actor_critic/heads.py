@@ -212,13 +212,16 @@ def several(head: Head, members: int, value: str = "min", backup: str = "min") -
     )
     each = functools.partial(jax.vmap, in_axes=1, out_axes=1)
 
+    def whole_output(output: jax.Array) -> jax.Array:
+        return output.reshape(*output.shape[:2], *head.shape)  # a head of shape (1,) lost its axis
+
     def divergence(output: jax.Array, target: jax.Array) -> jax.Array:
-        apart = jax.vmap(head.divergence, in_axes=(1, None), out_axes=1)(output, target)
-        return jnp.sum(apart, axis=1)
+        apart = jax.vmap(head.divergence, in_axes=(1, None), out_axes=1)
+        return jnp.sum(apart(whole_output(output), target), axis=1)
 
     return Head(
         (members, *head.shape),
-        lambda output: judged(each(head.value)(output), axis=1),
-        lambda output: continued(each(head.backup)(output), axis=1),
+        lambda output: judged(each(head.value)(whole_output(output)), axis=1),
+        lambda output: continued(each(head.backup)(whole_output(output)), axis=1),
         divergence,
     )

@@ -56,6 +56,18 @@ def test_td3_goes_on_from_the_smaller_of_its_slow_critics():
     assert float(heard) == pytest.approx(-float(live[0] + live[1] * 0.3), rel=1e-5)
 
 
+@pytest.mark.parametrize("head", [heads.quantile(1), heads.quantile(3)])
+def test_twins_of_quantiles(head):
+    env = one_reward(truncates=True)
+    critic = MLP((4,), head.shape)
+    game = gacf.td3(env, MLP((4,), (1,)), critic, divergence=head, discount=0.0, **SMALL)
+    params, _, batch, here = at(game)
+    for player in game.losses:
+        value, outcome = here.loss(player, params[player], params)
+        assert np.isfinite(value) and value.shape == ()
+    assert outcome.metrics["verdict/taken"].shape == ()
+
+
 def test_td3_smooths_its_target_within_the_clip():
     env = one_reward(truncates=True)
     actor = (lambda key: jnp.array(0.0), lambda p, o: jnp.arctanh(p * o))

@@ -390,6 +390,28 @@ def from_json(experiment: Experiment, stored: Mapping[str, Any]) -> Config:
     return _check(config)
 
 
+def replaced(config: Config, values: Mapping[str, Any]) -> Config:
+    """The config with other values of some keys, of any type: they may be tracers.
+
+    Args:
+        config: a resolved config.
+        values: dotted key -> value.
+
+    Example:
+        >>> replaced(ConfigDict({"actor": {"rate": 0.1}}), {"actor.rate": "x"}).actor.rate
+        'x'
+    """
+    made = config.copy_and_resolve_references()
+    for key, value in values.items():
+        path, _, name = key.rpartition(".")
+        group = made
+        for part in path.split(".") if path else ():
+            group = group[part]
+        with group.unlocked(), group.ignore_type():
+            group[name] = value
+    return made.lock()
+
+
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The keys in which two stored configs differ, with both values.
 

@@ -22,7 +22,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,11 @@ from gacf.runner import Program, bytes_free, windows
 from gacf.types import State, nearest
 
 CALLS = 100  # calls of the compiled program that a run is cut into, if its windows allow
+
+History = dict[str, np.ndarray]
+Listener = Callable[[str, np.ndarray, History], None]
+"""Is told the cell, where the windows just trained end [W], and their scalars [S, W] or [H, S, W].
+"""
 
 
 class Run(NamedTuple):
@@ -84,6 +89,43 @@ def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
         with config.blame(experiment.path, f"cell {cell!r}"):
             programs[cell] = Program(algorithm, settings.seeds, map=settings.map, evaluate=True)
         _check_memory(programs[cell])
+    return _check_metrics(experiment, programs)
+
+
+def prepare_group(
+    experiment: Experiment, settings: Sequence[Config], traced: Sequence[str]
+) -> dict[str, Program]:
+    """Cell -> one program for several settings, which differ in floats alone.
+
+    Args:
+        experiment: a loaded file.
+        settings: configs that are equal but for the keys in `traced`.
+        traced: dotted keys; `build` sees tracers there.
+
+    Raises:
+        BadInput: what the experiment's code raised: among others that it branches on such a key,
+            or that states have other shapes or types than with plain floats.
+    """
+    first = settings[0]
+    jax.config.update("jax_enable_x64", first.x64)
+    flat = [config.leaves(one) for one in settings]
+    hyper = {key: np.array([one[key] for one in flat]) for key in traced}
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    programs = {}
+    for cell, algorithm in config.build(experiment, first).items():
+
+        def build(hyper: Mapping[str, Any], cell: str = cell) -> Any:
+            return config.build(experiment, config.replaced(first, hyper))[cell]
+
+        with config.blame(experiment.path, f"cell {cell!r}"):
+            programs[cell] = Program(build, first.seeds, hyper, first.map, evaluate=True)
+            plain = jax.eval_shape(algorithm.init, key)
+        if programs[cell].one()[1] != plain:
+            raise BadInput(f"cell {cell!r}: {', '.join(traced)}: change the state's types")
+    return _check_metrics(experiment, programs)
+
+
+def _check_metrics(experiment: Experiment, programs: dict[str, Program]) -> dict[str, Program]:
     known = dict.fromkeys(m for p in programs.values() for m in p.metrics_shape())
     for name in [experiment.key_metric, *(experiment.metrics or [])]:
         if name and name not in known and not name.startswith("final/"):
@@ -91,15 +133,18 @@ def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
     return programs
 
 
+def memory(program: Program) -> tuple[int, int | None]:
+    """Bytes that a program needs on a device, or in a machine whose devices share its memory;
+    and those that are free there, None where that is unknown."""
+    devices = program.mesh.devices.flat
+    shared = devices[0].platform == "cpu"
+    return program.bytes_needed() // (1 if shared else len(devices)), bytes_free(devices[0])
+
+
 def _check_memory(program: Program) -> None:
     """Raises a `BadInput` with the numbers if the state of all seeds cannot fit."""
-    devices = program.mesh.devices.flat
-    free = bytes_free(devices[0])
-    if free is None:
-        return
-    shared = devices[0].platform == "cpu"  # host devices share the machine's memory
-    needed = program.bytes_needed() // (1 if shared else len(devices))
-    if needed > free:
+    needed, free = memory(program)
+    if free is not None and needed > free:
         fits = program.seeds * free // needed
         raise BadInput(
             f"seeds: {program.seeds} need {needed / 2**30:.1f} GiB, "
@@ -120,20 +165,31 @@ def versions() -> dict[str, str]:
     }
 
 
+def describe(directory: Path, experiment: Experiment, settings: Config) -> Run:
+    """A run whose directory is not there yet."""
+    stored = {
+        "experiment": experiment.name,
+        "config": config.to_json(settings),
+        "versions": versions(),
+        "devices": devices(),
+    }
+    return Run(directory, experiment, settings, stored)
+
+
+def devices() -> dict[str, Any]:
+    """What this process computes on."""
+    found = jax.local_devices()
+    return {"platform": found[0].platform, "count": len(found)}
+
+
 def create(directory: Path, experiment: Experiment, settings: Config) -> Run:
     """Makes the run directory, whole or not at all.
 
     Raises:
         BadInput: the place is taken or cannot be written.
     """
-    devices = jax.local_devices()
-    stored = {
-        "experiment": experiment.name,
-        "config": config.to_json(settings),
-        "versions": versions(),
-        "devices": {"platform": devices[0].platform, "count": len(devices)},
-    }
-    text = json.dumps(stored, indent=2).encode()
+    run = describe(directory, experiment, settings)
+    text = json.dumps(run.stored, indent=2).encode()
     with refusing(directory):
         beside = directory.with_name(f".{directory.name}.{os.getpid()}")
         place = directory if directory.exists() else beside
@@ -142,7 +198,7 @@ def create(directory: Path, experiment: Experiment, settings: Config) -> Run:
         checkpoint.write_atomically(place / "config.json", text)
         if place is beside:
             os.rename(beside, directory)
-    return Run(directory, experiment, settings, stored)
+    return run
 
 
 @contextlib.contextmanager
@@ -232,21 +288,21 @@ def plan(settings: Config) -> Plan:
 
 
 def _resumed(
-    run: Run, cell: str, program: Program, err: Console
-) -> tuple[State, dict[str, np.ndarray], dict[str, float]] | None:
+    directory: Path, manifest: dict[str, Any], program: Program, err: Console
+) -> tuple[State, History, dict[str, float]] | None:
     """The newest whole checkpoint of a cell, if there is one; says which ones are not."""
     damaged = False
-    for found in checkpoint.newest_first(checkpoint.cell_directory(run.directory, cell)):
+    for found in checkpoint.newest_first(directory):
         if isinstance(found, checkpoint.Damaged):
             damaged = True
             err.print(f"gacf: checkpoint {found}", markup=False)
             continue
-        if differ := config.differences(found.manifest["config"], run.stored["config"]):
+        if differ := config.differences(found.manifest["config"], manifest["config"]):
             raise BadInput(
                 f"DIR: checkpoint {found.path.name} was made under another config; "
                 f"differing: {', '.join(differ)}"
             )
-        if found.manifest["source"] != _source(run):
+        if found.manifest["source"] != manifest["source"]:
             err.print("gacf: experiment.py has changed since the checkpoint", markup=False)
         if damaged:
             err.print(f"gacf: going on from step {found.step:,}, the one before", markup=False)
@@ -263,37 +319,48 @@ def _resumed(
     return None
 
 
-def _source(run: Run) -> str:
-    return (run.directory / "experiment.py").read_text()
+def _manifest(runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
+    source = runs[0].experiment.path.read_text()
+    return {"config": settings, "source": source, "versions": versions()}
 
 
 def _train(
-    run: Run, cell: str, program: Program, out: Console, err: Console
-) -> tuple[State, dict[str, np.ndarray], dict[str, float]]:
+    runs: Sequence[Run],
+    cell: str,
+    program: Program,
+    place: Path,
+    out: Console,
+    err: Console,
+    heard: Listener | None = None,
+) -> tuple[State, History, dict[str, float]]:
     """Trains one cell to its last step, from its newest checkpoint if it has one.
 
     Returns:
-        The final batched state on one device, metric -> [S, W], and the seconds that it took.
+        The final batched state on one device, metric -> [S, W] or [H, S, W], and the seconds that
+        it took.
     """
     began = time.perf_counter()
-    steps, every = run.config.steps, run.config.checkpoint_every
-    counts, grid, width = plan(run.config)
-    history: list[dict[str, np.ndarray]] = []
+    first = runs[0]
+    steps, every = first.config.steps, first.config.checkpoint_every
+    counts, grid, width = plan(first.config)
+    ndim = 2 if program.hypers is None else 3
+    history: list[History] = []
     spent = {"wall": 0.0, "compile": 0.0, "train": 0.0}
     start = 0
-    if resumed := _resumed(run, cell, program, err):
+    names = {run.directory.name: run.stored["config"] for run in runs}
+    manifest = _manifest(runs, first.stored["config"] if program.hypers is None else names)
+    directory = checkpoint.cell_directory(place, cell)
+    if resumed := _resumed(directory, manifest, program, err):
         state, metrics, spent = resumed
         start, history = int(state.step), [metrics]
         if start == steps:
             return resumed
         lanes = program.lanes_of(state)
     else:
-        lanes = program.init(jax.random.key(run.config.seed))
+        lanes = program.init(jax.random.key(first.config.seed))
     done = int(np.searchsorted(grid.ends, start, side="right"))
-    manifest = {"config": run.stored["config"], "source": _source(run), "versions": versions()}
-    directory = checkpoint.cell_directory(run.directory, cell)
-    key_metric = run.experiment.key_metric
-    with Display(out, cell, steps, program.seeds, start, key_metric) as display:
+    key_metric = first.experiment.key_metric
+    with Display(out, cell, steps, program.lanes, start, key_metric) as display:
         program.compile(lanes, width)
         display.compiled(program.compile_seconds)
         ready = time.perf_counter()
@@ -303,7 +370,9 @@ def _train(
             these, rest = slice(done, done + kept), width - kept
             due = [*grid.due[these].tolist(), *[False] * rest]
             lanes, metrics = program.advance(lanes, counts[these] + [0] * rest, due)
-            scalars = {k: np.asarray(v)[:, :kept] for k, v in metrics.items() if v.ndim == 2}
+            scalars = {
+                k: np.asarray(v)[..., :kept] for k, v in metrics.items() if v.ndim == ndim
+            }
             history.append(scalars)
             done += kept
             step = int(grid.ends[done - 1])
@@ -318,27 +387,84 @@ def _train(
                 state = program.state_of(lanes)
                 checkpoint.save(directory, state, history[0], {**manifest, "seconds": seconds})
                 saving += time.perf_counter() - now
-            display.update(step, scalars)
+            display.update(step, {k: v.reshape(-1, kept) for k, v in scalars.items()})
+            if heard is not None:
+                heard(cell, grid.ends[these], scalars)
     # On one device: a LAPACK call in `finish` could hang on a state spread over several.
     return jax.device_put(state, jax.local_devices()[0]), history[0], seconds
 
 
-def _joined(history: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {k: np.concatenate([h[k] for h in history], axis=1) for k in history[0]}
+def _joined(history: Sequence[History]) -> History:
+    return {k: np.concatenate([h[k] for h in history], axis=-1) for k in history[0]}
 
 
-def train(run: Run, programs: Mapping[str, Program], out: Console, err: Console) -> dict[str, Any]:
+def train(
+    run: Run,
+    programs: Mapping[str, Program],
+    out: Console,
+    err: Console,
+    heard: Listener | None = None,
+) -> dict[str, Any]:
     """Trains what is left to train, then writes results and pictures.
 
     Returns:
         The summary, as summary.json holds it.
     """
-    states, cells = {}, {}
-    for cell, program in programs.items():
-        states[cell], history, seconds = _train(run, cell, program, out, err)
-        cells[cell] = Cell(history, {}, seconds)
+    trained = {
+        cell: _train([run], cell, program, run.directory, out, err, heard)
+        for cell, program in programs.items()
+    }
+    return _write(run, trained)
+
+
+def train_group(
+    runs: Sequence[Run],
+    programs: Mapping[str, Program],
+    place: Path,
+    out: Console,
+    err: Console,
+    heard: Listener | None = None,
+) -> None:
+    """Trains several runs as one; then each of them has what it would have had alone.
+
+    The seconds in a run's summary are its share, those of all divided by their number.
+
+    Args:
+        runs: one a setting, in the order of the programs' hyperparameters.
+        programs: from `prepare_group`.
+        place: where checkpoints of all lie while they train.
+        out: progress.
+        err: warnings.
+        heard: told after each call of the compiled program.
+    """
+    trained = {
+        cell: _train(runs, cell, program, place, out, err, heard)
+        for cell, program in programs.items()
+    }
+    for h, run in enumerate(runs):
+        if finished(run.directory):
+            continue
+        if not (run.directory / "config.json").exists():
+            run = create(run.directory, run.experiment, run.config)
+        own = {}
+        for cell, (state, history, seconds) in trained.items():
+            body = jax.tree.map(lambda x: x[h], tuple(state[:4]))  # noqa: B023
+            one = State._make((*body, state.step))
+            share = {name: value / len(runs) for name, value in seconds.items()}
+            own[cell] = one, {k: v[h] for k, v in history.items()}, share
+            manifest = {**_manifest([run], run.stored["config"]), "seconds": share}
+            where = checkpoint.cell_directory(run.directory, cell)
+            checkpoint.save(where, one, own[cell][1], manifest)
+        _write(run, own)
+
+
+def _write(
+    run: Run, trained: Mapping[str, tuple[State, History, dict[str, float]]]
+) -> dict[str, Any]:
+    """Writes results and pictures; the summary last, for it says that all is there."""
+    states = {cell: state for cell, (state, _, _) in trained.items()}
     finals = _finish(run, states)
-    cells = {cell: entry._replace(finals=finals[cell]) for cell, entry in cells.items()}
+    cells = {c: Cell(history, finals[c], s) for c, (_, history, s) in trained.items()}
     grid = plan(run.config).grid
     buffer = io.BytesIO()
     results.tidy(grid, cells).to_parquet(buffer, index=False)

@@ -8,26 +8,31 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from gacf.report import BadInput
 from gacf.report.table import SWEEP
 
-COMMANDS = ("run", "sweep", "resume", "report", "list")
+COMMANDS = ("run", "sweep", "resume", "watch", "report", "list")
 TRAINING = ("run", "sweep")
+EXECUTORS = ("processes", "ray", "slurm")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
 INTERRUPTED = 130
 
 _EPILOG = """\
 examples:
   gacf run experiments/ring_gan.py --config.seeds=64 --config.actor.learning_rate=3e-4
   gacf sweep experiments/rules.py --config.seeds=4
+  gacf sweep experiments/ring_gan.py --sweep.actor.learning_rate=1e-3,4e-3 --sweep.r1=0.1,1.0
+  gacf watch runs/ring_gan-20250101-120000
   gacf resume runs/ring_gan-20250101-120000
   gacf report runs/* --markdown
 """
@@ -38,6 +43,21 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _add_executor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--executor",
+        choices=("inline", *EXECUTORS),
+        default="inline",
+        help="where a sweep's programs run; default: in this process",
+    )
+    parser.add_argument("--workers", type=int, help="of other executors; default: one a core")
+    parser.add_argument(
+        "--executor.KEY",
+        metavar="VALUE",
+        help="address, cores (ray); cluster, partition, … (slurm, see submitit)",
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,10 +75,12 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "train an experiment", "new directory"),
         ("sweep", "train all variants of an experiment", "new directory, or one to go on with"),
     ):
+        sweeps = name == "sweep"
         train = commands.add_parser(
             name,
             help=does,
-            usage="%(prog)s CONFIG [--workdir DIR] [--config.KEY=VALUE ...]",
+            usage="%(prog)s CONFIG [--workdir DIR] [--config.KEY=VALUE ...]"
+            + (" [--sweep.KEY=A,B,C ...]" if sweeps else ""),
             allow_abbrev=False,
         )
         train.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
@@ -67,11 +89,25 @@ def _parser() -> argparse.ArgumentParser:
         )
         # Never parsed here: it stands for all the overrides, which `main` takes out beforehand.
         train.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config")
+        if sweeps:
+            train.add_argument(
+                "--sweep.KEY",
+                metavar="VALUES",
+                help="A,B,C: a grid over all such keys; KEY,KEY2=A:X,B:Y: together; or "
+                "uniform(A,B), log_uniform(A,B), integers(A,B), choice(A,B): random",
+            )
+            train.add_argument("--samples", type=int, default=10, help="random draws; default 10")
+            train.add_argument("--sample-seed", type=int, default=0, help="of the draws")
+            train.add_argument(
+                "--resume", action="store_true", help="CONFIG is a sweep's directory: go on with it"
+            )
+            _add_executor(train)
         train.add_argument(
             "--traceback",
             action="store_true",
             help="show where in the code something was refused or failed",
         )
+        train.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
         if name == "run":
             train.add_argument(
                 "--profile",
@@ -84,6 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     resume.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` made")
     resume.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
+    resume.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
+    _add_executor(resume)
+
+    watch = commands.add_parser(
+        "watch", help="show where a sweep stands, until it is over", allow_abbrev=False
+    )
+    watch.add_argument("directory", metavar="DIR", help="what `gacf sweep` made or is making")
+    watch.add_argument("--once", action="store_true", help="one look is enough")
 
     report = commands.add_parser(
         "report", help="compare finished runs, those of a sweep among them", allow_abbrev=False
@@ -101,11 +145,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments without the overrides `--config.KEY=VALUE` and `--config.KEY VALUE`."""
+class _Dotted(NamedTuple):
+    """Arguments whose names are keys.
+
+    Attributes:
+        config: `--config.KEY=VALUE` and `--config.KEY VALUE`.
+        sweep: `--sweep.KEY=VALUES`.
+        executor: `--executor.KEY=VALUE`.
+    """
+
+    config: list[str]
+    sweep: list[str]
+    executor: list[str]
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], _Dotted]:
+    """The arguments without those whose names are keys, and these."""
     plain, overrides, takes = [], [], False
+    dotted = _Dotted(overrides, [], [])
     for argument in argv:
-        if re.match(r"--?(no)?config\.", argument):
+        if match := re.match(r"--(sweep|executor)\.", argument):
+            getattr(dotted, match[1]).append(argument)
+            takes = False
+        elif re.match(r"--?(no)?config\.", argument):
             overrides.append(argument)
             takes = "=" not in argument
         elif takes and not argument.startswith("--"):
@@ -114,7 +176,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             plain.append(argument)
             takes = False
-    return plain, overrides
+    return plain, dotted
 
 
 def _use_all_cores(count: int | None = None) -> None:
@@ -143,11 +205,20 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     directory = Path(args.workdir or f"runs/{loaded.name}-{stamp}")
     experiment.check_free(directory)
+    _check_track(args.track)
+    experiment.use_cache()
     programs = experiment.prepare(loaded, settings)
     run = experiment.create(directory, loaded, settings)
     if args.profile:
         _profile(run, programs)
-    return _train(run, programs)
+    return _train(run, programs, args.track)
+
+
+def _check_track(kind: str | None) -> None:
+    from gacf.sweep import track
+
+    if kind:
+        track.check(kind)
 
 
 def _profile(run: Any, programs: Any) -> None:
@@ -167,20 +238,70 @@ def _profile(run: Any, programs: Any) -> None:
         out.print(f"trace for TensorBoard and ui.perfetto.dev: {trace}", markup=False)
 
 
-def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:
+def _sweep(args: argparse.Namespace, dotted: _Dotted) -> int:
+    if args.resume:
+        if dotted.config or dotted.sweep or args.workdir:
+            raise BadInput("--resume: goes on with what the directory holds; allowed: no overrides")
+        return _go_on(Path(args.config), args, dotted)
+    if Path(args.config).is_dir():
+        raise BadInput(f"CONFIG: {args.config!r} is a directory; go on with it by --resume")
     stamp = time.strftime("%Y%m%d-%H%M%S")
     directory = Path(args.workdir or f"runs/{Path(args.config).stem}-{stamp}")
     _use_cores_of(directory / SWEEP)
-    from gacf import config, sweep
+    from gacf import config, experiment, sweep
     from gacf.report import table
 
     loaded = config.load(args.config)
-    found = sweep.variants(loaded, overrides)
+    if args.samples < 1:
+        raise BadInput(f"--samples: {args.samples} was given; allowed: a whole number >= 1")
+    found = sweep.variants(loaded, dotted.config, dotted.sweep, args.samples, args.sample_seed)
+    workers = _workers(args)
+    _check_track(args.track)
+    experiment.use_cache()
     stored = table.read_sweep(directory) if (directory / SWEEP).exists() else None
-    opened = sweep.start(directory, loaded, found, table.console(stderr=True))
-    if stored and opened.missing:
+    err = table.console(stderr=True)
+    opened = sweep.start(directory, loaded, found, err, workers)
+    if stored and opened.missing():
         _tell_changes(stored)
-    return _train_variants(opened, args.traceback)
+    return _train_variants(opened, args, dotted, workers)
+
+
+def _workers(args: argparse.Namespace) -> int:
+    """How many workers are wanted; refuses an executor that is not installed."""
+    if args.executor == "inline":
+        if args.workers not in (None, 1):
+            raise BadInput("--workers: was given for inline; allowed: with another --executor")
+        return 1
+    from gacf.sweep import executors
+
+    executors.check(args.executor)
+    workers = len(executors.cores()) if args.workers is None else args.workers
+    if workers < 1:
+        raise BadInput(f"--workers: {workers} was given; allowed: a whole number >= 1")
+    return workers
+
+
+def _go_on(directory: Path, args: argparse.Namespace, dotted: _Dotted) -> int:
+    """Goes on with a sweep."""
+    _use_cores_of(directory / SWEEP)
+    from gacf import experiment, sweep
+    from gacf.report import table
+
+    workers = _workers(args)
+    _check_track(args.track)
+    opened = sweep.open_sweep(directory)
+    experiment.use_cache()
+    if opened.missing():
+        _tell_changes(table.read_sweep(directory))
+    return _train_variants(opened, args, dotted, workers)
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from gacf.report.table import console
+    from gacf.sweep import watch
+
+    watch.watch(Path(args.directory), console(), once=args.once)
+    return 0
 
 
 def _use_cores_of(stored: Path) -> None:
@@ -209,17 +330,13 @@ def _tell_changes(stored: dict[str, Any]) -> None:
             )
 
 
-def _resume(args: argparse.Namespace) -> int:
+def _resume(args: argparse.Namespace, dotted: _Dotted) -> int:
     directory = Path(args.directory)
     if (directory / SWEEP).exists():
-        _use_cores_of(directory / SWEEP)
-        from gacf import sweep
-        from gacf.report import table
-
-        opened = sweep.open_sweep(directory)
-        if opened.missing:
-            _tell_changes(table.read_sweep(directory))
-        return _train_variants(opened, args.traceback)
+        return _go_on(directory, args, dotted)
+    if args.executor != "inline":
+        raise BadInput(f"--executor: {args.directory!r} is a run; allowed: for sweeps")
+    _check_track(args.track)
     _use_cores_of(directory / "config.json")
     from gacf import experiment
 
@@ -228,18 +345,25 @@ def _resume(args: argparse.Namespace) -> int:
         print(f"{directory} is finished; see: gacf report {directory}")
         return 0
     _tell_changes(run.stored)
-    return _train(run, experiment.prepare(run.experiment, run.config))
+    experiment.use_cache()
+    return _train(run, experiment.prepare(run.experiment, run.config), args.track)
 
 
-def _train(run: Any, programs: Any) -> int:
+def _train(run: Any, programs: Any, track: str | None) -> int:
     from gacf import experiment
     from gacf.report import table
+    from gacf.sweep import work
 
     out, err = table.console(), table.console(stderr=True)
     out.print(f"{run.directory}", markup=False)
-    with experiment.alone(run.directory):
+    with experiment.alone(run.directory), _tracker(track, run.directory, err) as tracker:
+        heard = functools.partial(tracker, run.directory.name) if tracker else None
         try:
-            summary = experiment.train(run, programs, out, err)
+            summary = experiment.train(run, programs, out, err, heard)
+        except (OSError, ValueError, RuntimeError) as error:
+            if not work.disk_full(error):
+                raise
+            return _full(run.directory, error)
         except KeyboardInterrupt:
             print(
                 f"gacf: stopped; go on from the last checkpoint with: gacf resume {run.directory}",
@@ -250,28 +374,105 @@ def _train(run: Any, programs: Any) -> int:
     return 0
 
 
-def _train_variants(opened: Any, show_traceback: bool) -> int:
-    from gacf import experiment, sweep
+@contextlib.contextmanager
+def _tracker(kind: str | None, directory: Path, err: Any) -> Iterator[Any]:
+    if kind is None:
+        yield None
+        return
+    from gacf.sweep import track
+
+    made = track.Tracker(kind, directory, err)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _full(directory: Path, error: BaseException) -> int:
+    from gacf.config import one_line
+
+    print(
+        f"gacf: the disk is full ({one_line(error)[:120]}); what was whole still is; "
+        f"make room, then: gacf resume {directory}",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _train_variants(opened: Any, args: argparse.Namespace, dotted: _Dotted, workers: int) -> int:
+    from gacf import sweep
     from gacf.report import table
+    from gacf.sweep import claims, work
 
     out, err = table.console(), table.console(stderr=True)
     directory = opened.directory
     again = f"gacf resume {directory}"
-    out.print(f"{directory}: variants left to train: {len(opened.missing)}", markup=False)
-    with experiment.alone(directory):
-        try:
-            failed = sweep.train(opened, out, err, show_traceback)
-        except KeyboardInterrupt:
-            print(f"gacf: stopped; go on with: {again}", file=sys.stderr)
-            return INTERRUPTED
+    out.print(f"{directory}: variants left to train: {len(opened.missing())}", markup=False)
+    for note in opened.notes:
+        out.print(f"note: {note}", markup=False, soft_wrap=True)
+    for unit in opened.left():
+        claims.reset(opened.place(unit))
+    try:
+        _work(opened, args, dotted, workers, out, err)
+        summary = sweep.write_table(opened)
+    except KeyboardInterrupt:
+        print(f"gacf: stopped; go on with: {again}", file=sys.stderr)
+        return INTERRUPTED
+    except (work.Full, OSError) as error:
+        if not (isinstance(error, work.Full) or work.disk_full(error)):
+            raise
+        return _full(directory, error)
     runs, _ = table.expand(directory)
     if runs:
         made = table.compare([(name, table.read(place)) for name, place in runs])
         out.print(table.terminal(made))
+    out.print(
+        f"{directory}: {summary['finished']} variants of {summary['variants']}; "
+        f"{summary['compilations']} compilations, {summary['compile_seconds']:.1f} s of "
+        f"{summary['wall_seconds']:.1f} s",
+        markup=False,
+    )
+    failed = work.failures(opened)
+    by_name = {unit.name: unit for unit in opened.units}
+    for name, failure in failed.items():
+        if failure["traceback"] and not _plain(failure):
+            print(failure["traceback"], file=sys.stderr)
+        text = f"gacf: {work.words(by_name[name])} failed: {failure['message']}"
+        err.print(text, markup=False, soft_wrap=True)
     if failed:
-        names = ", ".join(failed)
+        names = ", ".join(v for name in failed for v in by_name[name].variants)
         print(f"gacf: failed: {names}; once that is mended: {again}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _plain(failure: dict[str, str]) -> bool:
+    """Whether a failure is explained by its one line."""
+    return "BadInput" in failure["traceback"].strip().splitlines()[-1]
+
+
+def _work(
+    opened: Any, args: argparse.Namespace, dotted: _Dotted, workers: int, out: Any, err: Any
+) -> None:
+    from gacf.sweep import executors, work
+
+    settings = {}
+    for token in dotted.executor:
+        key, equals, value = token.removeprefix("--executor.").partition("=")
+        if not equals:
+            raise BadInput(f"--executor.{key}: no value was given; allowed: --executor.{key}=VALUE")
+        settings[key] = value
+    if args.executor == "inline":
+        if settings:
+            raise BadInput(f"--executor.{next(iter(settings))}: was given for inline")
+        with _tracker(args.track, opened.directory, err) as tracker:
+            work.work(opened, out, err, work.Options(args.traceback, None, tracker))
+        return
+    if not opened.left():
+        return
+    _, make = executors.EXECUTORS[args.executor]
+    more = [*(["--track", args.track] if args.track else [])]
+    more += ["--traceback"] if args.traceback else []
+    executors.drive(opened, make(opened.directory, workers, more, settings), workers, out, err)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -329,7 +530,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     os.environ.setdefault("MPLBACKEND", "Agg")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    plain, overrides = _split(arguments)
+    plain, dotted = _split(arguments)
     if plain and not plain[0].startswith("-") and plain[0] not in COMMANDS:
         import difflib
 
@@ -347,19 +548,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"see gacf {args.command} --help"
         print(f"gacf: {unknown[0]!r} was given; {hint}", file=sys.stderr)
         return 2
-    if overrides and args.command not in TRAINING:
+    if dotted.config and args.command not in TRAINING:
         print(
-            f"gacf: {overrides[0]}: only `gacf run` and `gacf sweep` take overrides",
+            f"gacf: {dotted.config[0]}: only `gacf run` and `gacf sweep` take overrides",
             file=sys.stderr,
         )
         return 2
+    if dotted.sweep and args.command != "sweep":
+        print(f"gacf: {dotted.sweep[0]}: only `gacf sweep` takes it", file=sys.stderr)
+        return 2
+    if dotted.executor and args.command not in ("sweep", "resume"):
+        print(f"gacf: {dotted.executor[0]}: only sweeps take it", file=sys.stderr)
+        return 2
     try:
         if args.command == "run":
-            return _run(args, overrides)
+            return _run(args, dotted.config)
         if args.command == "sweep":
-            return _sweep(args, overrides)
+            return _sweep(args, dotted)
         if args.command == "resume":
-            return _resume(args)
+            return _resume(args, dotted)
+        if args.command == "watch":
+            return _watch(args)
         return _report(args) if args.command == "report" else _list()
     except KeyboardInterrupt:
         print("gacf: stopped", file=sys.stderr)

@@ -5,6 +5,7 @@ An experiment is one Python file:
     get_config() -> ConfigDict            its keys may be nested freely
     build(config) -> Algorithm            or {cell: Algorithm}, trained one after the other
     KEY_METRIC = "evaluate/…"             optional: in the progress bar, and first in tables
+    GOAL = "max" or "min"                 optional: which KEY_METRIC is better; else by its name
     METRICS = ["evaluate/…", "final/…"]   optional: what tables show; else all of these two kinds
     complete(config)                      optional: fills in keys that are left at None
     finish(config, finals)                optional: -> {cell: {metric: array [S]}}, named final/…
@@ -124,6 +125,13 @@ class Experiment(NamedTuple):
     def key_metric(self) -> str | None:
         """Shown in the progress bar, and first in tables."""
         return getattr(self.module, "KEY_METRIC", None)
+
+    @property
+    def goal(self) -> str:
+        """Whether more or less of the key metric is better: `max` or `min`."""
+        smaller = re.search("distance|error|loss|gap|fid|kid|mmd|wasserstein|kl|divergence|regret",
+                            self.key_metric or "")  # fmt: skip
+        return getattr(self.module, "GOAL", "min" if smaller else "max")
 
     @property
     def metrics(self) -> list[str] | None:

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import io
 import json
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -134,8 +136,10 @@ def _check_metrics(experiment: Experiment, programs: dict[str, Program]) -> dict
 
 
 def memory(program: Program) -> tuple[int, int | None]:
-    """Bytes that a program needs on a device, or in a machine whose devices share its memory;
-    and those that are free there, None where that is unknown."""
+    """Bytes that a program needs on a device, and those that are free there, None if unknown.
+
+    Devices that share the machine's memory count as one.
+    """
     devices = program.mesh.devices.flat
     shared = devices[0].platform == "cpu"
     return program.bytes_needed() // (1 if shared else len(devices)), bytes_free(devices[0])
@@ -151,6 +155,28 @@ def _check_memory(program: Program) -> None:
             f"{program.bytes_a_lane() / 2**20:.1f} MiB of state each, and {free / 2**30:.1f} GiB "
             f"are free; allowed: at most about {fits} here, or less state (a smaller replay buffer)"
         )
+
+
+def use_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, unless JAX was told where already.
+
+    A folder a kind of processor: what was compiled for one may not run on another, and home
+    directories are shared.
+    """
+    told: Any = jax.config
+    if told.jax_compilation_cache_dir:
+        return
+    home = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA", "~")}
+    base = os.environ.get("XDG_CACHE_HOME") or home.get(sys.platform, "~/.cache")
+    kind = platform.machine() + platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kind += next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    digest = hashlib.sha256(kind.encode()).hexdigest()[:8]
+    place = Path(base).expanduser() / "gacf" / f"xla-{digest}"
+    with contextlib.suppress(OSError):  # a home that cannot be written
+        place.mkdir(parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(place))
 
 
 def versions() -> dict[str, str]:
@@ -370,9 +396,7 @@ def _train(
             these, rest = slice(done, done + kept), width - kept
             due = [*grid.due[these].tolist(), *[False] * rest]
             lanes, metrics = program.advance(lanes, counts[these] + [0] * rest, due)
-            scalars = {
-                k: np.asarray(v)[..., :kept] for k, v in metrics.items() if v.ndim == ndim
-            }
+            scalars = {k: np.asarray(v)[..., :kept] for k, v in metrics.items() if v.ndim == ndim}
             history.append(scalars)
             done += kept
             step = int(grid.ends[done - 1])

@@ -1,0 +1,273 @@
+"""Where a sweep's workers run: local processes, Ray, SLURM.
+
+All start the same command, `python -m gacf.sweep.worker DIR`, and are told nothing but where the
+sweep is; what a worker does, it finds there. So an executor only starts, looks, and stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from gacf.report import BadInput
+from gacf.sweep import claims, watch, worker
+from gacf.sweep.claims import ATTEMPTS
+from gacf.sweep.directory import Sweep
+from gacf.sweep.work import Full
+
+LOOK = 0.3  # seconds between looks at the workers
+GRACE = 20.0  # seconds that a worker has to let go of its unit
+
+
+class Handle(NamedTuple):
+    """A worker that was started.
+
+    Attributes:
+        poll: its exit code; None as long as it runs.
+        stop: asks it to stop.
+    """
+
+    poll: Callable[[], int | None]
+    stop: Callable[[], None]
+
+
+Start = Callable[[int], Handle]
+"""Starts the worker of a number."""
+
+
+def cores() -> list[int]:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def shares(workers: int) -> list[list[int]]:
+    """The cores divided among workers; where there are fewer cores, several share one.
+
+    Example:
+        >>> {len(shares(n)) for n in (1, 2, 3)} == {1, 2, 3}
+        True
+    """
+    own = cores()
+    if workers >= len(own):
+        return [[own[i % len(own)]] for i in range(workers)]
+    return [own[i * len(own) // workers : (i + 1) * len(own) // workers] for i in range(workers)]
+
+
+def environment(devices: int, workers: int = 1) -> dict[str, str]:
+    """What a worker's JAX has to know before it starts: host devices, and its part of a GPU."""
+    flags = re.sub(
+        r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")
+    )
+    part = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.2f}")
+    return {
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}".strip(),
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": part,
+    }
+
+
+def command(directory: Path, more: Sequence[str] = ()) -> list[str]:
+    """What starts a worker."""
+    return [sys.executable, "-m", "gacf.sweep.worker", str(directory.resolve()), *more]
+
+
+def _log(directory: Path, number: int) -> Path:
+    place = directory / "workers"
+    place.mkdir(exist_ok=True)
+    return place / f"{number}.log"
+
+
+def processes(
+    directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]
+) -> Start:
+    """Processes on this machine, its cores divided among them."""
+    _nothing_but("processes", settings)
+    divided = shares(workers)
+
+    def start(number: int) -> Handle:
+        own = divided[number]
+        call = command(directory, ["--cores", ",".join(map(str, own)), *more])
+        with _log(directory, number).open("ab") as log:
+            process = subprocess.Popen(
+                call,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **environment(len(own), workers)},
+            )
+        return Handle(process.poll, process.terminate)
+
+    return start
+
+
+def _on_ray(call: list[str], added: dict[str, str], log: str) -> int:
+    import os
+    import subprocess
+
+    with open(log, "ab") as file:
+        made = subprocess.run(
+            call, stdout=file, stderr=file, env={**os.environ, **added}, check=False
+        )
+    return made.returncode
+
+
+def with_ray(
+    directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]
+) -> Start:
+    """Ray tasks: on this machine, or on a running cluster that shares its file system."""
+    _nothing_but("ray", settings, "address", "cores")
+    ray: Any = __import__("ray")
+    if not ray.is_initialized():
+        ray.init(address=settings.get("address"), log_to_driver=False, logging_level="error")
+    each = int(settings.get("cores", max(1, len(cores()) // workers)))
+    # By value: Ray's own processes need not have gacf on their path.
+    cloudpickle: Any = __import__("ray.cloudpickle").cloudpickle
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    remote = ray.remote(num_cpus=each, max_retries=0)(_on_ray)
+
+    def start(number: int) -> Handle:
+        log = str(_log(directory, number).resolve())
+        task = remote.remote(command(directory, more), environment(each, workers), log)
+
+        def poll() -> int | None:
+            ready, _ = ray.wait([task], timeout=0)
+            if not ready:
+                return None
+            try:
+                return ray.get(task)
+            except Exception:  # the task's process, or its machine, is gone
+                return 1
+
+        def stop() -> None:
+            with contextlib.suppress(Exception):
+                ray.cancel(task, force=True)
+
+        return Handle(poll, stop)
+
+    return start
+
+
+def slurm(directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]) -> Start:
+    """SLURM jobs by submitit; `cluster=local` or `debug` runs them here."""
+    submitit: Any = __import__("submitit")
+    helpers: Any = __import__("submitit.helpers").helpers
+    given = {k: int(v) if v.isdigit() else v for k, v in settings.items()}
+    executor = submitit.AutoExecutor(
+        folder=directory.resolve() / "workers" / "slurm", cluster=given.pop("cluster", None)
+    )
+    each = int(given.setdefault("cpus_per_task", max(1, len(cores()) // workers)))
+    given.setdefault("timeout_min", 24 * 60)
+    try:
+        executor.update_parameters(**given)
+    except (TypeError, ValueError, NameError) as error:
+        raise BadInput(f"--executor.KEY: {str(error).splitlines()[0]}") from error
+
+    def start(number: int) -> Handle:
+        call = helpers.CommandFunction(
+            command(directory, more), env=environment(each, workers), verbose=False
+        )
+        job = executor.submit(call)
+
+        def poll() -> int | None:
+            if not job.done():
+                return None
+            try:
+                job.result()
+                return 0
+            except Exception as error:
+                return worker.FULL if f"exit code {worker.FULL}" in str(error) else 1
+
+        def stop() -> None:
+            with contextlib.suppress(Exception):
+                job.cancel()
+
+        return Handle(poll, stop)
+
+    return start
+
+
+def _nothing_but(executor: str, settings: Mapping[str, str], *allowed: str) -> None:
+    for key in settings:
+        if key not in allowed:
+            raise BadInput(
+                f"--executor.{key}: was given for {executor}; "
+                f"allowed: {', '.join(f'--executor.{a}' for a in allowed) or 'none'}"
+            )
+
+
+EXECUTORS = {
+    "processes": ("subprocess", processes),
+    "ray": ("ray", with_ray),
+    "slurm": ("submitit", slurm),
+}
+
+
+def check(executor: str) -> None:
+    """Raises a `BadInput` if an executor is not installed."""
+    package, _ = EXECUTORS[executor]
+    if importlib.util.find_spec(package) is None:
+        raise BadInput(f"--executor: {executor} needs {package}; pip install 'gacf[{executor}]'")
+
+
+def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) -> None:
+    """Keeps workers at work until no unit is left for them; replaces those that are lost.
+
+    Raises:
+        Full: the disk is.
+        BadInput: workers end before they take a unit.
+    """
+    stored = watch.read_sweep(sweep.directory).get("key_metric")
+    running: dict[int, Handle] = {}
+    try:
+        for i in range(min(workers, len(sweep.left()))):
+            running[i] = start(i)
+        barren, stand, shown, told = 0, None, "", 0.0
+        with out.status("") if out.is_terminal else contextlib.nullcontext() as status:
+            while running:
+                for i, handle in list(running.items()):
+                    code = handle.poll()
+                    if code is None:
+                        continue
+                    del running[i]
+                    if code == worker.FULL:
+                        raise Full(_tail(sweep.directory, i))
+                    if code == 0:
+                        continue
+                    err.print(f"gacf: worker {i} was lost, exit code {code}", markup=False)
+                    now = [(u.name, claims.status(sweep.place(u)).attempts) for u in sweep.left()]
+                    barren, stand = (barren + 1, stand) if now == stand else (1, now)
+                    if barren > ATTEMPTS * workers:
+                        raise BadInput(f"workers end at once: {_tail(sweep.directory, i)}")
+                    if any(n < ATTEMPTS for _, n in now):
+                        running[i] = start(i)
+                text = watch.line(watch.snapshot(sweep.directory), stored)
+                if status is not None:
+                    status.update(text)
+                elif text != shown and time.monotonic() - told > 5:
+                    out.print(text, markup=False, soft_wrap=True)
+                    shown, told = text, time.monotonic()
+                time.sleep(LOOK)
+    finally:
+        for handle in running.values():
+            handle.stop()
+        until = time.monotonic() + GRACE
+        while time.monotonic() < until and any(h.poll() is None for h in running.values()):
+            time.sleep(LOOK)
+
+
+def _tail(directory: Path, number: int) -> str:
+    try:
+        return _log(directory, number).read_text(errors="replace").strip().splitlines()[-1]
+    except (OSError, IndexError):
+        return f"see {directory / 'workers'}"

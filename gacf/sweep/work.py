@@ -1,0 +1,265 @@
+"""A worker: takes units of a sweep one after the other, until none is left for it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import resource
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from gacf import checkpoint, config, experiment
+from gacf.config import BadInput
+from gacf.report.statistics import iqm, number
+from gacf.sweep import claims
+from gacf.sweep.claims import ATTEMPTS, Claim
+from gacf.sweep.directory import Sweep
+from gacf.sweep.units import Unit
+
+POLL = 0.5  # seconds between looks at units that others hold
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Track = Callable[[str, str, np.ndarray, experiment.History], None]
+"""Is told variant, cell, ends of windows [W] and their scalars [S, W]; see `gacf.sweep.track`."""
+
+
+class Full(Exception):
+    """The disk is full."""
+
+
+class Options(NamedTuple):
+    """How a worker works.
+
+    Attributes:
+        show_traceback: whether to show where in the code failures came from.
+        parent: the process whose end is the worker's too.
+        track: told all scalars.
+    """
+
+    show_traceback: bool = False
+    parent: int | None = None
+    track: Track | None = None
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error says that nothing more can be written; Orbax hides it in a text."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    return any(text in str(error) for text in ("No space left", "File too large", "quota exceeded"))
+
+
+def work(sweep: Sweep, out: Console, err: Console, options: Options = Options()) -> None:  # noqa: B008
+    """Trains what nobody else trains; waits for what others hold, and takes it if they are lost.
+
+    Raises:
+        Full: the disk is.
+        claims.Lost: the process that this one belongs to has gone.
+    """
+    everything = len(sweep.left())
+    begun = 0
+    while True:
+        taken = waiting = False
+        for unit in sweep.left():
+            claim = claims.take(sweep.place(unit), options.parent)
+            if claim is None:
+                waiting |= claims.status(sweep.place(unit)).live
+                continue
+            taken = True
+            begun += claim.number == 1
+            if unit in sweep.left():  # it may have been finished just before it was taken
+                _tell(sweep, unit, f"({min(begun, everything)}/{everything})", out)
+                _attempt(sweep, unit, claim, out, err, options)
+            else:
+                claim.release()
+        if not taken:
+            if not waiting:
+                return
+            time.sleep(POLL)
+
+
+def _tell(sweep: Sweep, unit: Unit, count: str, out: Console) -> None:
+    if len(unit.variants) == 1:
+        text = f"{sweep.directory / unit.variants[0]} {count}"
+    else:
+        what = f"{len(unit.variants)} variants as one program, over {', '.join(unit.traced)}"
+        text = f"{sweep.directory}: {what} {count}"
+    out.print(text, markup=False)
+
+
+def _attempt(
+    sweep: Sweep, unit: Unit, claim: Claim, out: Console, err: Console, options: Options
+) -> None:
+    try:
+        _train(sweep, unit, claim, out, err, options)
+    except claims.Lost:
+        claim.release()
+        if options.parent is not None:
+            raise
+        return
+    except KeyboardInterrupt:
+        claim.release()
+        raise
+    except Exception as error:
+        if disk_full(error):
+            claim.release()
+            raise Full(config.one_line(error)) from error
+        trace = "".join(traceback.format_exception(error))
+        if options.show_traceback:
+            err.print(trace, markup=False)
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        message = kind + config.one_line(error)
+        # The same input fails the same way again.
+        claim.fail(message, trace, ATTEMPTS if isinstance(error, BadInput) else claim.number)
+        if not isinstance(error, BadInput) and claim.number < ATTEMPTS:
+            text = f"{words(unit)} failed: {message}; attempt {claim.number} of {ATTEMPTS}"
+            err.print(f"gacf: {text}", markup=False, soft_wrap=True)
+        return
+    claim.release()
+
+
+def words(unit: Unit) -> str:
+    """The unit by its variants.
+
+    Example:
+        >>> words(Unit("0000", ["a", "b"], ["rate"]))
+        "variants 'a', 'b'"
+    """
+    return f"variant{'s' * (len(unit.variants) > 1)} {', '.join(map(repr, unit.variants))}"
+
+
+def failures(sweep: Sweep) -> dict[str, dict[str, str]]:
+    """Unit -> message and traceback of those at which nobody works any more."""
+    lost = {"message": "its worker was lost, time and again", "traceback": ""}
+    found = {}
+    for unit in sweep.left():
+        status = claims.status(sweep.place(unit))
+        if status.attempts >= ATTEMPTS:
+            found[unit.name] = status.failure or lost
+    return found
+
+
+def _train(
+    sweep: Sweep, unit: Unit, claim: Claim, out: Console, err: Console, options: Options
+) -> None:
+    began = time.perf_counter()
+    loaded, place = sweep.experiment, sweep.place(unit)
+    settings = [sweep.settings(name) for name in unit.variants]
+    alone = not unit.traced
+    programs = sweep.programs.pop(unit.name, None)
+    if programs is None and alone:
+        programs = experiment.prepare(loaded, settings[0])
+    programs = programs or experiment.prepare_group(loaded, settings, unit.traced)
+    heard = _Report(sweep, unit, claim, list(programs), settings[0], options.track)
+    if alone:
+        where = sweep.directory / unit.variants[0]
+        run = _opened(where, sweep, settings[0])
+        with experiment.alone(where):
+            experiment.train(run, programs, out, err, heard)
+    else:
+        runs = [
+            _opened(sweep.directory / name, sweep, made, create=False)
+            for name, made in zip(unit.variants, settings, strict=True)
+        ]
+        experiment.train_group(runs, programs, place, out, err, heard)
+    compiled = [p.compile_seconds for p in programs.values()]
+    done = {
+        "variants": unit.variants,
+        "traced": unit.traced,
+        "compilations": sum(x > 0 for x in compiled),
+        "compile_seconds": sum(compiled),
+        "train_seconds": heard.seconds,
+        "wall_seconds": time.perf_counter() - began,
+        "peak_bytes": peak_bytes(),
+        "devices": experiment.devices(),
+    }
+    checkpoint.write_atomically(place / "done.json", json.dumps(done, indent=2).encode())
+    shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    (place / "progress.json").unlink(missing_ok=True)
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
+
+
+def _opened(
+    where: Path, sweep: Sweep, settings: config.Config, create: bool = True
+) -> experiment.Run:
+    loaded = sweep.experiment
+    if (where / "config.json").exists():
+        if not (where / "experiment.py").exists() or (
+            (where / "experiment.py").read_bytes() != loaded.path.read_bytes()
+        ):
+            checkpoint.write_atomically(where / "experiment.py", loaded.path.read_bytes())
+        return experiment.Run(where, loaded, settings, experiment.read_stored(where))
+    experiment.check_free(where)
+    make = experiment.create if create else experiment.describe
+    return make(where, loaded, settings)
+
+
+class _Report:
+    """Listens to a unit: leaves progress.json, tells the tracker, stops if the unit is lost."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        unit: Unit,
+        claim: Claim,
+        cells: list[str],
+        settings: config.Config,
+        track: Track | None,
+    ):
+        self.unit, self.claim, self.cells, self.track = unit, claim, cells, track
+        self.path = sweep.place(unit) / "progress.json"
+        self.settings, self.key_metric = settings, sweep.experiment.key_metric
+        self.began = self.written = time.time()
+        self.first: int | None = None
+        self.best: dict[str, float] = {}
+        self.seconds = 0.0
+        self.last = time.perf_counter()
+
+    def __call__(self, cell: str, ends: np.ndarray, scalars: experiment.History) -> None:
+        now = time.perf_counter()
+        self.seconds, self.last = self.seconds + now - self.last, now
+        one = len(self.unit.variants) == 1
+        rows = {k: v[None] if one else v for k, v in scalars.items()}
+        if self.track is not None:
+            for h, name in enumerate(self.unit.variants):
+                self.track(name, cell, ends, {k: v[h] for k, v in rows.items()})
+        self.claim.check()
+        self._note(rows)
+        steps = self.settings.steps
+        made = self.cells.index(cell) * steps + int(ends[-1])
+        if self.first is None:
+            self.first = made - int(ends[-1] - ends[0])
+        if time.time() - self.written < 1.0 and made < len(self.cells) * steps:
+            return
+        self.written = time.time()
+        text = {
+            "step": made,
+            "steps": len(self.cells) * steps,
+            "seconds": self.written - self.began,
+            "since": self.first,
+            "values": self.best,
+            "diverged": int(rows["diverged"][..., -1].sum()),
+        }
+        checkpoint.write_atomically(self.path, json.dumps(text).encode())
+
+    def _note(self, rows: Any) -> None:
+        if self.key_metric in rows:
+            for name, values in zip(self.unit.variants, rows[self.key_metric], strict=True):
+                known = values[:, np.isfinite(values).any(axis=0)]
+                if known.size:
+                    last = known[:, -1]
+                    value = number(iqm(last[np.isfinite(last)]))
+                    if value is not None:
+                        self.best[name] = value

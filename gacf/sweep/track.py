@@ -6,6 +6,7 @@ counted. A tracker that raises is dropped itself, with one line; one that hangs 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import queue
@@ -57,7 +58,7 @@ def _flat(means: Mapping[str, float], seeds: Mapping[str, np.ndarray]) -> dict[s
 
 
 def _wandb(place: Path) -> tuple[Log, Callable[[], None]]:
-    import wandb
+    wandb: Any = importlib.import_module("wandb")
 
     os.environ.setdefault("WANDB_MODE", "offline")
     place.mkdir(parents=True, exist_ok=True)
@@ -82,12 +83,12 @@ def _wandb(place: Path) -> tuple[Log, Callable[[], None]]:
 
 
 def _mlflow(place: Path) -> tuple[Log, Callable[[], None]]:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    mlflow: Any = importlib.import_module("mlflow")
+    metric_of = importlib.import_module("mlflow.entities").Metric
 
     place.mkdir(parents=True, exist_ok=True)
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{place.resolve() / 'mlflow.db'}")
-    client = MlflowClient(tracking_uri=uri)
+    client = mlflow.MlflowClient(tracking_uri=uri)
     name = str(place.parent.parent)
     found = client.get_experiment_by_name(name)
     number = found.experiment_id if found else client.create_experiment(name)
@@ -98,7 +99,7 @@ def _mlflow(place: Path) -> tuple[Log, Callable[[], None]]:
             runs[run] = client.create_run(number, run_name=run).info.run_id
         flat = list(_flat(means, seeds).items())
         for i in range(0, len(flat), 1000):  # the most that one call takes
-            metrics = [Metric(key, value, 0, step) for key, value in flat[i : i + 1000]]
+            metrics = [metric_of(key, value, 0, step) for key, value in flat[i : i + 1000]]
             client.log_batch(runs[run], metrics=metrics)
 
     def close() -> None:

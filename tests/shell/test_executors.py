@@ -1,0 +1,324 @@
+"""Workers that die, drivers that die, two at once, full disks: no unit twice, nothing corrupt."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gacf.cli import main
+from gacf.sweep import claims, executors, watch
+
+from .common import ROOT, TOY, process
+
+SHORT = ("--config.steps=16", "--config.seeds=2")
+# Two groups of two: floats are batched, shapes are not.
+SWEPT = ("--sweep.actor.hidden=(2,),(3,)", "--sweep.actor.learning_rate=0.1,0.2")
+NAMES = {f"hidden={n},learning_rate={r}" for n in (2, 3) for r in (0.1, 0.2)}
+# Every variant that is finished leaves a line, so that none can be trained twice unseen.
+COUNT = """
+def finish(config, finals):
+    with open(os.environ["TOY_LOG"], "a") as log:
+        log.write(f"{config.actor.hidden} {config.actor.learning_rate}\\n")
+    return {}
+"""
+# Dies once, in the middle of the group (3,).
+DEADLY = """
+_build = build
+
+def build(config):
+    if config.actor.hidden == (3,) and not os.path.exists(os.environ["TOY_LOG"] + ".dead"):
+        from gacf import checkpoint
+        save = checkpoint.save
+        def deadly(*args):
+            made = save(*args)
+            open(os.environ["TOY_LOG"] + ".dead", "w").close()
+            os.kill(os.getpid(), 9)
+        checkpoint.save = deadly
+    return _build(config)
+"""
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
+
+
+def file(directory: Path, more: str = "") -> Path:
+    path = directory / "swept.py"
+    path.write_text(TOY.read_text() + COUNT + more)
+    return path
+
+
+def arguments(directory: Path, path: Path, *more: str) -> list[str]:
+    return ["sweep", str(path), "--workdir", str(directory), *SHORT, *SWEPT, *more]
+
+
+def started(*call: Any, **options: Any) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "gacf", *map(str, call)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True, **options)
+
+
+def complete(directory: Path, log: Path) -> None:
+    """All is there, and was made once."""
+    assert {p.parent.name for p in directory.glob("*/summary.json")} == NAMES
+    lines = log.read_text().splitlines()
+    assert len(lines) == len(set(lines)) == len(NAMES)
+    assert not list(directory.rglob(".writing-*"))
+
+
+def test_a_unit_has_one_worker_at_a_time(tmp_path: Path):
+    got, ready = [], threading.Barrier(8)
+
+    def taker() -> None:
+        ready.wait()
+        got.append(claims.take(tmp_path / "0000"))
+
+    threads = [threading.Thread(target=taker) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (claim,) = filter(None, got)
+    assert claims.status(tmp_path / "0000") == claims.Status(0, True, None)
+    claim.release()
+    assert not any((tmp_path / "0000").iterdir())
+    again = claims.take(tmp_path / "0000")
+    assert again is not None and again.number == 1
+    again.release()
+
+
+@pytest.mark.parametrize("how", ["process", "silence"])
+def test_a_lost_workers_unit_is_taken_over_and_counts_as_an_attempt(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+):
+    place = tmp_path / "0000"
+    for number in range(1, claims.ATTEMPTS + 1):
+        claim = claims.take(place)
+        assert claim is not None and claim.number == number
+        claim._stop()
+        if how == "process":
+            owner = json.loads(claim.path.read_text())
+            claim.path.write_text(json.dumps({**owner, "started": "before"}))
+        else:
+            owner = json.loads(claim.path.read_text())
+            claim.path.write_text(json.dumps({**owner, "host": "elsewhere"}))
+            assert claims.status(place).live
+            os.utime(claim.path, (time.time() - 2 * claims.STALE,) * 2)
+        assert claims.status(place) == claims.Status(number, False, None)
+    assert claims.take(place) is None, "a fourth attempt"
+    claims.reset(place)
+    claim = claims.take(place)
+    assert claim is not None and claim.number == 1
+    claim.release()
+
+
+def test_who_was_overtaken_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    claim = claims.take(tmp_path / "0000")
+    assert claim is not None
+    claim.check()
+    (tmp_path / "0000" / "claim.2").write_text("{}")
+    deadline = time.monotonic() + 10
+    while not claim.lost and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(claims.Lost):
+        claim.check()
+    claim.release()
+    assert (tmp_path / "0000" / "claim.2").exists()
+
+
+def test_a_unit_that_fails_thrice_is_told_with_its_traceback_and_the_rest_goes_on(
+    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+):
+    more = """
+_finish = finish
+
+def finish(config, finals):
+    if config.actor.hidden == (2,):
+        raise RuntimeError("no luck")
+    return _finish(config, finals)
+"""
+    directory = tmp_path / "sweep"
+    assert main(arguments(directory, file(tmp_path, more))) == 1
+    said = capsys.readouterr().err
+    name = "variants 'hidden=2,learning_rate=0.1', 'hidden=2,learning_rate=0.2' failed"
+    assert said.count(f"{name}: RuntimeError: no luck") == 3
+    assert "Traceback" in said and "swept.py" in said
+    assert len(list(directory.glob("*/summary.json"))) == 2
+    found = watch.snapshot(directory)
+    assert (found.units, found.done, found.failed, found.running) == (2, 1, 1, 0)
+    assert watch.over(found)
+    (directory / "experiment.py").write_text(TOY.read_text() + COUNT)
+    assert main(["resume", str(directory)]) == 0
+    complete(directory, log)
+
+
+def test_cores_are_divided():
+    own = executors.cores()
+    for workers in range(1, 2 * len(own)):
+        found = executors.shares(workers)
+        assert len(found) == workers and all(found)
+        assert {core for share in found for core in share} <= set(own)
+        if workers <= len(own):
+            assert sorted(core for share in found for core in share) == own
+
+
+def test_what_executors_are_told_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for more, message in (
+        (["--workers=2"], "--workers: was given for inline"),
+        (["--executor.address=x"], "--executor.address: was given for inline"),
+        (["--executor=processes", "--workers=0"], "--workers: 0 was given"),
+    ):
+        assert main(arguments(tmp_path / "sweep", file(tmp_path), *more)) == 2
+        assert message in capsys.readouterr().err
+    for executor, package in (("ray", "ray"), ("slurm", "submitit")):
+        if importlib.util.find_spec(package) is None:
+            assert main(arguments(tmp_path / "none", file(tmp_path), f"--executor={executor}")) == 2
+            assert f"{executor} needs {package}" in capsys.readouterr().err
+
+
+def test_watching_from_elsewhere(tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]):
+    directory = tmp_path / "sweep"
+    assert main(arguments(directory, file(tmp_path))) == 0
+    capsys.readouterr()
+    assert main(["watch", str(directory)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("100 %  units 2/2, 0 running  variants 4/4  seeds 8/8  best distance")
+    assert main(["watch", str(tmp_path)]) == 2
+    best = json.loads((directory / "sweep.json").read_text())
+    assert best["goal"] == "min"
+    values = {
+        p.parent.name: json.loads(p.read_text())["cells"]["swept"]["metrics"]["evaluate/distance"]
+        for p in directory.glob("*/summary.json")
+    }
+    assert min(values, key=lambda name: values[name]["iqm"]) in said
+
+
+@pytest.mark.slow
+def test_a_killed_workers_unit_is_finished_by_another(tmp_path: Path, log: Path):
+    directory = tmp_path / "sweep"
+    made = process(
+        *arguments(directory, file(tmp_path, DEADLY), "--executor=processes", "--workers=2")
+    )
+    assert made.returncode == 0, made.stderr
+    assert "was lost, exit code -9" in made.stderr
+    complete(directory, log)
+    assert (tmp_path / "log.dead").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_drivers_workers_stop_and_the_rest_is_done_later(tmp_path: Path, log: Path):
+    directory = tmp_path / "sweep"
+    slow = "\nimport time\nfrom gacf import checkpoint\n_save = checkpoint.save\n"
+    slow += "def save(*args):\n    time.sleep(2)\n    return _save(*args)\ncheckpoint.save = save\n"
+    call = arguments(directory, file(tmp_path, slow), "--config.checkpoint_every=4")
+    driver = started(*call, "--executor=processes", "--workers=2")
+    deadline = time.monotonic() + 100
+    while not list(directory.glob("units/*/checkpoints/*/0*")):
+        assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()
+        time.sleep(0.1)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    while watch.snapshot(directory).running:
+        assert time.monotonic() < deadline, "the workers go on"
+        time.sleep(0.1)
+    assert not watch.over(watch.snapshot(directory))
+    before = list(directory.glob("units/*/checkpoints/*/0*"))
+    made = process("sweep", directory, "--resume")
+    assert made.returncode == 0, made.stderr
+    assert before
+    complete(directory, log)
+
+
+@pytest.mark.slow
+def test_two_drivers_at_once_do_no_unit_twice(tmp_path: Path, log: Path):
+    directory = tmp_path / "sweep"
+    call = arguments(directory, file(tmp_path))
+    first = started(*call)
+    deadline = time.monotonic() + 100
+    while not list(directory.glob("units/*/claim.1")):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    second = started("resume", directory)
+    for driver in (first, second):
+        _, said = driver.communicate(timeout=120)
+        assert driver.returncode == 0, said
+    complete(directory, log)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_told_and_nothing_is_corrupt(tmp_path: Path, log: Path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = (
+        shutil.which("mount") is not None
+        and subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(disk)],
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+    )
+    try:
+        call = arguments(disk / "sweep", file(tmp_path))
+        if mounted:
+            made = process(*call)
+        else:
+            limited = f"ulimit -f 8; exec {sys.executable} -m gacf " + '"$@"'
+            env = {**os.environ, "PYTHONPATH": str(ROOT)}
+            made = subprocess.run(
+                ["bash", "-c", limited, "gacf", *call],
+                env=env, capture_output=True, text=True, timeout=120, check=False,
+            )  # fmt: skip
+        assert made.returncode == 1, made.stderr
+        assert "Traceback" not in made.stderr
+        last = made.stderr.splitlines()[-1]
+        assert last.startswith("gacf: the disk is full (") and f"resume {disk / 'sweep'}" in last
+        for path in disk.glob("sweep/*.json"):
+            json.loads(path.read_text())
+        if mounted:
+            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        made = process("resume", disk / "sweep")
+        assert made.returncode == 0, made.stderr
+        assert {p.parent.name for p in disk.glob("sweep/*/summary.json")} == NAMES
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_ray_workers(tmp_path: Path, log: Path):
+    pytest.importorskip("ray")
+    directory = tmp_path / "sweep"
+    more = ("--executor=ray", "--workers=2", "--executor.cores=1")
+    made = process(*arguments(directory, file(tmp_path, DEADLY), *more))
+    assert made.returncode == 0, made.stderr
+    assert "was lost" in made.stderr
+    complete(directory, log)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["local", "debug"])
+def test_slurm_workers(tmp_path: Path, log: Path, cluster: str):
+    pytest.importorskip("submitit")
+    directory = tmp_path / "sweep"
+    more = ("--executor=slurm", "--workers=2", f"--executor.cluster={cluster}")
+    killed = DEADLY if cluster == "local" else ""
+    made = process(*arguments(directory, file(tmp_path, killed), *more))
+    assert made.returncode == 0, made.stderr
+    assert ("was lost" in made.stderr) == bool(killed)
+    complete(directory, log)

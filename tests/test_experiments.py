@@ -64,6 +64,36 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"control"},
         set(),
     ),
+    "conditional_gan": (
+        {"batch_size": 4, "noise": 2, "hidden": (4,)},
+        {"projection", "concatenation"},
+        {"samples"},
+    ),
+    "infogan": (
+        {"batch_size": 4, "noise": 2, "hidden": (4,)},
+        {"InfoGAN", "code not trained for"},
+        {"samples"},
+    ),
+    "bigan": (
+        {"batch_size": 4, "noise": 2, "hidden": (4,)},
+        {"BiGAN", "random encoder"},
+        {"reconstructions"},
+    ),
+    "autoencoders": (
+        {"batch_size": 4, "noise": 2, "hidden": (4,)},
+        {"adversarial autoencoder", "VAE-GAN", "autoencoder"},
+        {"samples"},
+    ),
+    "domain_adversarial": (
+        {"batch_size": 4, "hidden": (4,), "features": 4},
+        {"domain-adversarial", "source only"},
+        set(),
+    ),
+    "imitation": (
+        {"num_envs": 2, "length": 2, "hidden": (4,), "expert_steps": 2, "episodes": 2},
+        {"GAIL", "AIRL"},
+        set(),
+    ),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
 }  # fmt: skip
 RUN = {"seeds": 2, "steps": 2, "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}

@@ -18,6 +18,7 @@ LAYERS = [
     {"stabilizers", "metrics", "games"},
     {"actor_critic"},
     {"gan"},
+    {"flows"},
     {"runner", "checkpoint"},
     {"profile"},
     {"report"},

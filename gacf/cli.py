@@ -495,7 +495,14 @@ def _report(args: argparse.Namespace) -> int:
     elif args.latex:
         print(table.latex(made))
     else:
-        table.console().print(table.terminal(made))
+        out = table.console()
+        out.print(table.terminal(made))
+        for directory in args.directories:
+            if (Path(directory) / SWEEP).exists():
+                from gacf.report import page
+
+                written = page.write(directory)
+                out.print(f"report: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
     return 0
 
 

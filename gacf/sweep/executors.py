@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,7 +130,13 @@ def with_ray(
     _nothing_but("ray", settings, "address", "cores")
     ray: Any = __import__("ray")
     if not ray.is_initialized():
-        ray.init(address=settings.get("address"), log_to_driver=False, logging_level="error")
+        here = {} if "address" in settings else {"include_dashboard": False}
+        with warnings.catch_warnings():
+            # It forks only to start another program, which JAX's threads do not mind.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            ray.init(
+                address=settings.get("address"), log_to_driver=False, logging_level="error", **here
+            )
     each = int(settings.get("cores", max(1, len(cores()) // workers)))
     # By value: Ray's own processes need not have gacf on their path.
     cloudpickle: Any = __import__("ray.cloudpickle").cloudpickle
@@ -174,9 +181,9 @@ def slurm(directory: Path, workers: int, more: Sequence[str], settings: Mapping[
         raise BadInput(f"--executor.KEY: {str(error).splitlines()[0]}") from error
 
     def start(number: int) -> Handle:
-        call = helpers.CommandFunction(
-            command(directory, more), env=environment(each, workers), verbose=False
-        )
+        # `env` adds to what the job's environment is; an argument would stand in its place.
+        added = [f"{key}={value}" for key, value in environment(each, workers).items()]
+        call = helpers.CommandFunction(["env", *added, *command(directory, more)], verbose=False)
         job = executor.submit(call)
 
         def poll() -> int | None:

@@ -229,10 +229,10 @@ def test_a_killed_drivers_workers_stop_and_the_rest_is_done_later(tmp_path: Path
     driver = started(*call, "--executor=processes", "--workers=2")
     deadline = time.monotonic() + 100
     while not list(directory.glob("units/*/checkpoints/*/0*")):
-        assert driver.poll() is None and time.monotonic() < deadline, driver.communicate()
+        assert driver.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    driver.communicate()
     while watch.snapshot(directory).running:
         assert time.monotonic() < deadline, "the workers go on"
         time.sleep(0.1)
@@ -305,9 +305,10 @@ def test_ray_workers(tmp_path: Path, log: Path):
     pytest.importorskip("ray")
     directory = tmp_path / "sweep"
     more = ("--executor=ray", "--workers=2", "--executor.cores=1")
-    made = process(*arguments(directory, file(tmp_path, DEADLY), *more))
-    assert made.returncode == 0, made.stderr
-    assert "was lost" in made.stderr
+    made = started(*arguments(directory, file(tmp_path, DEADLY), *more))
+    _, said = made.communicate(timeout=280)
+    assert made.returncode == 0, said
+    assert "was lost" in said
     complete(directory, log)
 
 

@@ -28,12 +28,13 @@ def iqm(values: Any, axis: int = -1) -> Any:
     return stats.trim_mean(np.asarray(values, float), 0.25, axis=axis)
 
 
-def interval(values: Any, axis: int = -1) -> tuple[Any, Any]:
+def interval(values: Any, axis: int = -1, resamples: int = RESAMPLES) -> tuple[Any, Any]:
     """95 % interval of the interquartile mean, percentile bootstrap over seeds, always the same.
 
     Args:
         values: numbers, [..., S] if `axis` is the last.
         axis: that of the seeds.
+        resamples: how often to draw.
 
     Returns:
         Low and high end, without the seeds' axis; both are NaN for a single seed.
@@ -48,7 +49,7 @@ def interval(values: Any, axis: int = -1) -> tuple[Any, Any]:
         nothing = np.full(np.delete(values.shape, axis), np.nan)
         return nothing, nothing
     found = stats.bootstrap(
-        (values,), iqm, axis=axis, n_resamples=RESAMPLES, batch=50, method="percentile", rng=0
+        (values,), iqm, axis=axis, n_resamples=resamples, batch=50, method="percentile", rng=0
     )
     return found.confidence_interval.low, found.confidence_interval.high
 

@@ -16,7 +16,7 @@ from gacf import checkpoint, config, experiment, sweep
 from gacf.cli import main
 from gacf.sweep import units, vocabulary
 
-from .common import ROOT, TOY, metrics, run
+from .common import ROOT, TOY, metrics, process, run
 
 SHORT = ("--config.steps=16", "--config.seeds=3")
 MORE = """
@@ -209,6 +209,27 @@ def test_results_half_written_are_written_the_rest(grid: Path, tmp_path: Path, m
     assert main(["resume", str(tmp_path / "sweep")]) == 0
     assert first.stat().st_mtime_ns == before
     assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 3
+
+
+@pytest.mark.slow
+def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path: Path):
+    """A second process takes the program from there, and gets the same numbers."""
+    seconds = []
+    for i in range(2):
+        call = ["run", ROOT / "experiments" / "ring_gan.py", "--workdir", tmp_path / str(i)]
+        small = ["--config.steps=4", "--config.seeds=2", "--config.batch_size=8"]
+        made = process(
+            *call, *small, XDG_CACHE_HOME=str(tmp_path / "cache"), JAX_COMPILATION_CACHE_DIR=""
+        )
+        assert made.returncode == 0, made.stderr
+        assert "arning" not in made.stderr and "machine" not in made.stderr, made.stderr
+        found = json.loads((tmp_path / str(i) / "summary.json").read_text())
+        seconds.append(found["cells"]["ring_gan"]["compile_seconds"])
+    kept = list((tmp_path / "cache" / "gacf").glob("xla-*/jit__all-*"))
+    assert len(kept) == 1
+    assert seconds[1] < 0.7 * seconds[0]
+    one, other = (tmp_path / str(i) / "metrics.parquet" for i in range(2))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_a_refused_value_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

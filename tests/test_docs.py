@@ -48,6 +48,10 @@ def test_the_readme_runs() -> None:
     assert isinstance(names["state"], gacf.State)
 
 
+def test_the_guide_to_sweeps_runs() -> None:
+    assert callable(execute("docs/sweeps.md")["get_sweep"])
+
+
 def test_the_guide_to_actor_critic_methods_runs() -> None:
     names = execute("docs/actor_critic.md")
     assert set(names["optimizers"]) == {"actor", "critic", "temperature"}

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -51,20 +52,28 @@ def sections(results: Results) -> list[Section]:
     """All parts of the report."""
     made = [_best(results), _sensitivity(results)]
     whole = [cell for cell in results.cells if cell.finals.size][:DRAWN]
-    made.append(
-        Section(
-            "Learning curves",
-            f"{results.metric} of the best {len(whole)} cells: interquartile mean, 95 % bootstrap "
-            "interval, single seeds faint.",
-            figures={
-                "learning curves": curves.draw({results.metric: analysis.tracks(results, whole)})
-            },
-        )
-    )
+    made.append(_curves(results, whole))
     made.append(_profiles(results, whole))
     if len(whole) > 1:
         made += [_improvement(results), _power(results, whole)]
     return [one for one in made if one.rows or one.figures]
+
+
+def _curves(results: Results, cells: Sequence[analysis.Cell]) -> Section:
+    found = analysis.tracks(results, cells)
+    if not found:
+        return Section("Learning curves", "")
+    panels = {shorten(name, 44, placeholder="…"): {"": curve} for name, curve in found.items()}
+    figure = curves.draw(panels)
+    drawn = figure.axes[: len(panels)]
+    low, high = zip(*(ax.get_ylim() for ax in drawn), strict=True)
+    for ax in drawn:
+        ax.set_ylim(min(low), max(high))
+    words = (
+        f"{results.metric} of the best {len(panels)} cells, the best first: interquartile mean, "
+        "95 % bootstrap interval, single seeds faint."
+    )
+    return Section("Learning curves", words, figures={"learning curves": figure})
 
 
 def _best(results: Results) -> Section:
@@ -78,7 +87,7 @@ def _best(results: Results) -> Section:
     words = (
         f"{results.metric} at the last step, {'more' if results.goal == 'max' else 'less'} is "
         "better: interquartile mean [95 % bootstrap interval] over the n seeds that did not "
-        "diverge."
+        "diverge. The first ones are chosen by these same seeds, which flatters them."
     )
     words += f" {more} more cells are not listed." if more else ""
     several = ["cell"] if _several(results) else []
@@ -185,7 +194,7 @@ def _power(results: Results, cells: Sequence[analysis.Cell]) -> Section:
         rows.append(
             [
                 cell.name,
-                f"{analysis.SEEDS[-1]} or more" if needed is None else str(needed),
+                f"over {analysis.SEEDS[-1]}" if needed is None else str(needed),
                 f"{curve[max(n for n in curve if n <= max(2, best.seeds))]:.2f}",
             ]
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -153,6 +154,7 @@ def _train(
     loaded, place = sweep.experiment, sweep.place(unit)
     settings = [sweep.settings(name) for name in unit.variants]
     alone = not unit.traced
+    jax.config.update("jax_enable_x64", settings[0].x64)  # the unit before may have had another
     programs = sweep.programs.pop(unit.name, None)
     if programs is None and alone:
         programs = experiment.prepare(loaded, settings[0])

@@ -184,9 +184,9 @@ def test_a_killed_group_goes_on_from_its_checkpoint(
     monkeypatch.setattr(experiment.Program, "init", lambda *args: pytest.fail("it began anew"))
     assert main(["sweep", str(tmp_path / "sweep"), "--resume"]) == 0
     monkeypatch.setattr(experiment.Program, "init", init)
-    assert command(tmp_path / "whole", path, RATES) == 0
     for rate in ("0.05", "0.1", "0.3"):
-        one, other = (tmp_path / d / f"learning_rate={rate}" for d in ("sweep", "whole"))
+        one = tmp_path / "sweep" / f"learning_rate={rate}"
+        other = grid / f"learning_rate={rate},clip=0.0"  # the same group, undisturbed
         name = "metrics.parquet"
         assert (one / name).read_bytes() == (other / name).read_bytes()
     assert not list((tmp_path / "sweep").glob("units/*/checkpoints"))

@@ -63,6 +63,7 @@ def overrides(given: argparse.Namespace) -> list[str]:
         "steps": steps,
         "log_every": max(1, steps // 100),
         "evaluate_every": max(1, steps // 100) * 10,
+        "checkpoint_every": max(1, steps // 100) * 10,
         "batch_size": given.batch,
         "actor.hidden": f"({given.hidden},{given.hidden})",
         "critic.hidden": f"({given.hidden},{given.hidden})",

@@ -223,7 +223,7 @@ p{max-width:48rem;margin:.3rem 0 .8rem}.soft{color:var(--soft);font-size:.9rem}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600}th:first-child,td:first-child{text-align:left}
-img{max-width:100%;height:auto;background:#fff;border-radius:4px;display:block;margin:.6rem 0}
+img{width:auto;max-width:100%;min-width:34rem;height:auto;background:#fff;border-radius:4px;display:block;margin:.6rem 0}
 """
 
 
@@ -234,7 +234,8 @@ def as_html(results: Results, made: Sequence[Section]) -> str:
         parts.append(f"<h2>{html.escape(one.title)}</h2><p>{html.escape(one.words)}</p>")
         for name, figure in one.figures.items():
             data = base64.b64encode(_png(figure)).decode()
-            parts.append(f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">')
+            image = f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
+            parts.append(f'<div class="wide">{image}</div>')
         if one.rows:
             head = "".join(f"<th>{html.escape(c)}</th>" for c in one.columns)
             body = "".join(

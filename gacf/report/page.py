@@ -223,7 +223,8 @@ p{max-width:48rem;margin:.3rem 0 .8rem}.soft{color:var(--soft);font-size:.9rem}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600}th:first-child,td:first-child{text-align:left}
-img{width:auto;max-width:100%;min-width:34rem;height:auto;background:#fff;border-radius:4px;display:block;margin:.6rem 0}
+img{width:auto;max-width:100%;min-width:34rem;height:auto;background:#fff;border-radius:4px}
+img{display:block;margin:.6rem 0}
 """
 
 

@@ -255,7 +255,7 @@ def _sweep(args: argparse.Namespace, dotted: _Dotted) -> int:
     if args.samples < 1:
         raise BadInput(f"--samples: {args.samples} was given; allowed: a whole number >= 1")
     found = sweep.variants(loaded, dotted.config, dotted.sweep, args.samples, args.sample_seed)
-    workers = _workers(args)
+    workers = _workers(args, dotted)
     _check_track(args.track)
     experiment.use_cache()
     stored = table.read_sweep(directory) if (directory / SWEEP).exists() else None
@@ -266,14 +266,15 @@ def _sweep(args: argparse.Namespace, dotted: _Dotted) -> int:
     return _train_variants(opened, args, dotted, workers)
 
 
-def _workers(args: argparse.Namespace) -> int:
-    """How many workers are wanted; refuses an executor that is not installed."""
+def _workers(args: argparse.Namespace, dotted: _Dotted) -> int:
+    """How many workers are wanted; refuses an executor that is not installed, or its settings."""
+    from gacf.sweep import executors
+
+    executors.parse(args.executor, dotted.executor)
     if args.executor == "inline":
         if args.workers not in (None, 1):
             raise BadInput("--workers: was given for inline; allowed: with another --executor")
         return 1
-    from gacf.sweep import executors
-
     executors.check(args.executor)
     workers = len(executors.cores()) if args.workers is None else args.workers
     if workers < 1:
@@ -287,7 +288,7 @@ def _go_on(directory: Path, args: argparse.Namespace, dotted: _Dotted) -> int:
     from gacf import experiment, sweep
     from gacf.report import table
 
-    workers = _workers(args)
+    workers = _workers(args, dotted)
     _check_track(args.track)
     opened = sweep.open_sweep(directory)
     experiment.use_cache()
@@ -455,20 +456,13 @@ def _work(
 ) -> None:
     from gacf.sweep import executors, work
 
-    settings = {}
-    for token in dotted.executor:
-        key, equals, value = token.removeprefix("--executor.").partition("=")
-        if not equals:
-            raise BadInput(f"--executor.{key}: no value was given; allowed: --executor.{key}=VALUE")
-        settings[key] = value
     if args.executor == "inline":
-        if settings:
-            raise BadInput(f"--executor.{next(iter(settings))}: was given for inline")
         with _tracker(args.track, opened.directory, err) as tracker:
             work.work(opened, out, err, work.Options(args.traceback, None, tracker))
         return
     if not opened.left():
         return
+    settings = executors.parse(args.executor, dotted.executor)
     _, make = executors.EXECUTORS[args.executor]
     more = [*(["--track", args.track] if args.track else [])]
     more += ["--traceback"] if args.traceback else []

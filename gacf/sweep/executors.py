@@ -93,7 +93,6 @@ def processes(
     directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]
 ) -> Start:
     """Processes on this machine, its cores divided among them."""
-    _nothing_but("processes", settings)
     divided = shares(workers)
 
     def start(number: int) -> Handle:
@@ -127,7 +126,6 @@ def with_ray(
     directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]
 ) -> Start:
     """Ray tasks: on this machine, or on a running cluster that shares its file system."""
-    _nothing_but("ray", settings, "address", "cores")
     ray: Any = __import__("ray")
     if not ray.is_initialized():
         here = {} if "address" in settings else {"include_dashboard": False}
@@ -204,13 +202,33 @@ def slurm(directory: Path, workers: int, more: Sequence[str], settings: Mapping[
     return start
 
 
-def _nothing_but(executor: str, settings: Mapping[str, str], *allowed: str) -> None:
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "inline": (),
+    "processes": (),
+    "ray": ("address", "cores"),
+}  # of slurm: whatever submitit takes
+
+
+def parse(executor: str, tokens: Sequence[str]) -> dict[str, str]:
+    """The settings that `--executor.KEY=VALUE` give.
+
+    Raises:
+        BadInput: no value, or a key that the executor does not take.
+    """
+    settings = {}
+    for token in tokens:
+        key, equals, value = token.removeprefix("--executor.").partition("=")
+        if not equals:
+            raise BadInput(f"--executor.{key}: no value was given; allowed: --executor.{key}=VALUE")
+        settings[key] = value
+    allowed = ALLOWED.get(executor)
     for key in settings:
-        if key not in allowed:
+        if allowed is not None and key not in allowed:
             raise BadInput(
                 f"--executor.{key}: was given for {executor}; "
                 f"allowed: {', '.join(f'--executor.{a}' for a in allowed) or 'none'}"
             )
+    return settings
 
 
 EXECUTORS = {

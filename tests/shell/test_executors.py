@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from gacf.cli import main
+from gacf.report import BadInput
 from gacf.sweep import claims, executors, watch
 
 from .common import ROOT, TOY, process
@@ -167,6 +168,15 @@ def finish(config, finals):
     complete(directory, log)
 
 
+def test_settings_of_an_executor():
+    assert executors.parse("ray", ["--executor.cores=2"]) == {"cores": "2"}
+    assert executors.parse("slurm", ["--executor.partition=a"]) == {"partition": "a"}
+    with pytest.raises(BadInput, match=r"executor\.core: was given for ray; allowed: .*cores"):
+        executors.parse("ray", ["--executor.core=2"])
+    with pytest.raises(BadInput, match="no value was given"):
+        executors.parse("slurm", ["--executor.partition"])
+
+
 def test_cores_are_divided():
     own = executors.cores()
     for workers in range(1, 2 * len(own)):
@@ -182,6 +192,7 @@ def test_what_executors_are_told_is_checked(tmp_path: Path, capsys: pytest.Captu
         (["--workers=2"], "--workers: was given for inline"),
         (["--executor.address=x"], "--executor.address: was given for inline"),
         (["--executor=processes", "--workers=0"], "--workers: 0 was given"),
+        (["--executor=processes", "--executor.cores=1"], "--executor.cores: was given for proc"),
     ):
         assert main(arguments(tmp_path / "sweep", file(tmp_path), *more)) == 2
         assert message in capsys.readouterr().err
@@ -189,6 +200,7 @@ def test_what_executors_are_told_is_checked(tmp_path: Path, capsys: pytest.Captu
         if importlib.util.find_spec(package) is None:
             assert main(arguments(tmp_path / "none", file(tmp_path), f"--executor={executor}")) == 2
             assert f"{executor} needs {package}" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["swept.py"]
 
 
 def test_watching_from_elsewhere(tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]):

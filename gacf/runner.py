@@ -10,6 +10,10 @@ A LANE is one seed of one setting of the hyperparameters. How the lanes' axis ru
 
 All give the same numbers to tolerance. Initialisation runs on one device, outside the sharded
 program: LAPACK calls (orthogonal initialisers) can hang when several host devices run them at once.
+
+Where JAX runs in several processes (`jax.distributed`), the lanes are spread over the devices of
+all of them, and each process initialises its own. All make the same calls; states and metrics come
+back whole to each. No device waits for another within a step.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gacf.types import Algorithm, Key, Metrics, PyTree, State, blank, lookup, require, whole
@@ -111,6 +116,7 @@ class Program:
         hyper: pytree of floats with a leading axis [hypers], or None.
         map: one of `MAPS`.
         evaluate: whether windows may end with an evaluation.
+        mesh: the devices over which the lanes are spread; None: all, if `map` spreads them.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class Program:
         hyper: PyTree = None,
         map: str = "auto",
         evaluate: bool = False,
+        mesh: Mesh | None = None,
     ):
         require("seeds", seeds, whole, "a whole number >= 1")
         lookup("map", map, dict.fromkeys(MAPS))
@@ -160,16 +167,18 @@ class Program:
             if evaluate
             else _Traced(lambda consts, hyper, state: {}, [], {})
         )
-        self.map = self._choose(map)
-        devices = jax.local_devices() if self.map.startswith("sharded") else jax.local_devices()[:1]
-        self.mesh = Mesh(np.array(devices[: self.lanes]), ("lane",))
+        devices = _devices(mesh, map, self.lanes)
+        self.map = self._choose(map, devices)
+        devices = devices if self.map.startswith("sharded") else devices[:1]
+        self.mesh = Mesh(np.array(devices), ("lane",))
         self.padded = -(-self.lanes // self.mesh.size) * self.mesh.size
+        own = [d.process_index == jax.process_index() for d in devices]
+        self._own = np.repeat(own, self.padded // self.mesh.size)  # the lanes of this process
 
-    def _choose(self, map: str) -> str:
+    def _choose(self, map: str, devices: Sequence[Any]) -> str:
         if map != "auto":
             return map
-        devices = jax.local_devices()
-        over = "sharded-" if len(devices) > 1 and self.lanes > 1 else ""
+        over = "sharded-" if len(devices) > 1 else ""
         if devices[0].platform != "cpu":
             return over + "vmap"
         if self.lanes == 1:
@@ -188,19 +197,40 @@ class Program:
         if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             raise ValueError(f"key: {key.dtype} was given; allowed: a typed key, jax.random.key(…)")
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(self.seeds))
-        index = jnp.arange(self.lanes)
+        index = self._index()
         hyper = jax.tree.map(lambda x: x[index // self.seeds], self.hyper)
         state = self._start(self._init.consts, hyper, keys[index % self.seeds])
         return self._place(hyper, state[:4], state.step)
 
+    def _index(self) -> np.ndarray:
+        """The lanes that this process holds; the last one stands in for those added as padding."""
+        return np.minimum(np.arange(self.padded), self.lanes - 1)[self._own]
+
     def _place(self, hyper: PyTree, body: PyTree, step: jax.Array) -> Lanes:
-        index = np.minimum(np.arange(self.padded), self.lanes - 1)
-        if self.padded != self.lanes:
-            hyper, body = jax.tree.map(lambda x: x[index], (hyper, body))
-        spread = self._sharding(PartitionSpec("lane"))
-        once = self._sharding(PartitionSpec())
-        hyper, body = jax.device_put((hyper, body), spread)
-        return Lanes(hyper, body, jax.device_put(step, once))
+        """Puts the lanes of this process where they belong."""
+        hyper, body = self._put((hyper, body), PartitionSpec("lane"))
+        return Lanes(hyper, body, self._put(step, PartitionSpec()))
+
+    def _put(self, tree: PyTree, spec: PartitionSpec) -> PyTree:
+        """What this process holds of arrays, on the devices."""
+        sharding = self._sharding(spec)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+
+        def put(x: jax.Array) -> jax.Array:
+            return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+        return jax.tree.map(functools.partial(_through_data, put), tree)
+
+    def _whole(self, tree: PyTree) -> PyTree:
+        """Arrays of all lanes, whole on each process."""
+        if jax.process_count() == 1:
+            return tree
+
+        def gather(x: jax.Array) -> jax.Array:
+            return jnp.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+        return jax.tree.map(functools.partial(_through_data, gather), tree)
 
     def lanes_of(self, state: State) -> Lanes:
         """The lanes of a batched state, to go on from it."""
@@ -208,11 +238,16 @@ class Program:
         if self.hypers is not None:
             body = jax.tree.map(lambda x: x.reshape(self.lanes, *x.shape[2:]), body)
         hyper = jax.tree.map(lambda x: jnp.repeat(x, self.seeds, axis=0), self.hyper)
+        if self.padded != self.lanes or not self._own.all():
+            hyper, body = jax.tree.map(lambda x: x[self._index()], (hyper, body))
         return self._place(hyper, body, state.step)
 
     def state_of(self, lanes: Lanes) -> State:
         """The batched state of the lanes: leaves [S, …] or [H, S, …], the step a scalar."""
-        return State._make((*self._shape(lanes.body), lanes.step))
+        step = lanes.step
+        if jax.process_count() > 1:
+            step = jnp.asarray(step.addressable_data(0))
+        return State._make((*self._shape(lanes.body), step))
 
     def state_shape(self) -> State:
         """Shapes and dtypes of the batched state."""
@@ -261,7 +296,7 @@ class Program:
             x = x if self.padded == self.lanes else x[: self.lanes]
             return x if self.hypers is None else x.reshape(self.hypers, self.seeds, *x.shape[1:])
 
-        return jax.tree.map(unpad, tree)
+        return jax.tree.map(unpad, self._whole(tree))
 
     def _lane(
         self,
@@ -343,18 +378,18 @@ class Program:
 
     def _replicated(self) -> tuple[list[jax.Array], list[jax.Array]]:
         placed: dict[int, jax.Array] = {}
-        once = self._sharding(PartitionSpec())
 
         def put(consts: list[jax.Array]) -> list[jax.Array]:
-            return [placed.setdefault(id(c), jax.device_put(c, once)) for c in consts]
+            for c in consts:
+                if id(c) not in placed:
+                    placed[id(c)] = self._put(c, PartitionSpec())
+            return [placed[id(c)] for c in consts]
 
         return put(self._step.consts), put(self._evaluate.consts)
 
     def _control(self, counts: Any, due: Any) -> tuple[jax.Array, jax.Array]:
-        return jax.device_put(
-            (jnp.asarray(counts, jnp.int32), jnp.asarray(due, bool)),
-            self._sharding(PartitionSpec()),
-        )
+        control = (jnp.asarray(counts, jnp.int32), jnp.asarray(due, bool))
+        return self._put(control, PartitionSpec())
 
     def advance(
         self, lanes: Lanes, counts: Sequence[int], due: Sequence[bool]
@@ -401,9 +436,33 @@ def windows(
     return counts, due
 
 
+def _devices(mesh: Mesh | None, map: str, lanes: int) -> list[Any]:
+    """Those that `map` may use, at most one a lane, but all where there are several processes."""
+    several = jax.process_count() > 1
+    if mesh is None:
+        devices = jax.devices() if several else jax.local_devices()[:lanes]
+    else:
+        devices = list(mesh.devices.flat)[: None if several else lanes]
+    spread = [m for m in MAPS if m == "auto" or m.startswith("sharded")]
+    if (several or mesh is not None) and len(devices) > 1 and map not in spread:
+        raise ValueError(
+            f"map: {map!r} was given, for {len(devices)} devices; allowed: {', '.join(spread)}"
+        )
+    return devices
+
+
+def _through_data(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """The function on an array, or on the numbers that keys consist of."""
+    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return function(x)
+    return jax.random.wrap_key_data(function(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+
+
 @functools.lru_cache(maxsize=8)
-def _cached(algorithm: Algorithm, seeds: int, map: str, evaluate: bool, x64: bool) -> Program:
-    return Program(algorithm, seeds, None, map, evaluate)
+def _cached(
+    algorithm: Algorithm, seeds: int, map: str, evaluate: bool, mesh: Mesh | None, x64: bool
+) -> Program:
+    return Program(algorithm, seeds, None, map, evaluate, mesh)
 
 
 def run(
@@ -415,6 +474,7 @@ def run(
     evaluate_every: int | None = None,
     hyper: PyTree = None,
     map: str = "auto",
+    mesh: Mesh | None = None,
 ) -> tuple[State, Metrics]:
     """Trains many seeds, and many settings of the hyperparameters, in one compiled program.
 
@@ -428,6 +488,8 @@ def run(
             Its metrics are named `evaluate/…`; they are NaN where it did not run.
         hyper: pytree of floats with a leading axis [hypers], one setting each.
         map: how the lanes run, one of `auto`, `vmap`, `loop`, `sharded-vmap`, `sharded-loop`.
+        mesh: the devices over which the lanes are spread, whatever its axes are called; by default
+            all of this process, or of all processes where there are several.
 
     Returns:
         The batched `State`, leaves [S, …] or [H, S, …] but for the step counter, and the metrics,
@@ -452,14 +514,15 @@ def run(
     counts, due = windows(steps, log_every, evaluate_every)
     evaluates = evaluate_every is not None
     if hyper is None and isinstance(algorithm, Algorithm):
-        program = _cached(algorithm, seeds, map, evaluates, jax.config.read("jax_enable_x64"))
+        x64 = jax.config.read("jax_enable_x64")
+        program = _cached(algorithm, seeds, map, evaluates, mesh, x64)
     else:
-        program = Program(algorithm, seeds, hyper, map, evaluates)
+        program = Program(algorithm, seeds, hyper, map, evaluates, mesh)
     lanes, metrics = program.advance(program.init(key), counts, due)
     kept = steps // log_every
     axis = 1 if hyper is None else 2
     state = program.state_of(lanes)
-    if program.mesh.devices.flat[0].platform == "cpu":
+    if jax.process_count() == 1 and program.mesh.devices.flat[0].platform == "cpu":
         # Indexing an array that is spread over host devices is a collective, which may time out.
         state, metrics = jax.device_put((state, metrics), jax.local_devices()[0])
     if len(counts) != kept:

@@ -37,10 +37,10 @@ def get_config() -> ConfigDict:
             "steps": 4_000,
             "evaluate_every": 4_000,
             "batch_size": 64,
-            "noise": 16,
+            "noise": 8,
             "hidden": (128, 128),
             "r1": 0.1,
-            "learning_rate": 3e-3,
+            "learning_rate": 1e-3,
             "decay": 0.01,
         }
     )

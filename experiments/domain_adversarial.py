@@ -31,9 +31,9 @@ def get_config() -> ConfigDict:
             "steps": 3_000,
             "evaluate_every": 3_000,
             "batch_size": 64,
-            "hidden": (128,),
+            "hidden": (128, 128),
             "features": 64,
-            "weight": 1.0,
+            "weight": 0.3,
             "learning_rate": 1e-3,
         }
     )

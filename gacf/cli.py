@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 from gacf.report import BadInput
 from gacf.report.table import SWEEP
 
-COMMANDS = ("run", "sweep", "resume", "watch", "report", "list")
+COMMANDS = ("run", "sweep", "resume", "watch", "report", "draw", "list")
 TRAINING = ("run", "sweep")
 EXECUTORS = ("processes", "ray", "slurm")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
@@ -136,6 +136,13 @@ def _parser() -> argparse.ArgumentParser:
     form = report.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true")
     form.add_argument("--latex", action="store_true", help="for the package booktabs")
+
+    draw = commands.add_parser(
+        "draw", help="draw who hears what from whom in an experiment's games", allow_abbrev=False
+    )
+    draw.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
+    draw.add_argument("--workdir", metavar="DIR", help="for the drawings; default: drawings")
+    draw.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
 
     commands.add_parser(
         "list",
@@ -500,6 +507,29 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
+def _draw(args: argparse.Namespace, overrides: list[str]) -> int:
+    from gacf import config, draw
+
+    loaded = config.load(args.config)
+    built = config.build(loaded, config.resolve(loaded, overrides))
+    games = {cell: draw.game_of(algorithm) for cell, algorithm in built.items()}
+    flows = {cell: draw.trace(game) for cell, game in games.items() if game is not None}
+    if not flows:
+        raise BadInput("CONFIG: no algorithm in it was made by compose; allowed: those that are")
+    directory = Path(args.workdir or "drawings")
+    directory.mkdir(parents=True, exist_ok=True)
+    for cell, flow in flows.items():
+        stem = cell if len(flows) == 1 else f"{loaded.name}-{cell}"
+        place = directory / re.sub(r"[^\w.-]+", "_", stem)
+        print(f"{cell}\n\n{draw.words(flow)}\n")
+        place.with_name(place.name + ".md").write_text(f"```mermaid\n{draw.mermaid(flow)}\n```\n")
+        made = draw.figure(flow, cell)
+        for kind in ("png", "svg"):
+            made.savefig(place.with_name(f"{place.name}.{kind}"), dpi=150)
+    print(directory)
+    return 0
+
+
 def _list() -> int:
     from rich.table import Table
     from rich.text import Text
@@ -549,7 +579,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             hint = f"see gacf {args.command} --help"
         print(f"gacf: {unknown[0]!r} was given; {hint}", file=sys.stderr)
         return 2
-    if dotted.config and args.command not in TRAINING:
+    if dotted.config and args.command not in (*TRAINING, "draw"):
         print(
             f"gacf: {dotted.config[0]}: only `gacf run` and `gacf sweep` take overrides",
             file=sys.stderr,
@@ -568,6 +598,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _sweep(args, dotted)
         if args.command == "resume":
             return _resume(args, dotted)
+        if args.command == "draw":
+            return _draw(args, dotted.config)
         if args.command == "watch":
             return _watch(args)
         return _report(args) if args.command == "report" else _list()

@@ -58,6 +58,10 @@ def test_the_guide_to_actor_critic_methods_runs() -> None:
     assert isinstance(names["algorithm"], gacf.Algorithm)
 
 
+def test_the_guide_to_information_flow_runs() -> None:
+    assert isinstance(execute("docs/information_flow.md")["algorithm"], gacf.Algorithm)
+
+
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_paths_and_links_that_documents_name_exist(document: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / document).read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -23,7 +23,7 @@ LAYERS = [
     {"profile"},
     {"report"},
     {"config", "registry", "progress"},
-    {"experiment"},
+    {"experiment", "draw"},
     {"sweep"},
     {"cli"},
     {"__main__"},

@@ -61,7 +61,7 @@ def test_twins_of_quantiles(head):
     env = one_reward(truncates=True)
     critic = MLP((4,), head.shape)
     game = gacf.td3(env, MLP((4,), (1,)), critic, divergence=head, discount=0.0, **SMALL)
-    params, _, batch, here = at(game)
+    params, _, _, here = at(game)
     for player in game.losses:
         value, outcome = here.loss(player, params[player], params)
         assert np.isfinite(value) and value.shape == ()

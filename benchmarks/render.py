@@ -24,6 +24,7 @@ round; in brackets the middle half of them. Times are medians, after a warm-up c
 
     python -m benchmarks.foundation --json FILE            tables a to f; `--only` a section
     python -m benchmarks.rejax_peer PYTHON --json FILE     table g; PYTHON has rejax, see its --help
+    python -m benchmarks.sweep --json FILE                 table s
     python -m benchmarks.render                            this page, from benchmarks/results
 
 The MLP GAN: generator and discriminator 2 × 128, batch 256, 16-d noise, ring of 8 Gaussians sampled

@@ -2,13 +2,19 @@
 
     gacf run experiments/gan.py --config.loss=hinge --config.penalty=r1 --config.data=grid
     gacf run experiments/gan.py --config.data=stacked_digits --config.pack=2 --config.network=dcgan
+    gacf sweep experiments/gan.py --workdir runs/gan
+    python experiments/gan.py runs/gan     # the tables in docs/results.md
 
 `data`: ring, grid, swiss_roll, digits, stacked_digits. `loss` and `penalty`: the names in
 `gacf.gan.LOSSES` and `gacf.gan.PENALTIES`, or no penalty, "none". `network`: mlp, dcgan, resnet
-(the last two for digits). What is left at None follows the data. Each kind of data has metrics of
-its own, the first of which is `score`: modes and high quality (ring, grid), sliced Wasserstein
-distance (swiss_roll), distances in the features of a small classifier (digits), modes of 1,000 and
-KL by that classifier (stacked_digits). Cost: minutes on 2 cores, more for convolutions.
+(the last two for digits). `rule`: alternating, simultaneous, or those with an actor that looks
+ahead: unrolled, implicit, lola. What is left at None follows the data. Mixtures are in units of
+their own deviation, and critics in the plane see `octaves` of sines beside the point itself: modes
+are a hundredth as wide as the picture, which a plain network is slow to resolve. Each kind of data
+has metrics of its own, the first of which is `score`: modes and high quality (ring, grid), sliced
+Wasserstein distance (swiss_roll), distances in the features of a small classifier (digits), modes
+of 1,000 and KL by that classifier (stacked_digits). Cost: half a minute a seed in the plane, more
+for convolutions; the sweep half an hour on one core. Expected: docs/results.md.
 """
 
 from __future__ import annotations
@@ -21,12 +27,13 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from flax import linen
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 import gacf
-from gacf import metrics, stabilizers
+from gacf import metrics, rules, stabilizers
 from gacf.gan import LOSSES, PENALTIES, generate
 from gacf.gan.networks import CRITICS, GENERATORS, Autoencoder
 from gacf.networks import MLP, Model, model
@@ -52,6 +59,34 @@ class Task(NamedTuple):
     samples: int
     measure: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
     defaults: dict[str, Any]
+
+
+def standard(mixture: gacf.data.Mixture) -> gacf.data.Mixture:
+    """The mixture in units of the deviation of its means."""
+    means = np.asarray(mixture.means)
+    deviation = float(np.std(means))
+    return gacf.data.Mixture(jnp.asarray(means / deviation), mixture.scale / deviation)
+
+
+def ring() -> gacf.data.Mixture:
+    return standard(gacf.data.ring())
+
+
+def grid() -> gacf.data.Mixture:
+    return standard(gacf.data.grid())
+
+
+class Waves(linen.Module):
+    """A network over points [B, D] and their sines and cosines at 1, 2, 4, … radians a unit."""
+
+    network: linen.Module
+    octaves: int
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        angles = x[..., None] * jnp.exp2(jnp.arange(self.octaves))[None, None]
+        angles = angles.reshape(x.shape[0], -1)
+        return self.network(jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=-1))
 
 
 def of_mixture(make: Callable[[], gacf.data.Mixture]) -> Callable[..., dict[str, jax.Array]]:
@@ -80,17 +115,32 @@ def of_stacked(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
 
 
 PLANE = {
-    "steps": 10_000, "batch_size": 256, "noise": 16, "network": "mlp", "hidden": (128, 128),
-    "learning_rate": 4e-3, "weight": 0.1,
+    "steps": 6_000, "batch_size": 256, "noise": 2, "network": "mlp", "hidden": (64, 64, 64),
+    "octaves": 2, "learning_rate": 4e-3, "weight": 0.01, "ema": 0.998,
 }  # fmt: skip
-IMAGES = {**PLANE, "batch_size": 64, "noise": 32, "learning_rate": 3e-3, "weight": 0.3}
+# What falls between modes is the generator's to avoid: the more there are, the steeper it must be.
+GRID = {"steps": 10_000, "actor_hidden": (128, 128, 128)}
+IMAGES = {
+    "steps": 10_000, "batch_size": 64, "noise": 32, "network": "mlp", "hidden": (128, 128),
+    "octaves": 0, "learning_rate": 3e-3, "weight": 0.3, "ema": 0.0,
+}  # fmt: skip
 
 TASKS = {
-    "ring": Task((2,), gacf.data.ring, 2_500, of_mixture(gacf.data.ring), PLANE),
-    "grid": Task((2,), gacf.data.grid, 2_500, of_mixture(gacf.data.grid), PLANE),
+    "ring": Task((2,), ring, 2_500, of_mixture(ring), PLANE),
+    "grid": Task((2,), grid, 2_500, of_mixture(grid), {**PLANE, **GRID}),
     "swiss_roll": Task((2,), gacf.data.swiss_roll, 2_500, of_roll, PLANE),
     "digits": Task((8, 8, 1), lambda: gacf.data.digits("train")[0], 898, of_digits, IMAGES),
     "stacked_digits": Task((8, 8, 3), gacf.data.stacked_digits, 26_000, of_stacked, IMAGES),
+}
+
+
+# The actor differentiates through the critic's response; the critic follows its own gradient.
+AHEAD: dict[str, Callable[[ConfigDict], rules.Direction]] = {
+    "unrolled": lambda config: rules.unrolled(*PAIR, config.lookahead_steps),
+    "implicit": lambda config: rules.implicit(
+        *PAIR, "gmres", config.lookahead_steps, config.damping
+    ),
+    "lola": lambda config: rules.lola(config.lookahead_rate),
 }
 
 
@@ -107,6 +157,8 @@ def get_config() -> ConfigDict:
             "weight": placeholder(float),
             "network": placeholder(str),
             "hidden": placeholder(tuple),
+            "actor_hidden": placeholder(tuple),
+            "octaves": placeholder(int),
             "width": 32,
             "spectral_norm": False,
             "batch_size": placeholder(int),
@@ -115,13 +167,56 @@ def get_config() -> ConfigDict:
             "instance_noise": 0.0,
             "smoothing": 0.0,
             "clip": 0.0,
-            "ema": 0.0,
+            "ema": placeholder(float),
             "learning_rate": placeholder(float),
             "decay": 0.01,
             "b1": 0.5,
             "critic_steps": 1,
+            "rule": "alternating",
+            "lookahead_steps": 5,
+            "lookahead_rate": 0.1,
+            "damping": 1.0,
         }
     )
+
+
+# One size for all rows but `best`, so that these differ in what they name alone.
+PLAIN = {
+    "penalty": "none", "ema": 0.0, "steps": 1_000, "batch_size": 128, "hidden": (64, 64),
+    "actor_hidden": (64, 64),
+}  # fmt: skip
+ROWS: dict[str, dict[str, Any]] = {
+    "gan": {**PLAIN, "loss": "minimax"},
+    "non_saturating": {**PLAIN, "loss": "non_saturating"},
+    "least_squares": {**PLAIN, "loss": "least_squares"},
+    "wgan_gp": {
+        **PLAIN, "loss": "wasserstein", "penalty": "wgan_gp", "weight": 0.1, "critic_steps": 5,
+    },
+    "hinge": {**PLAIN, "loss": "hinge"},
+    "r1": {**PLAIN, "loss": "non_saturating", "penalty": "r1"},
+    "unrolled": {**PLAIN, "loss": "minimax", "rule": "unrolled"},
+    "pack2": {**PLAIN, "loss": "non_saturating", "pack": 2},
+    "best": {},
+}  # fmt: skip
+DIGITS = {"data": "digits", "steps": 1_000}
+STACKED = {"data": "stacked_digits", "steps": 1_000, "seeds": 8}
+
+
+def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
+    """The rows of docs/results.md: methods in the plane, losses on digits with R1."""
+    losses = ("minimax", "non_saturating", "least_squares", "wasserstein", "hinge", "pearson")
+    rows = {
+        f"{data}-{name}": {"data": data, **changes}
+        for data in ("ring", "grid")
+        for name, changes in ROWS.items()
+    }
+    rows |= {f"digits-{loss}": {**DIGITS, "loss": loss} for loss in (*losses, "relativistic")}
+    rows |= {
+        "stacked_digits-non_saturating": {**STACKED, "penalty": "none"},
+        "stacked_digits-r1": STACKED,
+        "stacked_digits-pack2": {**STACKED, "penalty": "none", "pack": 2},
+    }
+    return rows
 
 
 def complete(config: ConfigDict) -> None:
@@ -134,7 +229,7 @@ def generator(config: ConfigDict) -> Model:
     shape = TASKS[config.data].shape
     if config.network == "mlp":
         last = jnp.tanh if len(shape) == 3 else None
-        return model("actor", MLP(config.hidden, shape, last=last))
+        return model("actor", MLP(config.actor_hidden or config.hidden, shape, last=last))
     kind = lookup("network", config.network, {"mlp": MLP, **GENERATORS})
     if len(shape) != 3:
         raise ValueError(f"network: {config.network!r} was given; allowed in the plane: mlp")
@@ -146,6 +241,7 @@ def critic(config: ConfigDict) -> Model:
         network = Autoencoder(config.hidden)
     elif config.network == "mlp":
         network = MLP(config.hidden)
+        network = Waves(network, config.octaves) if config.octaves else network
     else:
         network = CRITICS[config.network](config.width)
     return stabilizers.spectral_norm(network) if config.spectral_norm else model("critic", network)
@@ -175,18 +271,29 @@ def build(config: ConfigDict) -> gacf.Algorithm:
         pack=config.pack,
         instance_noise=blur if config.instance_noise else None,
         transform_target=stabilizers.smooth(config.smoothing, one_sided=True),
+        real_term=config.rule in AHEAD,
         evaluate=measure,
         samples=task.samples,
     )
     if config.ema:
         game = stabilizers.ema(game, config.ema)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, config.decay)
-    optimizers = {player: optax.adam(rate, b1=config.b1) for player in PAIR}
+    # whoever differentiates through Adam needs a derivative of its root at 0
+    optimizers = {player: optax.adam(rate, b1=config.b1, eps_root=1e-10) for player in PAIR}
     if config.clip:
         clip = stabilizers.weight_clip(config.clip)
         optimizers["critic"] = optax.chain(optimizers["critic"], clip)
-    rule = gacf.rules.alternating(optimizers, steps={"critic": config.critic_steps})
-    return gacf.compose(game, rule)
+    return gacf.compose(game, rule_of(config, optimizers))
+
+
+def rule_of(config: ConfigDict, optimizers: dict[str, Any]) -> gacf.Rule:
+    known = {"alternating": None, "simultaneous": None, **AHEAD}
+    ahead = lookup("rule", config.rule, known)
+    if config.rule == "simultaneous":
+        return rules.simultaneous(optimizers)
+    steps = {"critic": config.critic_steps}
+    direction = None if ahead is None else {"actor": ahead(config)}
+    return rules.alternating(optimizers, steps=steps, direction=direction)
 
 
 def samples(config: ConfigDict, state: gacf.State, n: int) -> jax.Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gacf.actor_critic import Source, actor_critic, pathwise, reward_target
 from gacf.actor_critic.constructor import Penalty
+from gacf.actor_critic.improve import Evidence, Improve
 from gacf.game import Game
 from gacf.gan.losses import LOSSES, GanLoss
 from gacf.gan.relativistic import Judged, in_pairs
@@ -51,6 +52,18 @@ def _packed(x: jax.Array, pack: int) -> jax.Array:
     return x.reshape(*x.shape[:-2], -1)
 
 
+def _of_both(pair: GanLoss) -> Improve:
+    """The loss −mean utility(C(A(z))) − mean real_utility(C(real))."""
+
+    def improve(own: PyTree, evidence: Evidence) -> tuple[jax.Array, Metrics, World]:
+        action, entries = evidence.propose(own)
+        verdicts = evidence.judge(action)
+        made = jnp.mean(pair.utility(verdicts["fake"]))
+        return -made - jnp.mean(pair.real_utility(verdicts["real"])), {}, entries
+
+    return improve
+
+
 def _inputs(seen: Any) -> tuple[Any, ...]:
     return seen if isinstance(seen, tuple) else (seen,)
 
@@ -65,6 +78,7 @@ def gan(
     show: str = "both",
     transform_target: Callable[[jax.Array], jax.Array] = lambda target: target,
     penalty: Penalty | None = None,
+    real_term: bool = False,
     pack: int = 1,
     instance_noise: float | jax.Array | Callable[[jax.Array], Any] | None = None,
     evaluate: Callable[[Any, Key], Metrics] | None = None,
@@ -96,6 +110,11 @@ def gan(
             are half as large in expectation.
         transform_target: of the labels, [B] -> [B]: label smoothing.
         penalty: added to the critic's loss, `(judge, groups, key) -> scalar`, for instance `r1`.
+        real_term: whether the actor's loss holds the real examples too. They add nothing to its
+            own gradient, but the critic's response moves their verdicts: an actor that looks
+            ahead (`unrolled`, `implicit`, `lola`) needs them. With "minimax", "wasserstein" and
+            f-divergences the actor's loss is then minus the critic's (but for its penalty and
+            smoothed labels). A relativistic actor sees them in any case.
         pack: k examples of a group are shown to the critic at once, as one with k times the
             channels; of the B examples it judges B/k such packs (Lin et al. 2018).
         instance_noise: standard deviation of normal noise added to all that the critic is shown,
@@ -128,6 +147,9 @@ def gan(
     require("samples", samples, whole, "a whole number >= 1")
     require("pack", pack, lambda k: whole(k) and batch_size % k == 0, "a divisor of batch_size")
     lookup("show", show, dict.fromkeys(("both", "bernoulli")))
+    coin_tossed = show == "bernoulli"
+    if coin_tossed and real_term:
+        raise ValueError(f"real_term: True was given; allowed with show={show!r}: False")
     if not callable(instance_noise):
         require("instance_noise", instance_noise, lambda s: s is None or s >= 0, "a number >= 0")
     actor = model("actor", generator)
@@ -136,7 +158,7 @@ def gan(
     labelled = isinstance(jax.eval_shape(lambda: real(jax.random.key(0), 1)), tuple)
     if labelled and pack > 1:
         raise ValueError(f"pack: {pack} was given; allowed with labelled data: 1")
-    coin_tossed, packs = show == "bernoulli", batch_size // pack
+    packs = batch_size // pack
 
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key, coin_key, blur_key = jax.random.split(key, 4)
@@ -197,7 +219,9 @@ def gan(
         rewards=rewards,
         divergence=pair.divergence,
         # The utility of a real example does not depend on the actor: left out, it costs nothing.
-        improve=pathwise(pair.utility, of=None if coin_tossed else ("fake",)),
+        improve=_of_both(pair)
+        if real_term
+        else pathwise(pair.utility, of=None if coin_tossed else ("fake",)),
         penalty=penalty,
     )
     if pair.relativistic:

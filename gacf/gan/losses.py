@@ -19,12 +19,15 @@ class GanLoss(NamedTuple):
     Attributes:
         divergence: `(verdict [B], label [B]) -> [B]`, minimised by the critic.
         utility: `verdict [B] -> [B]`, maximised by the actor on what it made.
+        real_utility: the same on real examples, which matters to actors that foresee the critic's
+            response alone; where the critic's loss is the actor's gain, its divergence from 1.
         relativistic: whether each group's verdicts are less the mean of the other group's. The
             actor then minimises the divergence from the exchanged labels, and has no utility.
     """
 
     divergence: Callable[[jax.Array, jax.Array], jax.Array]
     utility: Callable[[jax.Array], jax.Array] = identity
+    real_utility: Callable[[jax.Array], jax.Array] = jnp.negative
     relativistic: bool = False
 
 
@@ -119,7 +122,10 @@ def f_gan(divergence: str | FDivergence, saturating: bool = True) -> GanLoss:
     def wrong(verdict: jax.Array, label: jax.Array) -> jax.Array:
         return (1 - label) * f.composed(verdict) - label * f.activation(verdict)
 
-    return GanLoss(wrong, f.composed if saturating else f.activation)
+    def real_utility(verdict: jax.Array) -> jax.Array:
+        return -(f.activation if saturating else f.composed)(verdict)
+
+    return GanLoss(wrong, f.composed if saturating else f.activation, real_utility)
 
 
 def energy_based(margin: float | jax.Array = 1.0) -> GanLoss:
@@ -143,7 +149,7 @@ def energy_based(margin: float | jax.Array = 1.0) -> GanLoss:
     def wrong(verdict: jax.Array, label: jax.Array) -> jax.Array:
         return label * verdict + (1 - label) * jax.nn.relu(margin - verdict)
 
-    return GanLoss(wrong, jnp.negative)
+    return GanLoss(wrong, jnp.negative, identity)
 
 
 def relativistic(divergence: Callable[[jax.Array, jax.Array], jax.Array]) -> GanLoss:
@@ -167,12 +173,20 @@ def relativistic(divergence: Callable[[jax.Array, jax.Array], jax.Array]) -> Gan
 
 LOSSES = {
     # −log(1 − σ(v)): Goodfellow et al. 2014, eq. 1
-    "minimax": GanLoss(DIVERGENCES["cross_entropy"], jax.nn.softplus),
+    "minimax": GanLoss(
+        DIVERGENCES["cross_entropy"], jax.nn.softplus, lambda verdict: jax.nn.softplus(-verdict)
+    ),
     # log σ(v): Goodfellow et al. 2014, section 3
-    "non_saturating": GanLoss(DIVERGENCES["cross_entropy"], jax.nn.log_sigmoid),
+    "non_saturating": GanLoss(
+        DIVERGENCES["cross_entropy"],
+        jax.nn.log_sigmoid,
+        lambda verdict: jax.nn.log_sigmoid(-verdict),
+    ),
     # −(v − 1)² / 2: Mao et al. 2017, eq. 9
     "least_squares": GanLoss(
-        DIVERGENCES["squared_error"], lambda verdict: -jnp.square(verdict - 1) / 2
+        DIVERGENCES["squared_error"],
+        lambda verdict: -jnp.square(verdict - 1) / 2,
+        lambda verdict: -jnp.square(verdict) / 2,
     ),
     # v: Arjovsky et al. 2017, eq. 2; the critic has to be kept Lipschitz
     "wasserstein": GanLoss(DIVERGENCES["wasserstein"], identity),

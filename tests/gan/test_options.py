@@ -177,3 +177,74 @@ def test_evaluation_of_a_conditional_actor_draws_labels():
 def test_errors(options, message):
     with pytest.raises(ValueError, match=message):
         gacf.gan(GENERATOR, watching([]), **{"data": DATA, "batch_size": 6, "noise": 2, **options})
+
+
+CRITIC = (lambda key: jnp.array([0.7, 1.1]), lambda p, x: jnp.sum(jnp.sin(x) * p[None], axis=-1))
+GAINS = ("minimax", "wasserstein", "kl", "reverse_kl", "pearson", "jensen_shannon")
+
+
+@pytest.mark.parametrize("loss", [*GAINS, "non_saturating", "least_squares", "hinge"])
+def test_with_the_real_term_what_the_critic_loses_the_actor_gains(loss):
+    @jax.jit
+    def losses_and_slopes() -> Any:
+        found = []
+        for real_term in (False, True):
+            game = gacf.gan(
+                GENERATOR, CRITIC, DATA, loss, batch_size=6, noise=2, real_term=real_term
+            )
+            params, _, batch, here = shown(game)
+
+            def actor(params: Any, here: Any = here) -> jax.Array:
+                return here.loss("actor", params["actor"], params)[0]
+
+            slope = jax.grad(actor)(params)
+            own = here.gradient("actor", params)[0]
+            critic = here.loss("critic", params["critic"], params)[0]
+            found.append((actor(params), slope["critic"], own))
+        return found, critic, here.gradient("critic", params)[0], batch["real"]
+
+    ((_, old_slope, old), (value, slope, own)), critic, critics, real = losses_and_slopes()
+    np.testing.assert_allclose(own, old, rtol=1e-5)  # moves nobody by itself
+    assert np.abs(slope - old_slope).max() > 1e-3
+    if loss in GAINS:
+        np.testing.assert_allclose(value, -critic, rtol=1e-5)
+        np.testing.assert_allclose(slope, -critics, rtol=1e-4)
+        return
+    sines = np.sin(np.asarray(real, np.float64))
+    verdict = sines @ np.array([0.7, 1.1])
+    # of −mean log σ(−r), mean r² / 2 and mean r: labels exchanged, real examples called fake
+    rise = {
+        "non_saturating": 1 / (1 + np.exp(-verdict)),
+        "least_squares": verdict,
+        "hinge": np.ones_like(verdict),
+    }[loss]
+    np.testing.assert_allclose(slope - old_slope, rise @ sines / 6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("real_term", [False, True])
+def test_an_actor_that_foresees_the_critic_needs_the_real_term(real_term):
+    # C(x) = w·x, its loss w·(mean fake − mean real) + |w|²/2: the best w is the distance of the
+    # means d, the actor's loss there |d|², and the total derivative that of a matching of means
+    linear = (lambda key: jnp.zeros(2), lambda w, x: jnp.sum(w[None] * x, axis=-1))
+    game = gacf.gan(
+        (lambda key: jnp.array([0.5, -1.5]), lambda p, z: z + p[None]),
+        linear,
+        DATA,
+        "wasserstein",
+        batch_size=6,
+        noise=2,
+        penalty=lambda judge, groups, key: jnp.sum(judge(jnp.eye(2)) ** 2) / 2,
+        real_term=real_term,
+    )
+    params, _, batch, here = shown(game)
+    fake = batch["noise"].mean(0) + params["actor"]
+    apart = batch["real"].mean(0) - fake
+    params = {**params, "critic": apart}
+    ahead = gacf.rules.implicit("actor", "critic", "cg", 4, 0.0)
+    vector, _, _ = ahead.follow(here, "actor", params, (), {}, {})
+    np.testing.assert_allclose(vector, -2 * apart if real_term else fake - apart, rtol=1e-5)
+
+
+def test_a_coin_shows_real_examples_already():
+    with pytest.raises(ValueError, match="real_term"):
+        gacf.gan(GENERATOR, CRITIC, DATA, show="bernoulli", real_term=True)

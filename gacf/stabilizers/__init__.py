@@ -4,6 +4,7 @@ from gacf.stabilizers.compatible import compatible
 from gacf.stabilizers.ema import averaged, ema
 from gacf.stabilizers.freeze import freeze
 from gacf.stabilizers.historical_averaging import historical_averaging
+from gacf.stabilizers.minibatch_discrimination import MinibatchDiscrimination, closeness
 from gacf.stabilizers.replay import replay
 from gacf.stabilizers.smooth import smooth
 from gacf.stabilizers.spectral_norm import spectral_norm
@@ -15,6 +16,7 @@ STABILIZERS = {
     "ema": ema,
     "freeze": freeze,
     "historical_averaging": historical_averaging,
+    "minibatch_discrimination": MinibatchDiscrimination,
     "replay": replay,
     "smooth": smooth,
     "spectral_norm": spectral_norm,
@@ -24,7 +26,9 @@ STABILIZERS = {
 
 __all__ = [
     "STABILIZERS",
+    "MinibatchDiscrimination",
     "averaged",
+    "closeness",
     "compatible",
     "ema",
     "freeze",

@@ -28,7 +28,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from gacf.types import Algorithm, Key, Metrics, PyTree, State, blank, lookup, require, whole
 
@@ -90,6 +90,19 @@ def _check_step(before: State, after: PyTree) -> None:
             raise ValueError(
                 f"algorithm: `step` turns state{path} from {was} into {becomes}; "
                 "allowed: the same shape and dtype"
+            )
+
+
+def _check_placed(consts: Sequence[jax.Array]) -> None:
+    """Raises a ValueError for an array of the user's that is spread over a mesh of its own."""
+    for c in consts:
+        mesh = jax.typeof(c).sharding.mesh
+        if not mesh.empty:
+            raise ValueError(
+                f"algorithm: it uses an array {c.dtype}{list(c.shape)} that lies on "
+                f"{mesh.size} devices of a mesh; allowed where lanes are spread over "
+                "devices: arrays on one, "
+                "jax.device_put(x, jax.sharding.SingleDeviceSharding(jax.devices()[0]))"
             )
 
 
@@ -171,6 +184,8 @@ class Program:
         self.map = self._choose(map, devices)
         devices = devices if self.map.startswith("sharded") else devices[:1]
         self.mesh = Mesh(np.array(devices), ("lane",))
+        if self.mesh.size > 1:
+            _check_placed((*self._step.consts, *self._evaluate.consts))
         self.padded = -(-self.lanes // self.mesh.size) * self.mesh.size
         own = [d.process_index == jax.process_index() for d in devices]
         self._own = np.repeat(own, self.padded // self.mesh.size)  # the lanes of this process
@@ -189,7 +204,9 @@ class Program:
         flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
         return over + ("loop" if flops >= LOOP_FROM else "vmap")
 
-    def _sharding(self, spec: PartitionSpec) -> NamedSharding:
+    def _sharding(self, spec: PartitionSpec) -> Sharding:
+        if self.mesh.size == 1:  # what a run returns may be closed over by another, on any devices
+            return SingleDeviceSharding(self.mesh.devices.item())
         return NamedSharding(self.mesh, spec)
 
     def init(self, key: Key) -> Lanes:
@@ -524,7 +541,8 @@ def run(
     state = program.state_of(lanes)
     if jax.process_count() == 1 and program.mesh.devices.flat[0].platform == "cpu":
         # Indexing an array that is spread over host devices is a collective, which may time out.
-        state, metrics = jax.device_put((state, metrics), jax.local_devices()[0])
+        first = SingleDeviceSharding(jax.local_devices()[0])
+        state, metrics = jax.device_put((state, metrics), first)
     if len(counts) != kept:
         metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, kept, axis=axis), metrics)
     return state, metrics

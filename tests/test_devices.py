@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import chex
 import jax
@@ -57,6 +58,35 @@ def test_a_map_of_one_device_is_refused_for_more() -> None:
     mesh = Mesh(np.array(jax.devices()[:2]), ("x",))
     with pytest.raises(ValueError, match="map: 'vmap' was given, for 2 devices; allowed: auto, "):
         gacf.run(algorithm(), KEY, 1, seeds=2, map="vmap", mesh=mesh)
+
+
+def leaning(on: jax.Array) -> gacf.Algorithm:
+    """An algorithm whose critic is drawn to an array that it closes over."""
+    game = worldly()
+
+    def critic(own: Any, *rest: Any) -> Any:
+        loss, outcome = game.losses["critic"](own, *rest)
+        return loss + jax.numpy.sum((own - on) ** 2), outcome
+
+    moves = {player: optax.adam(0.1) for player in ("actor", "critic")}
+    leant = game._replace(losses={**game.losses, "critic": critic})
+    return gacf.compose(leant, rules.alternating(moves))
+
+
+@pytest.mark.parametrize("how", ["vmap", "sharded-vmap"])
+def test_what_one_run_returns_another_may_use_on_more_devices(how: str) -> None:
+    expert, _ = gacf.run(algorithm(), KEY, 1, seeds=4, map=how)
+    taught = leaning(expert.params["critic"][0])
+    ours, _ = gacf.run(taught, KEY, 3, seeds=4, map="sharded-vmap")
+    expected, _ = gacf.run(taught, KEY, 3, seeds=4, map="vmap")
+    chex.assert_trees_all_close(raw(ours), raw(expected), rtol=1e-6)
+
+    program = Program(algorithm(), 4, map="sharded-vmap")
+    spread = program.init(KEY).body[0]["critic"][0]
+    with pytest.raises(ValueError, match=r"on 4 devices of a mesh; allowed where .*device_put"):
+        gacf.run(leaning(spread), KEY, 1, seeds=4, map="sharded-vmap")
+    mended = jax.device_put(spread, jax.sharding.SingleDeviceSharding(jax.devices()[0]))
+    gacf.run(leaning(mended), KEY, 1, seeds=4, map="sharded-vmap")
 
 
 @pytest.mark.parametrize("way", ["sharded-vmap", "sharded-loop"])

@@ -5,6 +5,7 @@ from gacf.stabilizers.ema import averaged, ema
 from gacf.stabilizers.freeze import freeze
 from gacf.stabilizers.historical_averaging import historical_averaging
 from gacf.stabilizers.minibatch_discrimination import MinibatchDiscrimination, closeness
+from gacf.stabilizers.normalise import Normalised, VirtualBatchNorm, with_reference
 from gacf.stabilizers.replay import replay
 from gacf.stabilizers.smooth import smooth
 from gacf.stabilizers.spectral_norm import spectral_norm
@@ -17,16 +18,20 @@ STABILIZERS = {
     "freeze": freeze,
     "historical_averaging": historical_averaging,
     "minibatch_discrimination": MinibatchDiscrimination,
+    "normalised": Normalised,
     "replay": replay,
     "smooth": smooth,
     "spectral_norm": spectral_norm,
     "target_networks": target_networks,
+    "virtual_batch_norm": with_reference,
     "weight_clip": weight_clip,
 }
 
 __all__ = [
     "STABILIZERS",
     "MinibatchDiscrimination",
+    "Normalised",
+    "VirtualBatchNorm",
     "averaged",
     "closeness",
     "compatible",
@@ -39,4 +44,5 @@ __all__ = [
     "target_networks",
     "weight_clip",
     "with_live_tangent",
+    "with_reference",
 ]

@@ -1,0 +1,166 @@
+"""Normalised layers by degrees, and normalisation by a fixed reference batch (L2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from gacf.networks import Model, model
+from gacf.types import Key, PyTree, World, require
+
+
+def _partly(strength: float | jax.Array, x: jax.Array, normed: jax.Array) -> jax.Array:
+    mixed = (x + strength * (normed - x)).astype(x.dtype)
+    return jnp.where(strength == 0, x, mixed)
+
+
+class Normalised(linen.Module):
+    """A layer's output, by degrees replaced by what a normalisation makes of it.
+
+        x ← x + strength (norm(x) − x)
+
+    With `linen.LayerNorm()` a critic, of images or of states and actions, whose features keep their
+    size whatever the actor shows it; with `linen.BatchNorm` statistics of the player's own batches,
+    which live in the world and which its own step alone renews. Real and generated examples, and
+    the batches of a Q- and a V-network, are normalised apart.
+
+    Attributes:
+        norm: a Linen module [B, …] -> [B, …]. One that takes `use_running_average` or `train` is
+            told by the network that holds it: `linen.BatchNorm(use_running_average=not train)`.
+        strength: 0 is off, to the bit; 1 is the normalisation. May be traced.
+
+    Raises:
+        ValueError: a strength out of bounds.
+
+    Reference:
+        Ioffe & Szegedy 2015; Ba, Kiros & Hinton 2016.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen
+        >>> x = jnp.array([[1.0, 3.0]])
+        >>> layer = Normalised(linen.LayerNorm(), 0.5)
+        >>> layer.init_with_output(jax.random.key(0), x)[0].round(3).tolist()
+        [[0.0, 2.0]]
+    """
+
+    norm: linen.Module
+    strength: float | jax.Array = 1.0
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        require("strength", self.strength, lambda s: 0 <= s <= 1, "a number in [0, 1]")
+        return _partly(self.strength, x, self.norm(x))  # type: ignore[operator]
+
+
+class VirtualBatchNorm(linen.Module):
+    """Batch normalisation of each example by a reference batch and itself; needs `with_reference`.
+
+        mean = (x + n · mean_ref) / (n + 1),   square = (x² + n · square_ref) / (n + 1)
+        x̂ = scale (x − mean) / √(square − mean² + ε) + bias
+
+    No example of a batch then hangs on another: a generator's samples are independent, and a
+    Q-network says of a transition the same in every replayed batch.
+
+    Attributes:
+        strength: 0 is off, to the bit; 1 is the normalisation. May be traced.
+        epsilon: ε.
+        param_dtype: of scale and bias.
+
+    Raises:
+        ValueError: a strength out of bounds.
+
+    Reference:
+        Salimans et al. 2016, section 3.5.
+    """
+
+    strength: float | jax.Array = 1.0
+    epsilon: float = 1e-5
+    param_dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        require("strength", self.strength, lambda s: 0 <= s <= 1, "a number in [0, 1]")
+        width = x.shape[-1:]
+        kept = [
+            self.variable("reference", name, jnp.zeros, shape, x.dtype)
+            for name, shape in (("mean", width), ("square", width), ("count", ()))
+        ]
+        scale = self.param("scale", linen.initializers.ones, width, self.param_dtype)
+        bias = self.param("bias", linen.initializers.zeros, width, self.param_dtype)
+        # an example has one mean a channel, over its own pixels if it has any
+        inner = tuple(range(1, x.ndim - 1))
+        first = jnp.mean(x, axis=inner, keepdims=True)
+        second = jnp.mean(jnp.square(x), axis=inner, keepdims=True)
+        if train:
+            mean, square = (jnp.mean(m, axis=tuple(range(x.ndim - 1))) for m in (first, second))
+            for entry, value in zip(kept, (mean, square, x.shape[0]), strict=True):
+                entry.value = jnp.asarray(value, x.dtype)
+            ones = (1,) * (x.ndim - 1)
+            mean, square = (m.reshape(*ones, -1) for m in (mean, square))
+        else:
+            n = kept[2].value
+            ones = (1,) * (x.ndim - 1)
+            mean = (first + n * kept[0].value.reshape(*ones, -1)) / (n + 1)
+            square = (second + n * kept[1].value.reshape(*ones, -1)) / (n + 1)
+        # rounding may take a variance of 0 below it
+        deviation = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0) + self.epsilon)
+        normed = (x - mean) / deviation * scale.reshape(*ones, -1) + bias.reshape(*ones, -1)
+        return _partly(self.strength, x, normed)
+
+
+def with_reference(network: Any, reference: PyTree, player: str = "critic") -> Model:
+    """The network whose `VirtualBatchNorm` layers know a reference batch.
+
+    The reference goes through the present network first, layer by layer normalised by itself, and
+    its gradient with it; then the inputs, each normalised by that and itself. Nothing is kept from
+    step to step, and nobody's evaluation moves anything.
+
+    Args:
+        network: a Linen module whose call takes `train`, and hands it to each `VirtualBatchNorm`;
+            of a call the inputs are seen with `train=False`, so that other batch statistics and
+            dropout in it would stand still.
+        reference: what the network takes: an array [n, …], or a tuple of them for several inputs,
+            n >= 2; for a generator noise drawn beforehand, for a Q-network states and actions.
+        player: whose network it is.
+
+    Returns:
+        A `Model`, which serves in place of the network.
+
+    Raises:
+        ValueError: a reference of fewer than two examples, or (from `init`) a network without a
+            `VirtualBatchNorm`, or with further statistics beside.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> judge = with_reference(VirtualBatchNorm(epsilon=0.0), jnp.array([[-1.0], [1.0]]))
+        >>> params, world = judge.init(jax.random.key(0), jnp.zeros((1, 1)))
+        >>> judge.apply(params, world, jnp.zeros((1, 1)))[0].tolist()
+        [[0.0]]
+    """
+    base = model(player, network)
+    given = reference if isinstance(reference, tuple) else (reference,)
+    for leaf in jax.tree.leaves(given):
+        require("reference", leaf, lambda r: len(r) >= 2, "a batch [n, …] with n >= 2")
+    name = f"stats/{player}"
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:
+        params, entries = base.init(key, *inputs)
+        kinds = sorted(entries.get(name, {}))
+        if kinds != ["reference"]:
+            raise ValueError(
+                f"with_reference: {player}: statistics {kinds} were found; allowed: those of "
+                "VirtualBatchNorm alone, and at least one"
+            )
+        return params, entries
+
+    def apply(
+        params: PyTree, world: World, *inputs: PyTree, key: Key | None = None, train: bool = True
+    ) -> tuple[jax.Array, World]:
+        _, known = base.apply(params, world, *given, key=key, train=True)
+        return base.apply(params, {**world, **known}, *inputs, key=key, train=False)
+
+    return base._replace(init=init, apply=apply)

@@ -7,19 +7,23 @@
 
 `data`: ring, grid, swiss_roll, digits, stacked_digits. `loss` and `penalty`: the names in
 `gacf.gan.LOSSES` and `gacf.gan.PENALTIES`, or no penalty, "none". `network`: mlp, dcgan, resnet
-(the last two for digits). `rule`: alternating, simultaneous, or those with an actor that looks
-ahead: unrolled, implicit, lola. What is left at None follows the data. Mixtures are in units of
-their own deviation, and critics in the plane see `octaves` of sines beside the point itself: modes
-are a hundredth as wide as the picture, which a plain network is slow to resolve. Each kind of data
-has metrics of its own, the first of which is `score`: modes and high quality (ring, grid), sliced
-Wasserstein distance (swiss_roll), distances in the features of a small classifier (digits), modes
-of 1,000 and KL by that classifier (stacked_digits). Cost: half a minute a seed in the plane, more
-for convolutions; the sweep half an hour on one core. Expected: docs/results.md.
+(the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without it. `rule`:
+alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit, lola. What
+is left at None follows the data. Mixtures are in units of their own deviation, and critics in the
+plane see `octaves` of sines beside the point itself: modes are a hundredth as wide as the picture,
+which a plain network is slow to resolve. Each kind of data has metrics of its own, the first of
+which is `score`: modes and high quality (ring, grid), sliced Wasserstein distance (swiss_roll),
+distances in the features of a small classifier (digits), modes of 1,000 and KL by that classifier
+(stacked_digits). Cost: half a minute a seed in the plane, more for convolutions; the sweep three
+quarters of an hour on one core. Expected: docs/results.md.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +41,7 @@ from gacf import metrics, rules, stabilizers
 from gacf.gan import LOSSES, PENALTIES, generate
 from gacf.gan.networks import CRITICS, GENERATORS, Autoencoder
 from gacf.networks import MLP, Model, model
+from gacf.report import table as tables
 from gacf.types import lookup
 
 KEY_METRIC = "evaluate/score"
@@ -164,6 +169,7 @@ def get_config() -> ConfigDict:
             "batch_size": placeholder(int),
             "noise": placeholder(int),
             "pack": 1,
+            "kernels": 0,
             "instance_noise": 0.0,
             "smoothing": 0.0,
             "clip": 0.0,
@@ -182,7 +188,7 @@ def get_config() -> ConfigDict:
 
 # One size for all rows but `best`, so that these differ in what they name alone.
 PLAIN = {
-    "penalty": "none", "ema": 0.0, "steps": 1_000, "batch_size": 128, "hidden": (64, 64),
+    "penalty": "none", "ema": 0.0, "steps": 2_000, "batch_size": 128, "hidden": (64, 64),
     "actor_hidden": (64, 64),
 }  # fmt: skip
 ROWS: dict[str, dict[str, Any]] = {
@@ -195,6 +201,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "hinge": {**PLAIN, "loss": "hinge"},
     "r1": {**PLAIN, "loss": "non_saturating", "penalty": "r1"},
     "unrolled": {**PLAIN, "loss": "minimax", "rule": "unrolled"},
+    "minibatch_discrimination": {**PLAIN, "loss": "non_saturating", "kernels": 4},
     "pack2": {**PLAIN, "loss": "non_saturating", "pack": 2},
     "best": {},
 }  # fmt: skip
@@ -214,6 +221,7 @@ def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
     rows |= {
         "stacked_digits-non_saturating": {**STACKED, "penalty": "none"},
         "stacked_digits-r1": STACKED,
+        "stacked_digits-minibatch_discrimination": {**STACKED, "penalty": "none", "kernels": 4},
         "stacked_digits-pack2": {**STACKED, "penalty": "none", "pack": 2},
     }
     return rows
@@ -236,11 +244,22 @@ def generator(config: ConfigDict) -> Model:
     return model("actor", kind(shape, config.width))
 
 
+def crowd(hidden: tuple[int, ...], kernels: int) -> linen.Module:
+    """An MLP with minibatch discrimination before its last layer."""
+    features = MLP(hidden[:-1], hidden[-1:], last=linen.relu)
+    near = stabilizers.MinibatchDiscrimination(kernels)
+    return linen.Sequential([features, near, linen.Dense(1)])
+
+
 def critic(config: ConfigDict) -> Model:
+    if config.kernels and (config.network != "mlp" or config.loss == "energy_based"):
+        raise ValueError(
+            f"kernels: {config.kernels} was given; allowed with this network and loss: 0"
+        )
     if config.loss == "energy_based":
         network = Autoencoder(config.hidden)
     elif config.network == "mlp":
-        network = MLP(config.hidden)
+        network = crowd(config.hidden, config.kernels) if config.kernels else MLP(config.hidden)
         network = Waves(network, config.octaves) if config.octaves else network
     else:
         network = CRITICS[config.network](config.width)
@@ -342,3 +361,83 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
             ax.set_title(f"seed {seed}", fontsize=8)
             ax.set_aspect("equal", "datalim")
     return {"samples": figure}
+
+
+# What a table shows of each kind of data, and in which unit.
+PRDC = ("precision", "recall", "density", "coverage")
+PLANE_SHOWN = (
+    ("evaluate/modes", "modes", 1),
+    ("evaluate/high_quality", "high quality [%]", 100),
+    ("evaluate/reverse_kl", "reverse KL", 1),
+)
+SHOWN: dict[str, tuple[tuple[str, str, int], ...]] = {
+    "ring": PLANE_SHOWN,
+    "grid": PLANE_SHOWN,
+    "digits": (
+        ("final/fid", "FID", 1),
+        ("evaluate/kid", "KID", 1),
+        *((f"evaluate/{name}", name, 1) for name in PRDC),
+    ),
+    "stacked_digits": (("evaluate/modes", "modes", 1), ("evaluate/kl", "KL", 1)),
+}
+MODES = {"ring": 8, "grid": 25, "stacked_digits": 1_000}
+# Modes and high quality [%] of other networks and settings, of 10 runs or fewer.
+PUBLISHED = {
+    "ring": {
+        "gan": "1, 99.3 (VEEGAN paper); 6.3 ± .5, 98.2 (PacGAN paper)",
+        "unrolled": "7.6, 35.6 (VEEGAN paper)",
+        "pack2": "7.9 ± .1, 95.6 (PacGAN paper)",
+    },
+    "grid": {
+        "gan": "3.3, .5 (VEEGAN paper); 17.3 ± .8, 94.8 (PacGAN paper)",
+        "unrolled": "23.6, 16 (VEEGAN paper)",
+        "pack2": "23.8 ± .7, 91.3 (PacGAN paper)",
+    },
+}
+
+
+def row(data: str, name: str, config: dict[str, Any], cell: dict[str, Any]) -> list[str]:
+    """A run's line of a table."""
+    line = [name, f"{config['steps']:,}"]
+    for metric, _, unit in SHOWN[data]:
+        value = cell["metrics"].get(metric, {})
+        ends = {end: value.get(end) for end in ("iqm", "low", "high")}
+        ends = {end: None if x is None else unit * x for end, x in ends.items()}
+        line.append(tables.figure(ends))
+    if data in MODES:
+        finals = cell["metrics"]["evaluate/modes"]["finals"]
+        line.append(f"{sum(n == MODES[data] for n in finals)}/{cell['seeds']}")
+    line.append(f"{len(cell['diverged'])}/{cell['seeds']}")
+    line.append(f"{cell['train_seconds'] / cell['seeds']:.1f}")
+    return [*line, PUBLISHED[data].get(name, "")] if data in PUBLISHED else line
+
+
+def table(directory: str | Path) -> str:
+    """The runs of a sweep's directory as Markdown, a table a kind of data."""
+    parts: dict[str, list[str]] = {}
+    runs, missing = tables.expand(directory)
+    for variant, place in runs:
+        config = json.loads((place / "config.json").read_text())["config"]
+        (cell,) = tables.read(place)["cells"].values()
+        data = config["data"]
+        if data not in parts:
+            heads = ["method", "steps", *(head for _, head, _ in SHOWN[data])]
+            heads += ["all modes"] * (data in MODES) + ["diverged", "s a seed"]
+            heads += ["published: modes, high quality"] * (data in PUBLISHED)
+            title = f"### {data}" + (f", {MODES[data]:,} modes" if data in MODES else "")
+            if "final/classifier_accuracy" in cell["metrics"]:
+                accuracy = 100 * cell["metrics"]["final/classifier_accuracy"]["iqm"]
+                title += f", by a classifier with an accuracy of {accuracy:.1f} %"
+            parts[data] = [title, "", _line(heads), _line(["---"] * len(heads))]
+        name = variant.removeprefix(f"{data}-")
+        parts[data].append(_line(row(data, name, config, cell)))
+    notes = [f"Without results yet: {', '.join(missing)}."] if missing else []
+    return "\n\n".join(["\n".join(lines) for lines in parts.values()] + notes)
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    print(table(sys.argv[1]))

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_dict
 import gacf
 from gacf import rules
 from gacf.actor_critic import heads, ornstein_uhlenbeck
-from gacf.networks import MLP
+from gacf.networks import MLP, computed_in
 from gacf.types import lookup
 
 KEY_METRIC = "evaluate/return"
@@ -97,6 +97,7 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "steps": config_dict.placeholder(int),
             "map": "auto",
+            "dtype": "float32",
             "method": "ddpg",
             "env": "Pendulum-v1",
             "rule": config_dict.placeholder(str),
@@ -153,6 +154,10 @@ def complete(config: Any) -> None:
         config.evaluate_every = 10 * config.log_every
 
 
+def network(config: ConfigDict, *settings: Any) -> Any:
+    return computed_in(config.dtype, MLP(config.hidden, *settings))
+
+
 def game_of(config: ConfigDict) -> gacf.Game:
     env = gacf.envs.make(config.env)
     common = {"discount": config.discount, "episodes": config.episodes}
@@ -160,11 +165,11 @@ def game_of(config: ConfigDict) -> gacf.Game:
     if config.method in ("ddpg", "td3", "sac", "svg0"):
         return off_policy(config, env, common)
     if config.method in ("dpg", "nfqca"):
-        actor = MLP(config.hidden, env.action.shape)
+        actor = network(config, env.action.shape)
         noise = {"exploration": config.exploration}
         if config.method == "nfqca":
-            return gacf.nfqca(env, actor, MLP(config.hidden), **common, **noise)
-        return gacf.dpg(env, actor, MLP(config.hidden), length=config.length, **common, **noise)
+            return gacf.nfqca(env, actor, network(config), **common, **noise)
+        return gacf.dpg(env, actor, network(config), length=config.length, **common, **noise)
     return on_policy(config, env, common)
 
 
@@ -186,18 +191,18 @@ def off_policy(config: ConfigDict, env: gacf.envs.Environment, common: Any) -> g
         "warmup": config.warmup,
         "target_rate": config.target_rate,
         "divergence": divergence,
-        "critic": MLP(config.hidden, shape),
+        "critic": network(config, shape),
     }
     noise = lookup("noise", config.noise, {"gaussian": float, "ou": ornstein_uhlenbeck})
     exploration = noise(config.exploration)
     if config.method in ("ddpg", "td3"):
         settings |= {
             "exploration": exploration,
-            "actor": MLP(config.hidden, (size,)),
+            "actor": network(config, (size,)),
             "n_step": config.n_step,
         }
         return (gacf.ddpg if config.method == "ddpg" else gacf.td3)(env, **settings)
-    settings["actor"] = MLP(config.hidden, (2 * size,))
+    settings["actor"] = network(config, (2 * size,))
     if config.method == "svg0":
         return gacf.svg(env, horizon=0, **settings)
     return gacf.sac(
@@ -215,8 +220,8 @@ def on_policy(config: ConfigDict, env: gacf.envs.Environment, common: Any) -> ga
     width = env.action.n if discrete else env.action.shape[0]
     settings = {
         **common,
-        "actor": MLP(config.hidden, (width,), jnp.tanh),
-        "critic": MLP(config.hidden, (), jnp.tanh),
+        "actor": network(config, (width,), jnp.tanh),
+        "critic": network(config, (), jnp.tanh),
         "trace": config.trace,
         "log_scale": config.log_scale,
         "normalize_observations": config.normalize,

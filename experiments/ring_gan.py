@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf.gan import generate, r1
-from gacf.networks import MLP, model
+from gacf.networks import MLP, computed_in, model
 
 KEY_METRIC = "evaluate/modes"
 
@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
             "evaluate_every": 1_000,
             "checkpoint_every": 1_000,
             "map": "auto",
+            "dtype": "float32",
             "loss": "non_saturating",
             "batch_size": 256,
             "noise": 16,
@@ -43,14 +44,14 @@ def get_config() -> ConfigDict:
 
 
 def generator(config: ConfigDict) -> gacf.networks.Model:
-    return model("actor", MLP(config.actor.hidden, (2,)))
+    return model("actor", computed_in(config.dtype, MLP(config.actor.hidden, (2,))))
 
 
 def build(config: ConfigDict) -> gacf.Algorithm:
     ring = gacf.data.ring()
     game = gacf.gan(
         generator(config),
-        MLP(config.critic.hidden),
+        computed_in(config.dtype, MLP(config.critic.hidden)),
         ring,
         loss=config.loss,
         batch_size=config.batch_size,

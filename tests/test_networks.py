@@ -16,7 +16,7 @@ from flax import linen, nnx
 import gacf
 from gacf import rules
 from gacf.gan import generate
-from gacf.networks import MLP, column, ensemble, model
+from gacf.networks import MLP, column, computed_in, ensemble, model
 from gacf.types import Algorithm
 from tests.actor_critic.probes import one_reward
 
@@ -485,3 +485,39 @@ def test_ensembles_of_one_and_of_several_outputs():
     assert twins.apply(params, {}, jnp.ones((6, 2)))[0].shape == (6, 2, 4)
     with pytest.raises(ValueError, match="members: 0 was given; allowed: a whole number >= 1"):
         ensemble(network, 0)
+
+
+class Normed(linen.Module):
+    @linen.compact
+    def __call__(self, x, train: bool):
+        return linen.BatchNorm(use_running_average=not train)(linen.Dense(8)(x))
+
+
+def test_a_network_computes_in_bfloat16_and_learns_in_float32():
+    half, whole = (model("critic", computed_in(d, MLP((8,)))) for d in ("bfloat16", "float32"))
+    x = jax.random.normal(KEY, (16, 3))
+    params, _ = half.init(KEY, x)
+    chex.assert_trees_all_equal(params, whole.init(KEY, x)[0])
+
+    def loss(network: Any, params: Any) -> jax.Array:
+        return jnp.mean(network.apply(params, {}, x)[0] ** 2)
+
+    text = str(jax.make_jaxpr(lambda p: loss(half, p))(params))
+    assert "bf16[16,8] = dot_general" in text and "f32[16,8] = dot_general" not in text
+    ours, expected = (jax.grad(lambda p, n=n: loss(n, p))(params) for n in (half, whole))
+    assert {x.dtype for x in jax.tree.leaves(ours)} == {jnp.dtype("float32")}
+    chex.assert_trees_all_close(ours, expected, rtol=0.1, atol=0.02)
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (ours, expected)), strict=True))
+
+
+def test_statistics_and_ensembles_of_a_bfloat16_network():
+    x = jax.random.normal(KEY, (16, 3))
+    normed = model("critic", ensemble(computed_in("bfloat16", Normed()), 2))
+    params, entries = normed.init(KEY, x)
+    output, news = normed.apply(params, entries, x)
+    assert output.dtype == jnp.float32 and output.shape == (16, 2, 8)
+    chex.assert_trees_all_equal_shapes_and_dtypes(news, entries)
+    with pytest.raises(ValueError, match="dtype: 'float16' is unknown; did you mean"):
+        computed_in("float16", MLP((8,)))
+    with pytest.raises(ValueError, match="network: a Model was given"):
+        computed_in("bfloat16", normed)

@@ -94,6 +94,14 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"GAIL", "AIRL"},
         set(),
     ),
+    "seqgan": (
+        {
+            "pretrain": 1, "vocabulary": 5, "length": 3, "width": 4, "sequences": 8,
+            "batch_size": 4, "rollouts": 1, "filters": 2, "samples": 4,
+        },
+        {"SeqGAN", "maximum likelihood"},
+        set(),
+    ),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
 }  # fmt: skip
 RUN = {"seeds": 2, "steps": 2, "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}

@@ -7,6 +7,14 @@ from gacf.flows.domain_adversarial import domain_adversarial, ramp
 from gacf.flows.imitation import airl, gail, rewarded
 from gacf.flows.infogan import coded_noise, infogan
 from gacf.flows.parts import adversary
+from gacf.flows.seqgan import (
+    Autoregressive,
+    SequenceCritic,
+    log_likelihood,
+    lstm,
+    seqgan,
+    speak,
+)
 from gacf.flows.vae_gan import WithFeatures, vae_gan
 
 FLOWS = {
@@ -17,12 +25,15 @@ FLOWS = {
     "domain_adversarial": domain_adversarial,
     "gail": gail,
     "airl": airl,
+    "seqgan": seqgan,
 }
 
 __all__ = [
     "FLOWS",
+    "Autoregressive",
     "Labelled",
     "Projection",
+    "SequenceCritic",
     "WithFeatures",
     "adversarial_autoencoder",
     "adversary",
@@ -33,7 +44,11 @@ __all__ = [
     "domain_adversarial",
     "gail",
     "infogan",
+    "log_likelihood",
+    "lstm",
     "ramp",
     "rewarded",
+    "seqgan",
+    "speak",
     "vae_gan",
 ]

@@ -22,7 +22,8 @@ from gacf.gan.penalties import (
     zero_centred,
     zero_centred_between,
 )
-from gacf.gan.pulling_away import likeness, pulling_away
+from gacf.gan.pulling_away import pulling_away
+from gacf.stabilizers import likeness
 
 __all__ = [
     "F_DIVERGENCES",

@@ -6,36 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from gacf.game import Game, add_loss
 from gacf.networks import model
+from gacf.stabilizers import likeness
 from gacf.types import Batch, Key, Outcome, Params, PyTree, World
-
-TINY = 1e-12
-
-
-def likeness(codes: jax.Array) -> jax.Array:
-    """Mean squared cosine between different rows: 1/(B(B−1)) Σ_{i≠j} (s_i·s_j / ‖s_i‖‖s_j‖)².
-
-    Args:
-        codes: s, [B, F] with B >= 2.
-
-    Reference:
-        Zhao, Mathieu & LeCun 2017, section 2.4.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> float(likeness(jnp.array([[3.0, 0.0], [0.0, 2.0], [1.0, 0.0]])))
-        0.3333333432674408
-    """
-    count = codes.shape[0]
-    if codes.ndim != 2 or count < 2:
-        raise ValueError(f"codes: shape {codes.shape} was given; allowed: [B, F] with B >= 2")
-    size = jnp.sqrt(jnp.sum(jnp.square(codes), axis=1, keepdims=True) + TINY)
-    unit = codes / size
-    cosines = jnp.square(unit @ unit.T)
-    return (jnp.sum(cosines) - jnp.trace(cosines)) / (count * (count - 1))
 
 
 def pulling_away(

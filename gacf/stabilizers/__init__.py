@@ -2,6 +2,7 @@
 
 from gacf.stabilizers.compatible import compatible
 from gacf.stabilizers.ema import averaged, ema
+from gacf.stabilizers.entropy import entropy, likeness, nearest_neighbours, pulled_away
 from gacf.stabilizers.freeze import freeze
 from gacf.stabilizers.historical_averaging import historical_averaging
 from gacf.stabilizers.minibatch_discrimination import MinibatchDiscrimination, closeness
@@ -15,6 +16,7 @@ from gacf.stabilizers.weight_clip import weight_clip
 STABILIZERS = {
     "compatible": compatible,
     "ema": ema,
+    "entropy": entropy,
     "freeze": freeze,
     "historical_averaging": historical_averaging,
     "minibatch_discrimination": MinibatchDiscrimination,
@@ -36,8 +38,12 @@ __all__ = [
     "closeness",
     "compatible",
     "ema",
+    "entropy",
     "freeze",
     "historical_averaging",
+    "likeness",
+    "nearest_neighbours",
+    "pulled_away",
     "replay",
     "smooth",
     "spectral_norm",

@@ -131,7 +131,8 @@ def ddpg(capacity: int = 100_000, batch: int = 256) -> Subject:
 
     def update(state: hand.Ddpg, key: jax.Array) -> hand.Ddpg:
         observe, critic, actor = _keys(key)
-        act, step = jax.random.split(jax.random.split(observe)[0])
+        collect = jax.random.split(jax.random.split(observe)[0])[0]
+        act, step = jax.random.split(collect)
         draws = hand.DdpgDraws(
             jax.random.split(act, 3)[0], jax.random.split(step, 1)[0], critic, actor
         )

@@ -102,6 +102,16 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"SeqGAN", "maximum likelihood"},
         set(),
     ),
+    "lapgan": (
+        {"batch_size": 4, "noise": 2, "hidden": (4,)},
+        {"LAPGAN", "GAN", "real images"},
+        {"samples"},
+    ),
+    "table1": (
+        {"batch_size": 4, "hidden": (4,), "strategy": "minibatch_discrimination"},
+        {"table1"},
+        set(),
+    ),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
 }  # fmt: skip
 RUN = {"seeds": 2, "steps": 2, "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}

@@ -6,6 +6,15 @@ from gacf.flows.conditional import Labelled, Projection, conditional_critic
 from gacf.flows.domain_adversarial import domain_adversarial, ramp
 from gacf.flows.imitation import airl, gail, rewarded
 from gacf.flows.infogan import coded_noise, infogan
+from gacf.flows.lapgan import (
+    down,
+    draw_pyramid,
+    lapgan,
+    laplacian_pyramid,
+    reconstruct,
+    side_by_side,
+    up,
+)
 from gacf.flows.parts import adversary
 from gacf.flows.seqgan import (
     Autoregressive,
@@ -26,6 +35,7 @@ FLOWS = {
     "gail": gail,
     "airl": airl,
     "seqgan": seqgan,
+    "lapgan": lapgan,
 }
 
 __all__ = [
@@ -42,13 +52,20 @@ __all__ = [
     "coded_noise",
     "conditional_critic",
     "domain_adversarial",
+    "down",
+    "draw_pyramid",
     "gail",
     "infogan",
+    "lapgan",
+    "laplacian_pyramid",
     "log_likelihood",
     "lstm",
     "ramp",
+    "reconstruct",
     "rewarded",
     "seqgan",
+    "side_by_side",
     "speak",
+    "up",
     "vae_gan",
 ]

@@ -112,6 +112,11 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"table1"},
         set(),
     ),
+    "table1": (
+        {"batch_size": 4, "hidden": (4,), "strategy": "minibatch_discrimination"},
+        {"table1"},
+        set(),
+    ),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),
 }  # fmt: skip
 RUN = {"seeds": 2, "steps": 2, "log_every": 1, "evaluate_every": 2, "checkpoint_every": 2}

@@ -1,0 +1,296 @@
+"""What a strategy does to a task: effects paired by seed, as a table and a heat map.
+
+    DIR/<any>.parquet   tidy: task, strategy, used, strength, seed, score, diverged, …
+    DIR/table.json      tasks, strategies, {"task/strategy": why it cannot be}
+
+A row with `strategy` "none" is of the plain method. One with `used` is of the plain method with
+that strategy; another of the plain method without a strategy that it has. Higher scores are better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gacf.report import BadInput
+from gacf.report.analysis import LEVEL, RESAMPLES, Interval, improvement
+from gacf.report.statistics import iqm
+from gacf.report.table import Table, figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PLAIN = "none"
+COLUMNS = ("task", "strategy", "used", "strength", "seed", "score", "diverged")
+NOTE = (
+    "Effect: difference of the interquartile means with and without the strategy [95 % bootstrap "
+    "interval, paired by seed] over the n seeds that diverged in neither; P: probability of "
+    "improvement [95 %], a diverged seed being the worst; p: two-sided Wilcoxon test of the pairs, "
+    "corrected for all rows (Holm); diverged: seeds without and with it"
+)
+
+
+class Effect(NamedTuple):
+    """What one strategy does to one task.
+
+    Attributes:
+        task: its name.
+        strategy: its name.
+        strength: how strong it was; 0 where the plain method has it already.
+        change: difference of interquartile means, and its 95 % interval.
+        better: probability of improvement, and its 95 % interval.
+        plain: interquartile mean of the plain method.
+        diverged: seeds that diverged without and with the strategy.
+        pairs: seeds that diverged in neither.
+        seeds: seeds that ran both.
+        p: of a two-sided Wilcoxon test; 1 where no pair differs.
+    """
+
+    task: str
+    strategy: str
+    strength: float
+    change: Interval
+    better: Interval
+    plain: float
+    diverged: tuple[int, int]
+    pairs: int
+    seeds: int
+    p: float
+
+
+class Effects(NamedTuple):
+    """All that was measured, and what was not.
+
+    Attributes:
+        tasks: the table's columns.
+        strategies: its rows.
+        cells: (task, strategy) -> what was measured.
+        impossible: (task, strategy) -> why it cannot be.
+    """
+
+    tasks: list[str]
+    strategies: list[str]
+    cells: dict[tuple[str, str], Effect]
+    impossible: dict[tuple[str, str], str]
+
+
+def holds(directory: str | Path) -> bool:
+    """Whether a directory holds such results."""
+    return (Path(directory) / "table.json").exists()
+
+
+def read(directory: str | Path) -> Effects:
+    """All effects of a directory's results.
+
+    Raises:
+        BadInput: no results there, or without the columns that they need.
+    """
+    directory = Path(directory)
+    try:
+        known = json.loads((directory / "table.json").read_text())
+        parts = [pd.read_parquet(path) for path in sorted(directory.glob("*.parquet"))]
+        rows = pd.concat(parts, ignore_index=True)
+        tasks, strategies = known["tasks"], known["strategies"]
+        told = {tuple(key.split("/")): why for key, why in known["impossible"].items()}
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"DIR: {str(directory)!r} cannot be read: {error}") from error
+    if lacking := [name for name in COLUMNS if name not in rows]:
+        raise BadInput(f"DIR: {str(directory)!r}: the column {lacking[0]!r} is missing")
+    return Effects(tasks, strategies, effects(rows), told)  # type: ignore[arg-type]
+
+
+def effects(rows: pd.DataFrame) -> dict[tuple[str, str], Effect]:
+    """The effect of each strategy on each task of which both arms were run."""
+    found = {}
+    for task, of_task in rows.groupby("task"):
+        plain = of_task[of_task["strategy"] == PLAIN]
+        for strategy, one in of_task[of_task["strategy"] != PLAIN].groupby("strategy"):
+            if len(plain):
+                key = (str(task), str(strategy))
+                found[key] = _effect(*key, plain, one)
+    return found
+
+
+def _effect(task: str, strategy: str, plain: pd.DataFrame, one: pd.DataFrame) -> Effect:
+    both = plain.merge(one, on="seed", suffixes=("_plain", ""), validate="1:1")
+    used = bool(one["used"].iloc[0])
+    arms = [both[name].to_numpy(float) for name in ("score_plain", "score")]
+    bad = [both[name].to_numpy(bool) for name in ("diverged_plain", "diverged")]
+    bad = [gone | ~np.isfinite(arm) for gone, arm in zip(bad, arms, strict=True)]
+    (without, off), (with_, on) = (
+        zip(arms, bad, strict=True) if used else zip(arms[::-1], bad[::-1], strict=True)
+    )
+    paired = ~(off | on)
+    finite = np.concatenate([without[~off], with_[~on], [0.0]])
+    worst = finite.min() - 1.0
+    better = improvement(np.where(on, worst, with_), np.where(off, worst, without))
+    apart = (with_ - without)[paired]
+    p = float(stats.wilcoxon(apart).pvalue) if np.any(apart) else 1.0
+    clean = arms[0][~bad[0]]
+    return Effect(
+        task, strategy, float(one["strength"].iloc[0]), change(without[paired], with_[paired]),
+        better, float(iqm(clean)) if clean.size else np.nan, (int(off.sum()), int(on.sum())),
+        int(paired.sum()), len(both), p,
+    )  # fmt: skip
+
+
+def change(without: np.ndarray, with_: np.ndarray) -> Interval:
+    """Difference of interquartile means, with − without, and its 95 % interval.
+
+    Seeds are drawn with replacement, and each brings both of its values.
+
+    Args:
+        without: of each seed, [S].
+        with_: of the same seeds, [S].
+
+    Reference:
+        Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
+
+    Example:
+        >>> change(np.arange(8.0), np.arange(8.0) + 2)
+        (2.0, 2.0, 2.0)
+    """
+    if without.size < 2:
+        return np.nan, np.nan, np.nan
+    rows = np.random.default_rng(0).integers(without.size, size=(RESAMPLES, without.size))
+    drawn = iqm(with_[rows], axis=1) - iqm(without[rows], axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(iqm(with_) - iqm(without)), float(low), float(high)
+
+
+def corrected(p: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979).
+
+    Example:
+        >>> corrected([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p)
+    scaled = np.asarray(p)[order] * np.arange(len(p), 0, -1)
+    held = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    found = np.empty(len(p))
+    found[order] = held
+    return [float(round(x, 12)) for x in found]
+
+
+def significant(found: Effects) -> dict[tuple[str, str], float]:
+    """Cell -> its p-value, corrected for all cells measured."""
+    keys = list(found.cells)
+    return dict(zip(keys, corrected([found.cells[key].p for key in keys]), strict=True))
+
+
+def _interval(value: Interval) -> str:
+    clean = [float(x) if np.isfinite(x) else None for x in value]
+    return figure(dict(zip(("iqm", "low", "high"), clean, strict=True)))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _told(found: Effects, key: tuple[str, str]) -> str:
+    """Why a cell has no number."""
+    return f"n/a: {found.impossible[key]}" if key in found.impossible else "not yet run"
+
+
+def overview(found: Effects) -> Table:
+    """The paper's table with numbers in it: a row a strategy, a column a task."""
+    p = significant(found)
+    rows = []
+    for strategy in found.strategies:
+        row = [_words(strategy)]
+        for task in found.tasks:
+            cell = found.cells.get((task, strategy))
+            star = "*" if cell and p[task, strategy] < LEVEL else ""
+            row.append(_told(found, (task, strategy)) if cell is None else _of(cell) + star)
+        rows.append(row)
+    note = f"{NOTE.partition(';')[0]}; * below 5 % after Holm's correction for all cells"
+    return Table(["strategy", *map(_words, found.tasks)], rows, note)
+
+
+def _of(cell: Effect) -> str:
+    return _interval(cell.change)
+
+
+def table(found: Effects) -> Table:
+    """All numbers: a row a task and strategy."""
+    p = significant(found)
+    rows = []
+    for task in found.tasks:
+        for strategy in found.strategies:
+            cell = found.cells.get((task, strategy))
+            lead = [_words(task), _words(strategy)]
+            if cell is None:
+                rows.append([*lead, "", "", _told(found, (task, strategy)), "", "", "", ""])
+                continue
+            off, on = cell.diverged
+            rows.append(
+                [
+                    *lead,
+                    f"{cell.strength:g}" if cell.strength else "the method's",
+                    f"{cell.plain:.3g}",
+                    _interval(cell.change),
+                    _interval(cell.better),
+                    f"{p[task, strategy]:.2g}",
+                    f"{off}/{cell.seeds} → {on}/{cell.seeds}",
+                    f"{cell.pairs}/{cell.seeds}",
+                ]
+            )
+    heads = ["task", "strategy", "strength", "plain", "effect", "P", "p", "diverged", "n"]
+    return Table(heads, rows, NOTE)
+
+
+def heat_map(found: Effects, groups: Mapping[str, Sequence[str]] | None = None) -> Figure:
+    """Probability of improvement of each strategy on each task.
+
+    Args:
+        found: what was measured.
+        groups: heading -> tasks; they are set apart.
+    """
+    from matplotlib.figure import Figure
+
+    p = significant(found)
+    groups = groups or {"": found.tasks}
+    tasks = [task for members in groups.values() for task in members]
+    shape = len(found.strategies), len(tasks)
+    values = np.full(shape, np.nan)
+    for i, strategy in enumerate(found.strategies):
+        for j, task in enumerate(tasks):
+            if cell := found.cells.get((task, strategy)):
+                values[i, j] = cell.better[0]
+    made = Figure(figsize=(1.6 + 1.15 * shape[1], 1.2 + 0.5 * shape[0]), layout="constrained")
+    ax = made.subplots()
+    ax.set_facecolor("0.93")
+    image = ax.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+    for i, strategy in enumerate(found.strategies):
+        for j, task in enumerate(tasks):
+            key = (task, strategy)
+            cell = found.cells.get(key)
+            text = _told(found, key).partition(":")[0] if cell is None else f"{cell.better[0]:.2f}"
+            strong = cell is not None and p[key] < LEVEL
+            dark = cell is not None and abs(cell.better[0] - 0.5) > 0.35
+            ax.text(
+                j, i, text, ha="center", va="center", fontsize=9 if cell else 6.5,
+                color="white" if dark else "black", fontweight="bold" if strong else "normal",
+            )  # fmt: skip
+    ax.set_xticks(range(shape[1]), [_words(t) for t in tasks], fontsize=9)
+    ax.set_yticks(range(shape[0]), [_words(s) for s in found.strategies], fontsize=9)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    at = 0
+    for name, members in groups.items():
+        top = ax.secondary_xaxis("top")
+        top.set_xticks([at + (len(members) - 1) / 2], [name], fontsize=9, fontweight="bold")
+        top.tick_params(length=0)
+        top.spines[:].set_visible(False)
+        at += len(members)
+        if at < shape[1]:
+            ax.axvline(at - 0.5, color="black", lw=1.5)
+    made.colorbar(image, label="probability of improvement (bold: significant)")
+    return made

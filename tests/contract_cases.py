@@ -14,6 +14,7 @@ from flax import linen
 import gacf
 from gacf import Game, Outcome, Rule, games, rules
 from gacf.actor_critic import heads, ornstein_uhlenbeck
+from gacf.gan import r1, wgan_gp
 from gacf.networks import MLP
 from tests.actor_critic import linear
 
@@ -149,6 +150,34 @@ def gan_with_batch_norm() -> Game:
     return gacf.gan(Normalised(2), Normalised(1), data, batch_size=4, noise=2)
 
 
+class Crowd(linen.Module):
+    """A critic of examples with labels that sees how alike they are."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
+        x = jnp.concatenate([x, label[:, None].astype(x.dtype)], axis=-1)
+        return linen.Dense(1)(gacf.stabilizers.MinibatchDiscrimination(2, 2)(linen.Dense(4)(x)))
+
+
+def gan_with_options() -> Game:
+    """With all that a GAN without labels can be told."""
+    return gacf.gan(
+        MLP((4,), (2,)), MLP((4,)), gacf.data.ring(), "least_squares", batch_size=4, noise=2,
+        penalty=wgan_gp(0.1), real_term=True, pack=2,
+        instance_noise=lambda step: 0.1 / (1 + step),
+        transform_target=gacf.stabilizers.smooth(0.1, one_sided=True),
+    )  # fmt: skip
+
+
+def gan_with_labels() -> Game:
+    """Relativistic, on examples with labels."""
+    data = np.random.RandomState(0).randn(32, 2).astype(np.float32), np.arange(32) % 3
+    return gacf.gan(
+        MLP((4,), (2,)), Crowd(), data, "relativistic", batch_size=4, noise=2,
+        penalty=r1(0.1),
+    )  # fmt: skip
+
+
 OFF: dict[str, Any] = {"batch_size": 4, "capacity": 16, "warmup": 4, "episodes": 2}
 ON: dict[str, Any] = {"num_envs": 2, "length": 3, "episodes": 2}
 ACTOR, RANDOM = linear.actor(0.1), linear.actor(0.1, -1.0)
@@ -198,6 +227,8 @@ GAMES: dict[str, GameCase] = {
     "lqr": GameCase(games.lqr, lambda: optax.sgd(1e-3)),
     "gan": GameCase(gan, lambda: optax.adam(1e-3), rtol=1e-4),
     "gan, batch norm": GameCase(gan_with_batch_norm, rtol=1e-4),
+    "gan, options": GameCase(gan_with_options, rtol=1e-4, rules=("alternating",)),
+    "gan, labels": GameCase(gan_with_labels, rtol=1e-4, rules=("alternating",)),
     "td3": GameCase(td3, lambda: optax.adam(1e-3), rtol=1e-4),
     **{
         name: GameCase(make, lambda: optax.sgd(1e-2), rtol=1e-4, rules=("alternating",))

@@ -294,6 +294,9 @@ def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {
         f"{method}-{env}": {"method": method, "env": env} for method, env in pairs
     }
+    for method, env in pairs:
+        if env == BALANCE:  # physics are many small operations, which batches of seeds share
+            rows[f"{method}-{env}"]["map"] = "vmap"
     # Early on, when methods still differ: who sees which critic, and who leads.
     for method in ("ddpg", "td3", "sac"):
         for rule in ("simultaneous", "alternating", "stackelberg"):

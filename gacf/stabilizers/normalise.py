@@ -131,8 +131,8 @@ def with_reference(network: Any, reference: PyTree, player: str = "critic") -> M
         A `Model`, which serves in place of the network.
 
     Raises:
-        ValueError: a reference of fewer than two examples, or (from `init`) a network without a
-            `VirtualBatchNorm`, or with further statistics beside.
+        ValueError: a reference of fewer than two examples, a compatible critic, or (from `init`) a
+            network without a `VirtualBatchNorm`, or with further statistics beside.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -142,6 +142,11 @@ def with_reference(network: Any, reference: PyTree, player: str = "critic") -> M
         [[0.0]]
     """
     base = model(player, network)
+    if base.bind is not None:
+        raise ValueError(
+            f"with_reference: {player}: a compatible critic was given, which sees the actor; "
+            "allowed: the network of its baseline"
+        )
     given = reference if isinstance(reference, tuple) else (reference,)
     for leaf in jax.tree.leaves(given):
         require("reference", leaf, lambda r: len(r) >= 2, "a batch [n, …] with n >= 2")

@@ -12,6 +12,39 @@ from gacf.game import Game
 from gacf.types import Batch, Key, Metrics, Params, PyTree, World, require
 
 Record = Callable[[Params, World, Batch, Key], PyTree]
+Join = Callable[[Batch, PyTree], Batch]
+# Folded into the game's keys where it goes on with them, as if alone.
+REPLAY = 0x72706C79
+
+
+def mixed(share: float | jax.Array) -> Join:
+    """A `join` for `replay`: a share of the batch is past experience, the rest is fresh.
+
+    Args:
+        share: in [0, 1]; 0 is the game without replay, to the bit. May be traced.
+
+    Returns:
+        `(fresh, stored) -> batch`, of two batches alike, leaves [B, …]: the first round(share · B)
+        examples are the stored ones.
+
+    Raises:
+        ValueError: a share out of bounds.
+
+    Reference:
+        Shrivastava et al. 2017, section 2.3 (half of a GAN's batch is history).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> mixed(0.5)(jnp.zeros(4), jnp.ones(4)).tolist()
+        [1.0, 1.0, 0.0, 0.0]
+    """
+    require("share", share, lambda s: 0 <= s <= 1, "a number in [0, 1]")
+
+    def pick(fresh: jax.Array, stored: jax.Array) -> jax.Array:
+        old = jnp.arange(len(fresh)) < jnp.round(share * len(fresh))
+        return jnp.where(old.reshape(-1, *(1 for _ in fresh.shape[1:])), stored, fresh)
+
+    return lambda fresh, stored: jax.tree.map(pick, fresh, stored)
 
 
 def replay(
@@ -20,7 +53,7 @@ def replay(
     batch_size: int,
     warmup: int = 0,
     record: Record | None = None,
-    join: Callable[[Batch, PyTree], Batch] | None = None,
+    join: Join | None = None,
 ) -> Game:
     """The game whose batches are drawn from a ring buffer of past experience.
 
@@ -28,6 +61,12 @@ def replay(
     `world["buffer"]`; the new `sample` draws `batch_size` items of it, uniformly with replacement.
     Initialisation observes and adds `warmup` times with the first parameters. Meanwhile
     `world["step"]` and `world["update"]` are -warmup … -1, so that exploration may act at random.
+
+    A batch's ages are uniform over what the buffer holds. For a GAN, `record` its own samples and
+    `join` them as the `action` that its critic judges: the critic then remembers past generators.
+
+        replay(gan, 10_000, B, record=lambda params, world, batch, key: {"action": made},
+               join=lambda fresh, stored: {**fresh, **stored})
 
     Args:
         game: any game whose `observe` puts fresh experience into the world, and whose `sample`
@@ -38,7 +77,8 @@ def replay(
         record: `(params, world, batch, key) -> items [N, …]`: what to store in place of the
             batch; a GAN's own samples, say.
         join: `(fresh, stored) -> batch`: what the losses see, out of the game's own batch and
-            the B items drawn; by default the items drawn alone.
+            the B items drawn, for instance `mixed(0.5)`; by default the items drawn alone. With
+            it the game goes on with its own keys, so that its batches are those without replay.
 
     Raises:
         ValueError: a number out of bounds, or a game with a buffer already.
@@ -59,19 +99,26 @@ def replay(
     require("batch_size", batch_size, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
     require("warmup", warmup, lambda n: n >= 0 and n == int(n), "a whole number >= 0")
 
+    def apart(key: Key) -> tuple[Key, Key]:
+        """A key for the game, one for the buffer."""
+        if join is None:
+            game_key, own_key = jax.random.split(key)
+            return game_key, own_key
+        return key, jax.random.fold_in(key, REPLAY)
+
     def fresh(params: Params, world: World, key: Key) -> PyTree:
         batch_key, record_key = jax.random.split(key)
         batch = game.sample(world, batch_key)
         return batch if record is None else record(params, world, batch, record_key)
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
-        inner_key, fresh_key = jax.random.split(key)
+        inner_key, fresh_key = apart(key)
         world, metrics = game.observe(params, world, inner_key)
         items = fresh(params, world, fresh_key)
         return {**world, "buffer": ring.add(world["buffer"], items)}, metrics
 
     def init(key: Key) -> tuple[Params, World]:
-        game_key, warm_key = jax.random.split(key)
+        game_key, warm_key = apart(key)
         params, world = game.init(game_key)
         if "buffer" in world:
             raise ValueError(
@@ -97,7 +144,7 @@ def replay(
     def sample(world: World, key: Key) -> Batch:
         if join is None:
             return ring.sample(world["buffer"], key, batch_size)
-        fresh_key, stored_key = jax.random.split(key)
+        fresh_key, stored_key = apart(key)
         stored = ring.sample(world["buffer"], stored_key, batch_size)
         return join(game.sample(world, fresh_key), stored)
 

@@ -31,32 +31,41 @@ def _iterate(weight: jax.Array, u: jax.Array, iterations: int) -> jax.Array:
     return u
 
 
-def _normalised(weight: jax.Array, u: jax.Array) -> jax.Array:
-    """W / σ, σ = vᵀWu with v = Wu / ‖Wu‖; no gradient goes through u and v."""
+def _normalised(weight: jax.Array, u: jax.Array, strength: float | jax.Array) -> jax.Array:
+    """W / σ^strength, σ = vᵀWu with v = Wu / ‖Wu‖; no gradient goes through u and v."""
     matrix = _matrix(weight)
     v = jax.lax.stop_gradient(_unit(matrix @ u))
-    return weight / jnp.maximum(v @ matrix @ u, TINY)
+    return weight / (jnp.maximum(v @ matrix @ u, TINY) ** strength).astype(weight.dtype)
 
 
-def spectral_norm(network: Any, player: str = "critic", iterations: int = 1) -> Model:
+def spectral_norm(
+    network: Any,
+    player: str = "critic",
+    iterations: int = 1,
+    strength: float | jax.Array = 1.0,
+) -> Model:
     """The network with each weight W divided by its largest singular value σ(W).
 
-        v ← Wu / ‖Wu‖,   u ← Wᵀv / ‖Wᵀv‖,   σ = vᵀWu
+        v ← Wu / ‖Wu‖,   u ← Wᵀv / ‖Wᵀv‖,   σ = vᵀWu,   W ← W / σ^strength
 
     Every parameter of two or more axes is such a weight; a convolution's kernel is taken as a
     matrix of [rows · columns · C, D]. The vectors u are the world's `spectral/<player>`; they move
-    when the player's own loss evaluates its network, and nobody else's evaluation moves them.
+    when the player's own loss evaluates its network, and nobody else's evaluation moves them. A
+    GAN's critic, or a Q-function, so has a slope of at most the product of its activations' ones.
 
     Args:
         network: of any kind that `gacf.networks.model` takes.
         player: whose network it is.
         iterations: power iterations an evaluation.
+        strength: in [0, 1]; 0 is off, to the bit; between, a layer keeps the slope σ^(1−strength).
+            May be traced.
 
     Returns:
         A `Model`, which serves in place of the network.
 
     Raises:
-        ValueError: `iterations` is no whole number >= 1.
+        ValueError: a number out of bounds, or a compatible critic, which is linear in the actor's
+            features with weights like the actor's params: it has no layers to normalise.
 
     Reference:
         Miyato et al. 2018, algorithm 1.
@@ -72,7 +81,13 @@ def spectral_norm(network: Any, player: str = "critic", iterations: int = 1) -> 
         5.0
     """
     require("iterations", iterations, whole, "a whole number >= 1")
+    require("strength", strength, lambda s: 0 <= s <= 1, "a number in [0, 1]")
     base = model(player, network)
+    if base.bind is not None:
+        raise ValueError(
+            f"spectral_norm: {player}: a compatible critic was given, whose weights are no layers; "
+            "allowed: the network of its baseline"
+        )
     name = f"spectral/{player}"
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:
@@ -103,7 +118,7 @@ def spectral_norm(network: Any, player: str = "critic", iterations: int = 1) -> 
                 return weight
             if train:
                 vectors[place] = _iterate(weight, vectors[place], iterations)
-            return _normalised(weight, vectors[place])
+            return _normalised(weight, vectors[place], strength)
 
         params = jax.tree_util.tree_map_with_path(normalised, params)
         output, entries = base.apply(params, world, *inputs, key=key, train=train)

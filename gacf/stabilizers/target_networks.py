@@ -62,7 +62,8 @@ def target_networks(
 
     Args:
         game: any game, a GAN as well.
-        rate: of the moving average; not used where `period` is given. May be traced.
+        rate: of the moving average; not used where `period` is given. 1 is off, to the bit, for
+            readers that move at once or before those whom they read. May be traced.
         period: updates between two hard copies, counted from 1. May be traced.
         reads: player -> the players whose slow copies its loss sees.
 
@@ -118,7 +119,8 @@ def target_networks(
         world = game.settle(params, world, outcomes)
 
         def average(slow: jax.Array, live: jax.Array) -> jax.Array:
-            return (slow + rate * (live - slow)).astype(slow.dtype)
+            moved = (slow + rate * (live - slow)).astype(slow.dtype)
+            return jnp.where(rate == 1, live, moved)
 
         def copy(slow: jax.Array, live: jax.Array) -> jax.Array:
             return jnp.where((world["update"] + 1) % period == 0, live, slow)

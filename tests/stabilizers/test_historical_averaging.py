@@ -39,6 +39,30 @@ def test_no_weight_is_off_to_the_bit_also_when_traced():
     np.testing.assert_allclose(after_two(2.0), gradient + 2.0, rtol=1e-6)
 
 
+def test_the_fixed_point_of_a_quadratic_is_its_minimum_which_it_nears_by_a_power_of_time():
+    """Of a(θ − c)²/2 + w(θ − mean)²: θ − c = 2w/(a + 2w) (mean − c) ∝ t^(−a/(a + 2w)) → 0."""
+    c, a = 3.0, 1.0
+
+    def after(weight, steps):
+        optimizer = optax.chain(historical_averaging(weight), optax.sgd(0.2))
+
+        def step(carry, _):
+            theta, state = carry
+            change, state = optimizer.update(a * (theta - c), state, theta)
+            return (theta + change, state), theta
+
+        start = jnp.array(0.0)
+        (_, state), path = jax.lax.scan(step, (start, optimizer.init(start)), None, steps)
+        return path[-1], state[0].mean
+
+    for weight in (0.0, 0.5, 1.5):
+        run = jax.jit(after, static_argnums=1)
+        (early, _), (late, mean) = run(weight, 1000), run(weight, 4000)
+        share = 2 * weight / (a + 2 * weight)
+        assert float(late - c) == pytest.approx(share * float(mean - c), rel=0.01, abs=1e-5)
+        assert float(late - c) == pytest.approx(float(early - c) * 4 ** (share - 1), abs=2e-3)
+
+
 def test_it_turns_an_outward_spiral_inwards():
     def radius(weight):
         optimizer = optax.chain(historical_averaging(weight), optax.sgd(0.1))

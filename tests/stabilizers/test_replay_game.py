@@ -11,7 +11,7 @@ import pytest
 import gacf
 from gacf import Outcome, envs, rules
 from gacf.runner import Program
-from gacf.stabilizers import replay, target_networks
+from gacf.stabilizers import mixed, replay, target_networks
 from tests.test_replay import whole_copies
 
 KEY = jax.random.key(0)
@@ -102,6 +102,71 @@ def test_record_stores_something_else_and_join_puts_batches_together():
     assert set(batch[N:]) == set(made)
 
 
+def test_ages_are_uniform_over_what_the_buffer_holds():
+    """18 items, 3 a step: ages 0 … 5, each with probability 1/6, whatever the step."""
+    algorithm = algorithm_of(replay(counting_game(), 18, 3000, warmup=6))
+    _, metrics = gacf.run(algorithm, KEY, 9)
+    for step, batch in enumerate(np.asarray(metrics["actor/batch"][0])):
+        ages, counts = np.unique(step - batch, return_counts=True)
+        np.testing.assert_array_equal(ages, np.arange(6))
+        assert np.abs(counts - 500).max() < 5 * np.sqrt(3000 / 6 * 5 / 6)
+
+
+def test_a_share_of_the_batch_is_old_and_none_is_the_plain_game_to_the_bit():
+    """Fresh items of step t tell t; with nothing stored, keys and batches are the game's own."""
+
+    def noisy_game():
+        game = counting_game()
+
+        def observe(params, world, key):
+            world, metrics = game.observe(params, world, key)
+            drift = jax.random.normal(key)
+            fresh = {**world["fresh"], "clock": world["fresh"]["clock"] + drift}
+            return {**world, "fresh": fresh}, {**metrics, "drift": drift}
+
+        return game._replace(observe=observe)
+
+    def play(game):
+        return gacf.run(algorithm_of(game), KEY, 4)[1]
+
+    plain = play(noisy_game())
+    off = play(replay(noisy_game(), 9, N, join=mixed(0.0)))
+    for name in ("drift", "actor/batch"):
+        np.testing.assert_array_equal(plain[name], off[name])
+    old = play(replay(counting_game(), 9, N, join=mixed(1 / 3)))["actor/batch"][0]
+    np.testing.assert_array_equal(old[:, 1:], np.tile(np.arange(4.0)[:, None], 2))
+    assert set(np.unique(old[:, 0])) <= {0.0, 1.0, 2.0, 3.0}
+    one = [play(replay(counting_game(), 9, N, join=mixed(s)))["actor/batch"] for s in (1.0, 0.0)]
+    assert np.any(one[0] != one[1])
+
+
+def test_a_gans_critic_remembers_past_generators():
+    """A generator that makes what its parameter says, which grows by 1 a step."""
+    generator = (lambda key: jnp.zeros(()), lambda theta, z: theta + 0 * z)
+    seen = (lambda key: jnp.zeros(()), lambda own, x: own * x)
+    game = gacf.gan(generator, seen, jnp.zeros(4), batch_size=4, noise=lambda key, n: jnp.ones(n))
+
+    def record(params, world, batch, key):
+        return {"action": generator[1](params["actor"], batch["noise"])}
+
+    game = replay(game, 12, 4, record=record, join=lambda fresh, stored: {**fresh, **stored})
+    shown = game.losses["critic"]
+
+    def critic(own, params, world, batch, key):
+        value, told = shown(own, params, world, batch, key)
+        return value, told._replace(metrics={**told.metrics, "shown": batch["action"]})
+
+    def actor(own, params, world, batch, key):
+        return -own, Outcome({}, {})
+
+    game = game._replace(losses={"actor": actor, "critic": critic})
+    rule = rules.simultaneous({"actor": optax.sgd(1.0), "critic": optax.sgd(0.0)})
+    shown = np.asarray(gacf.run(gacf.compose(game, rule), KEY, 12)[1]["critic/shown"][0])
+    for step, batch in enumerate(shown):
+        assert set(batch) <= set(range(max(0, step - 2), step + 1))
+    assert len({step - age for step, batch in enumerate(shown) for age in batch}) == 3
+
+
 @pytest.mark.parametrize("order", ["inside", "outside"])
 def test_together_with_target_networks(order):
     def read(game):
@@ -177,6 +242,7 @@ def test_the_runner_copies_no_buffer_within_a_window(over):
     ("call", "message"),
     [
         (lambda: replay(counting_game(), 0, 1), "capacity: 0 was given"),
+        (lambda: mixed(1.5), "share: 1.5 was given"),
         (lambda: replay(counting_game(), 9, 0), "batch_size: 0 was given"),
         (lambda: replay(counting_game(), 9, 1, warmup=-1), "warmup: -1 was given"),
         (lambda: replay(replay(counting_game(), 9, 1), 9, 1).init(KEY), "is taken"),

@@ -14,7 +14,7 @@ import gacf
 from gacf import rules
 from gacf.conv import Conv
 from gacf.networks import MLP, model
-from gacf.stabilizers import spectral_norm
+from gacf.stabilizers import compatible, spectral_norm
 
 KEY = jax.random.key(0)
 
@@ -128,8 +128,36 @@ def test_statistics_of_the_network_itself_go_on():
     assert set(judge.apply(params, world, jnp.ones((4, 2)))[1]) == set(world)
 
 
+def test_by_degrees_and_none_is_off_to_the_bit():
+    w = jnp.array([[3.0, 0.0], [0.0, 1.0]])
+    layer = linen.Dense(2, use_bias=False)
+
+    def made(strength: Any) -> jax.Array:
+        judge = spectral_norm(layer, strength=strength)
+        _, world = judge.init(KEY, jnp.eye(2))
+        world = jax.tree.map(lambda u: jnp.array([1.0, 0.0]), world)
+        return judge.apply({"kernel": w}, world, jnp.eye(2))[0]
+
+    none, half, all_of_it = jax.jit(jax.vmap(made))(jnp.array([0.0, 0.5, 1.0]))
+    assert (
+        np.asarray(none).tobytes()
+        == np.asarray(layer.apply({"params": {"kernel": w}}, jnp.eye(2))).tobytes()
+    )
+    np.testing.assert_allclose(half, w / np.sqrt(3), rtol=1e-5)
+    np.testing.assert_allclose(all_of_it, w / 3, rtol=1e-5)
+
+
 def test_errors():
     with pytest.raises(ValueError, match="iterations: 0 was given; allowed: a whole number >= 1"):
         spectral_norm(MLP((4,)), iterations=0)
     with pytest.raises(ValueError, match="actor: a Model of 'critic' was given"):
         spectral_norm(model("critic", MLP((4,))), "actor")
+    with pytest.raises(
+        ValueError, match=r"strength: 1\.5 was given; allowed: a number in \[0, 1\]"
+    ):
+        spectral_norm(MLP((4,)), strength=1.5)
+    critic = compatible(model("actor", MLP((4,), (2,))), MLP((4,)))
+    with pytest.raises(
+        ValueError, match="critic: a compatible critic was given, whose weights are"
+    ):
+        spectral_norm(critic)

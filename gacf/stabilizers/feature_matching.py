@@ -1,0 +1,159 @@
+"""Feature matching: an actor that meets the mean of the critic's features (L2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+from flax import linen
+
+from gacf.game import Game
+from gacf.networks import model
+from gacf.stabilizers.added_term import with_term
+from gacf.types import Batch, Key, Metrics, Params, PyTree, World, nearest, require
+
+Features = Callable[..., jax.Array]
+
+
+def activations(network: linen.Module, layer: str) -> Features:
+    """What a layer of a Linen module puts out: `(params, *inputs) -> [B, F]`.
+
+    Args:
+        network: the module.
+        layer: the name of a submodule; wherever it stands, it has to be the only one.
+
+    Raises:
+        ValueError: when it is called, if not just one layer is called so.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from gacf.networks import MLP
+        >>> critic, x = MLP((8, 6)), jnp.ones((4, 2))
+        >>> params = critic.init(jax.random.key(0), x)["params"]
+        >>> activations(critic, "Dense_1")(params, x).shape
+        (4, 6)
+    """
+
+    def features(params: PyTree, *inputs: Any) -> jax.Array:
+        names: list[str] = []
+
+        def chosen(module: linen.Module, method: str) -> bool:
+            names.append(str(module.name))
+            return module.name == layer and method == "__call__"
+
+        _, kept = network.apply(
+            {"params": params}, *inputs, capture_intermediates=chosen, mutable=["intermediates"]
+        )
+        found = jax.tree.leaves(dict(kept))
+        if len(found) != 1:
+            others = sorted({name for name in names if name != "None"})
+            raise ValueError(
+                f"layer: {len(found)} outputs are called {layer!r}; {nearest(layer, others)}"
+            )
+        return found[0].reshape(len(found[0]), -1)
+
+    return features
+
+
+def _hears(function: Callable[[PyTree], Any], own: PyTree) -> bool:
+    """Whether anything that the function yields depends on its argument."""
+    program = jax.make_jaxpr(function)(own).jaxpr
+    heard = set(program.invars)
+
+    def hear(values: Any) -> bool:
+        return any(v in heard for v in values if not isinstance(v, jax.extend.core.Literal))
+
+    for equation in program.eqns:
+        if hear(equation.invars):
+            heard.update(equation.outvars)
+    return hear(program.outvars)
+
+
+def feature_matching(
+    game: Game,
+    actor: Any,
+    sees: Callable[[Batch], Any],
+    view: Callable[[Batch, jax.Array], tuple[Any, Any]],
+    features: Features,
+    strength: float | jax.Array = 1.0,
+    player: str = "actor",
+    critic: str = "critic",
+) -> Game:
+    """The game whose actor meets the batch means of the critic's features.
+
+        loss ← (1 − strength) loss + strength ‖mean_B f(theirs) − mean_B f(made)‖²
+
+    A GAN's generator: f of real examples and of its own, in place of the critic's verdict. A
+    deterministic actor, or a policy by its mean: f of (s, a) as replayed and of (s, π(s)), so that
+    it stays where the critic has seen evidence. A critic of states alone has no features that
+    depend on the actor, and there is nothing to match: this is an error.
+
+        feature_matching(gan, generator, lambda b: b["noise"], lambda b, x: (b["real"], x), f)
+        feature_matching(
+            ddpg, actor, lambda b: b["observation"],
+            lambda b, a: ((b["observation"], b["action"]), (b["observation"], a)), f)
+
+    Args:
+        game: any game.
+        actor: the player's network, as the game has it.
+        sees: `batch -> actor's inputs [B, …]`; a tuple is several inputs.
+        view: `(batch, actor's output) -> (theirs, made)`: the critic's inputs, of the evidence and
+            of the actor; a tuple is several inputs.
+        features: `(critic's params, *inputs) -> [B, F]`, such as `activations(network, layer)`.
+        strength: in [0, 1]; 0 is off, to the bit, and 1 leaves the verdict out. May be traced.
+        player: whose loss.
+        critic: whose features; its parameters are held fixed.
+
+    Returns:
+        A `Game`; the player's loss reports the metric `feature_distance`.
+
+    Raises:
+        ValueError: a strength out of bounds, no such player, a second call, or (while tracing)
+            features that do not depend on the actor.
+
+    Reference:
+        Salimans et al. 2016, section 3.1.
+
+    Example:
+        >>> import gacf
+        >>> from gacf.networks import MLP
+        >>> generator, critic = MLP((8,), (2,)), MLP((8,))
+        >>> game = gacf.gan(generator, critic, gacf.data.ring(), noise=2)
+        >>> game = feature_matching(
+        ...     game, generator, lambda batch: batch["noise"],
+        ...     lambda batch, made: (batch["real"], made), activations(critic, "Dense_0"))
+        >>> sorted(game.losses)
+        ['actor', 'critic']
+    """
+    require("strength", strength, lambda s: 0 <= s <= 1, "a number in [0, 1]")
+    network = model(player, actor)
+
+    def term(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Metrics]:
+        def means(own: PyTree) -> tuple[jax.Array, jax.Array]:
+            seen = sees(batch)
+            seen = seen if isinstance(seen, tuple) else (seen,)
+            output, _ = network.apply(own, world, *seen, key=key)
+            theirs, made = (
+                jnp.mean(features(params[critic], *(x if isinstance(x, tuple) else (x,))), axis=0)
+                for x in view(batch, output)
+            )
+            return theirs, made
+
+        if not _hears(lambda own: means(own)[1], own):
+            raise ValueError(
+                "feature_matching: the features do not depend on what the actor puts out (those of "
+                "a critic of states never do); allowed: a critic that is shown it"
+            )
+        theirs, made = means(own)
+        distance = jnp.sum(jnp.square(theirs - made))
+        return distance, {"feature_distance": distance}
+
+    return with_term(
+        game, player, "feature_matching", strength, term,
+        lambda loss, distance: (1 - strength) * loss + strength * distance,
+    )  # fmt: skip

@@ -74,7 +74,7 @@ TASKS = {
     "grid": Task("gan", "grid", {**GAN, "steps": 3_000}),
     "digits": Task("gan", "digits", GAN),
     "pendulum": Task("ddpg", "Pendulum-v1", {**DDPG, "steps": 1_500}, HABITS),
-    "mountain_car": Task("ddpg", "MountainCarContinuous-v0", {**DDPG, "steps": 3_000}, HABITS),
+    "mountain_car": Task("ddpg", "MountainCarContinuous-v0", {**DDPG, "steps": 8_000}, HABITS),
     "cart_pole": Task(
         "a2c", "CartPole-v1",
         {"hidden": (64, 64), "batch_size": 128, "learning_rate": 1e-3, "num_envs": 16,
@@ -99,7 +99,7 @@ STRATEGIES: dict[str, tuple[float, ...]] = {
 SPECIAL: dict[tuple[str, str], tuple[float, ...]] = {
     ("pendulum", "freezing"): (0.3, 1.0, 3.0),
     ("mountain_car", "freezing"): (0.01, 0.1, 1.0),
-    ("cart_pole", "freezing"): (0.01, 0.1, 0.3),
+    ("cart_pole", "freezing"): (0.001, 0.003, 0.01),
     ("cart_pole", "replay_buffer"): (2.0, 4.0, 16.0),
     ("gan", "entropy_regularisation"): (0.01, 0.1, 0.5),
     ("pendulum", "entropy_regularisation"): (0.1, 1.0, 10.0),
@@ -453,16 +453,20 @@ def keep(directory: str) -> list[Path]:
     RESULTS.mkdir(exist_ok=True)
     for task, parts in found.items():
         path = RESULTS / f"{task}.parquet"
-        new = pd.concat(parts, ignore_index=True)
+        new: Any = pd.concat(parts, ignore_index=True)
         if path.exists():
             old = pd.read_parquet(path)
             again = old["strategy"].isin(new["strategy"].unique())
             new = pd.concat([old[~again], new], ignore_index=True)
-        new.sort_values(["strategy", "seed"]).to_parquet(path, index=False)
+        new.sort_values(by=["strategy", "seed"]).to_parquet(path, index=False)
         written.append(path)
     text = {
         "tasks": list(TASKS),
         "strategies": list(STRATEGIES),
+        "families": {
+            "GAN": [t for t, task in TASKS.items() if task.family == "gan"],
+            "actor-critic": [t for t, task in TASKS.items() if task.family != "gan"],
+        },
         "impossible": {f"{t}/{s}": why for (t, s), why in IMPOSSIBLE.items()},
     }
     (RESULTS / "table.json").write_text(json.dumps(text, indent=2) + "\n")

@@ -477,8 +477,10 @@ def _work(
 
 
 def _report(args: argparse.Namespace) -> int:
-    from gacf.report import table
+    from gacf.report import effects, table
 
+    if len(args.directories) == 1 and effects.holds(args.directories[0]):
+        return _report_effects(args)
     runs: list[tuple[str, Path]] = []
     for directory in args.directories:
         more, missing = table.expand(directory)
@@ -504,6 +506,22 @@ def _report(args: argparse.Namespace) -> int:
 
                 written = page.write(directory)
                 out.print(f"report: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _report_effects(args: argparse.Namespace) -> int:
+    from gacf.report import effects, table
+
+    found = effects.read(args.directories[0])
+    if args.markdown:
+        print(effects.as_markdown(found))
+    elif args.latex:
+        print(effects.as_latex(found))
+    else:
+        out = table.console()
+        out.print(table.terminal(effects.table(found)))
+        written = effects.write(args.directories[0])
+        out.print(f"report: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
     return 0
 
 

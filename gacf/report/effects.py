@@ -1,7 +1,7 @@
 """What a strategy does to a task: effects paired by seed, as a table and a heat map.
 
     DIR/<any>.parquet   tidy: task, strategy, used, strength, seed, score, diverged, …
-    DIR/table.json      tasks, strategies, {"task/strategy": why it cannot be}
+    DIR/table.json      tasks, strategies, families, {"task/strategy": why it cannot be}
 
 A row with `strategy` "none" is of the plain method. One with `used` is of the plain method with
 that strategy; another of the plain method without a strategy that it has. Higher scores are better.
@@ -10,9 +10,9 @@ that strategy; another of the plain method without a strategy that it has. Highe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from scipy import stats
 from gacf.report import BadInput
 from gacf.report.analysis import LEVEL, RESAMPLES, Interval, improvement
 from gacf.report.statistics import iqm
-from gacf.report.table import Table, figure
+from gacf.report.table import Table, figure, latex, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,12 +72,14 @@ class Effects(NamedTuple):
         strategies: its rows.
         cells: (task, strategy) -> what was measured.
         impossible: (task, strategy) -> why it cannot be.
+        families: heading -> tasks.
     """
 
     tasks: list[str]
     strategies: list[str]
     cells: dict[tuple[str, str], Effect]
     impossible: dict[tuple[str, str], str]
+    families: dict[str, list[str]]
 
 
 def holds(directory: str | Path) -> bool:
@@ -98,22 +100,22 @@ def read(directory: str | Path) -> Effects:
         rows = pd.concat(parts, ignore_index=True)
         tasks, strategies = known["tasks"], known["strategies"]
         told = {tuple(key.split("/")): why for key, why in known["impossible"].items()}
+        families = known["families"]
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"DIR: {str(directory)!r} cannot be read: {error}") from error
     if lacking := [name for name in COLUMNS if name not in rows]:
         raise BadInput(f"DIR: {str(directory)!r}: the column {lacking[0]!r} is missing")
-    return Effects(tasks, strategies, effects(rows), told)  # type: ignore[arg-type]
+    return Effects(tasks, strategies, effects(rows), told, families)
 
 
 def effects(rows: pd.DataFrame) -> dict[tuple[str, str], Effect]:
     """The effect of each strategy on each task of which both arms were run."""
     found = {}
-    for task, of_task in rows.groupby("task"):
-        plain = of_task[of_task["strategy"] == PLAIN]
-        for strategy, one in of_task[of_task["strategy"] != PLAIN].groupby("strategy"):
-            if len(plain):
-                key = (str(task), str(strategy))
-                found[key] = _effect(*key, plain, one)
+    for task, strategy in rows[["task", "strategy"]].drop_duplicates().to_numpy():
+        of_task = rows["task"] == task
+        plain, one = (rows.loc[of_task & (rows["strategy"] == x)] for x in (PLAIN, strategy))
+        if strategy != PLAIN and len(plain):
+            found[task, strategy] = _effect(task, strategy, plain, one)
     return found
 
 
@@ -131,7 +133,8 @@ def _effect(task: str, strategy: str, plain: pd.DataFrame, one: pd.DataFrame) ->
     worst = finite.min() - 1.0
     better = improvement(np.where(on, worst, with_), np.where(off, worst, without))
     apart = (with_ - without)[paired]
-    p = float(stats.wilcoxon(apart).pvalue) if np.any(apart) else 1.0
+    tested: Any = stats.wilcoxon(apart) if np.any(apart) else None
+    p = 1.0 if tested is None else float(tested.pvalue)
     clean = arms[0][~bad[0]]
     return Effect(
         task, strategy, float(one["strength"].iloc[0]), change(without[paired], with_[paired]),
@@ -183,6 +186,26 @@ def significant(found: Effects) -> dict[tuple[str, str], float]:
     """Cell -> its p-value, corrected for all cells measured."""
     keys = list(found.cells)
     return dict(zip(keys, corrected([found.cells[key].p for key in keys]), strict=True))
+
+
+def as_markdown(found: Effects) -> str:
+    """Both tables."""
+    return f"{markdown(overview(found))}\n\n{markdown(table(found))}"
+
+
+def as_latex(found: Effects) -> str:
+    """Both tables, for the package booktabs."""
+    return f"{latex(overview(found))}\n\n{latex(table(found))}"
+
+
+def write(directory: str | Path) -> list[Path]:
+    """Writes table.md, table.tex and the heat map, table.png, beside the results."""
+    found, directory = read(directory), Path(directory)
+    texts = {"table.md": as_markdown(found), "table.tex": as_latex(found)}
+    for name, text in texts.items():
+        (directory / name).write_text(text + "\n")
+    heat_map(found).savefig(directory / "table.png", dpi=150)
+    return [directory / name for name in (*texts, "table.png")]
 
 
 def _interval(value: Interval) -> str:
@@ -246,18 +269,12 @@ def table(found: Effects) -> Table:
     return Table(heads, rows, NOTE)
 
 
-def heat_map(found: Effects, groups: Mapping[str, Sequence[str]] | None = None) -> Figure:
-    """Probability of improvement of each strategy on each task.
-
-    Args:
-        found: what was measured.
-        groups: heading -> tasks; they are set apart.
-    """
+def heat_map(found: Effects) -> Figure:
+    """Probability of improvement of each strategy on each task, families apart."""
     from matplotlib.figure import Figure
 
     p = significant(found)
-    groups = groups or {"": found.tasks}
-    tasks = [task for members in groups.values() for task in members]
+    tasks = [task for members in found.families.values() for task in members]
     shape = len(found.strategies), len(tasks)
     values = np.full(shape, np.nan)
     for i, strategy in enumerate(found.strategies):
@@ -284,7 +301,7 @@ def heat_map(found: Effects, groups: Mapping[str, Sequence[str]] | None = None) 
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     at = 0
-    for name, members in groups.items():
+    for name, members in found.families.items():
         top = ax.secondary_xaxis("top")
         top.set_xticks([at + (len(members) - 1) / 2], [name], fontsize=9, fontweight="bold")
         top.tick_params(length=0)

@@ -27,6 +27,7 @@ class Table(NamedTuple):
 
 
 SWEEP = "sweep.json"  # what makes a directory one of a sweep
+LEFT = ("run", "cell", "task", "strategy", "diverged")  # columns of words
 LISTED = 4  # diverged seeds told one by one
 NOTE = (
     "interquartile mean [95 % bootstrap interval] over the n seeds that did not diverge, "
@@ -154,10 +155,11 @@ def terminal(table: Table) -> Any:
     made = Rich(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(table.columns):
         last = len(table.columns) - 1
-        text = column in ("run", "cell") or i == last
+        text = column in LEFT or i == last
         made.add_column(Text(column), justify="left" if text else "right", overflow="fold")
     for row in table.rows:
-        style = "yellow" if row[-1] != "none" else ""
+        warns = table.columns[-1] == "diverged" and row[-1] != "none"
+        style = "yellow" if warns else ""
         made.add_row(*map(Text, row[:-1]), Text(row[-1], style=style))
     return Group(made, Text(table.note, style="dim"))
 
@@ -174,7 +176,7 @@ def markdown(table: Table) -> str:
         Note.
     """
     lines = [[c.replace("|", r"\|") for c in row] for row in (table.columns, *table.rows)]
-    rule = [":---" if c in ("run", "cell", "diverged") else "---:" for c in table.columns]
+    rule = [":---" if c in LEFT else "---:" for c in table.columns]
     lines.insert(1, rule)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{table.note}"
 
@@ -210,7 +212,7 @@ def latex(table: Table) -> str:
     escape = lambda text: re.sub(  # noqa: E731
         r"^\[", "{[}", "".join(_LATEX.get(c, c) for c in re.sub(r"(?<![\w.])-(?=\d)", "\x00", text))
     ).replace("\x00", "$-$")
-    align = "".join("l" if c in ("run", "cell", "diverged") else "r" for c in table.columns)
+    align = "".join("l" if c in LEFT else "r" for c in table.columns)
     line = lambda row: " & ".join(map(escape, row)) + r" \\"  # noqa: E731
     return "\n".join(
         [

@@ -36,8 +36,8 @@ def get_config() -> ConfigDict:
         {
             "seeds": 8,
             "seed": 0,
-            "steps": 3_000,
-            "evaluate_every": 1_500,
+            "steps": 2_000,
+            "evaluate_every": 1_000,
             "batch_size": 64,
             "noise": 16,
             "hidden": (128, 128),

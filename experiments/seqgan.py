@@ -30,21 +30,22 @@ def get_config() -> ConfigDict:
         {
             "seeds": 8,
             "seed": 0,
-            "steps": 1_500,
-            "evaluate_every": 250,
-            "pretrain": 1_000,
+            "steps": 600,
+            "log_every": 20,
+            "evaluate_every": 200,
+            "pretrain": 400,
             "vocabulary": 50,
             "length": 10,
             "width": 32,
             "sequences": 10_000,
             "batch_size": 64,
-            "rollouts": 4,
+            "rollouts": 2,
             "filters": 32,
             "imitation_rate": 1e-2,
-            "learning_rate": 1e-3,
+            "learning_rate": 3e-3,
             "critic_rate": 1e-3,
             "critic_steps": 2,
-            "samples": 2_000,
+            "samples": 1_000,
         }
     )
 

@@ -242,8 +242,8 @@ def draw_pyramid(
         actor, drawn = model("actor", generators[level]), normal(noise)(own_key, n)
         prefix = f"{level}/"
         own = {k.removeprefix(prefix): v for k, v in world.items() if k.startswith(prefix)}
-        low = () if images is None else (up(images),)
-        made, _ = actor.apply(params[f"{level}/actor"], own, drawn, *low, train=False)
-        images = made if images is None else low[0] + made
+        seen = (drawn,) if images is None else (drawn, up(images))
+        made, _ = actor.apply(params[f"{level}/actor"], own, *seen, train=False)
+        images = made if images is None else up(images) + made
         found[level] = images
     return found

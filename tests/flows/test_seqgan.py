@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gacf
-from gacf import flows
+from gacf import draw, flows
 from gacf.rules import field
 
 V, T = 3, 2
@@ -101,6 +101,14 @@ def test_the_critic_sees_real_sequences_and_the_actors() -> None:
     losses = lambda f, p: f.loss("critic", p["critic"], p)[0]  # noqa: E731
     mean, error = estimates(made, losses, 2_000)
     assert abs(mean - critic_loss(params)) < 4.5 * error
+
+
+def test_the_drawing_shows_the_score_function() -> None:
+    flow = draw.trace(game())
+    both = frozenset(("actor", "critic"))
+    assert flow.depends == {"actor": both, "critic": both}
+    # tokens are no path for a gradient: the actor hears the critic as a number, at the loss
+    assert ("actor", "critic") in flow.forward["actor"] - flow.gradient["actor"]
 
 
 def test_pretraining_is_maximum_likelihood() -> None:

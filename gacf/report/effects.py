@@ -199,13 +199,17 @@ def as_latex(found: Effects) -> str:
 
 
 def write(directory: str | Path) -> list[Path]:
-    """Writes table.md, table.tex and the heat map, table.png, beside the results."""
+    """Writes table.md, table.tex, the heat map table.png and transfer.png beside the results."""
     found, directory = read(directory), Path(directory)
     texts = {"table.md": as_markdown(found), "table.tex": as_latex(found)}
     for name, text in texts.items():
         (directory / name).write_text(text + "\n")
-    heat_map(found).savefig(directory / "table.png", dpi=150)
-    return [directory / name for name in (*texts, "table.png")]
+    figures = {"table.png": heat_map(found)}
+    if len(found.families) > 1:
+        figures["transfer.png"] = transfer(found)
+    for name, drawn in figures.items():
+        drawn.savefig(directory / name, dpi=130)
+    return [directory / name for name in (*texts, *figures)]
 
 
 def _interval(value: Interval) -> str:
@@ -310,4 +314,48 @@ def heat_map(found: Effects) -> Figure:
         if at < shape[1]:
             ax.axvline(at - 0.5, color="black", lw=1.5)
     made.colorbar(image, label="probability of improvement (bold: significant)")
+    return made
+
+
+def transfer(found: Effects) -> Figure:
+    """Does what helps one family help the other? A point a strategy measured in both.
+
+    Its places are the means over a family's tasks of the probability of improvement, its bars the
+    means of their interval's ends, which is wider than the mean's own interval.
+    """
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(6.4, 5.6), layout="constrained")
+    ax = made.subplots()
+    run = {task for task, _ in found.cells}
+    families = {name: [t for t in members if t in run] for name, members in found.families.items()}
+    (one, tasks), (other, others) = list(families.items())[:2]
+    ax.axhline(0.5, color="0.7", lw=1, zorder=0)
+    ax.axvline(0.5, color="0.7", lw=1, zorder=0)
+    for i, strategy in enumerate(found.strategies):
+        ends = []
+        for members in (tasks, others):
+            cells = [found.cells[t, strategy] for t in members if (t, strategy) in found.cells]
+            if cells:
+                ends.append(np.mean([cell.better for cell in cells], axis=0))
+        if len(ends) < 2:
+            continue
+        (x, *bar_x), (y, *bar_y) = ends
+        ax.errorbar(
+            x, y, xerr=np.abs([[bar_x[0] - x], [bar_x[1] - x]]),
+            yerr=np.abs([[bar_y[0] - y], [bar_y[1] - y]]),
+            fmt="o", ms=6, lw=1, color=f"C{i}", label=_words(strategy),
+        )  # fmt: skip
+    corners = ((1, 1, "helps both"), (0, 0, "hurts both"))
+    for x, y, text in (*corners, (0, 1, f"helps {other} alone"), (1, 0, f"helps {one} alone")):
+        ax.text(
+            0.02 + 0.96 * x, 0.02 + 0.96 * y, text, transform=ax.transAxes, color="0.45",
+            ha="right" if x else "left", va="top" if y else "bottom", fontsize=9,
+        )  # fmt: skip
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    ax.set_xlabel(f"probability of improvement, {one} ({', '.join(map(_words, tasks))})")
+    ax.set_ylabel(f"probability of improvement, {other} ({', '.join(map(_words, others))})")
+    ax.spines[["top", "right"]].set_visible(False)
+    if ax.containers:
+        made.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return made

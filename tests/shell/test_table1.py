@@ -123,7 +123,12 @@ def test_the_report_fills_every_cell(tmp_path, capsys):
     assert main(["report", place, "--latex"]) == 0
     assert r"\toprule" in capsys.readouterr().out
     assert main(["report", place]) == 0
-    assert {p.name for p in tmp_path.iterdir()} >= {"table.md", "table.tex", "table.png"}
+    assert {p.name for p in tmp_path.iterdir()} >= {
+        "table.md",
+        "table.tex",
+        "table.png",
+        "transfer.png",
+    }
 
 
 def test_results_without_a_column_are_refused_in_one_line(tmp_path, capsys):
@@ -143,3 +148,14 @@ def test_the_kept_results_are_of_the_table_and_whole():
         for strategy, one in found.groupby("strategy"):
             assert strategy in (known.PLAIN, *known.STRATEGIES)
             assert sorted(one["seed"]) == list(range(32))
+
+
+def test_the_figures_show_what_was_measured_in_both_families(tmp_path):
+    parts = [rows(task, "none", NOISE, used=False) for task in ("ring", "cart_pole")]
+    parts += [rows("ring", "freezing", NOISE + 9), rows("cart_pole", "freezing", NOISE - 9)]
+    found = effects.read(written(tmp_path, *parts, rows("ring", "replay_buffer", NOISE)))
+    (ax,) = effects.transfer(found).axes
+    (point,) = [bars.lines[0] for bars in ax.containers]
+    assert point.get_xydata().tolist() == [[1.0, 0.0]]
+    shown = [text.get_text() for text in effects.heat_map(found).axes[0].texts]
+    assert shown == ["1.00", "0.00", "0.50", "n/a"]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from gacf.game import Game, Rule, add_loss, add_player, commit, compose, from_losses
     from gacf.gan import gan
+    from gacf.parallel import data_parallel
     from gacf.runner import run, take_seed
     from gacf.types import Algorithm, Outcome, State
 
@@ -41,6 +42,7 @@ __all__ = [
     "commit",
     "compose",
     "data",
+    "data_parallel",
     "ddpg",
     "dpg",
     "envs",
@@ -77,6 +79,7 @@ _HOMES = {
     ),
     "game": ("Game", "Rule", "add_loss", "add_player", "commit", "compose", "from_losses"),
     "gan": ("gan",),
+    "parallel": ("data_parallel",),
     "runner": ("run", "take_seed"),
     "types": ("Algorithm", "Outcome", "State"),
 }

@@ -7,6 +7,9 @@
 
 A checkpoint is written beside its place and renamed into it, so a killed process leaves a whole
 one or none. Each holds the metrics so far: falling back to an older one loses nothing.
+
+Where JAX runs in several processes, all call `save` and `restore` with the whole state, and see one
+directory; what lies there is the same as from one process, and any number of them goes on from it.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from urllib.parse import quote
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from gacf.types import Algorithm, State
 
@@ -71,6 +76,49 @@ def _named(state: State) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in flat if leaf.size}
 
 
+def _meet(where: str) -> None:
+    """Waits for the other processes."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"gacf checkpoint {where}")
+
+
+def _everywhere() -> Sharding:
+    """Whole on one device of each process."""
+    if jax.process_count() == 1:
+        return SingleDeviceSharding(jax.local_devices()[0])
+    one = {d.process_index: d for d in reversed(jax.devices())}
+    return NamedSharding(Mesh(np.array([one[i] for i in sorted(one)]), "process"), PartitionSpec())
+
+
+def _leaf(function: Any, x: jax.Array) -> jax.Array:
+    """The function on an array, or on the numbers that keys consist of."""
+    if not jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return function(x)
+    return jax.random.wrap_key_data(function(jax.random.key_data(x)), impl=jax.random.key_impl(x))
+
+
+def _shared(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """What each process holds whole, as arrays of all processes."""
+    if jax.process_count() == 1:
+        return state
+
+    def put(x: jax.Array) -> jax.Array:
+        return jax.make_array_from_process_local_data(_everywhere(), np.asarray(x))
+
+    return {name: _leaf(put, x) for name, x in state.items()}
+
+
+def _own(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The reverse of `_shared`."""
+    if jax.process_count() == 1:
+        return state
+
+    def take(x: jax.Array) -> jax.Array:
+        return jax.numpy.asarray(x.addressable_data(0))
+
+    return {name: _leaf(take, x) for name, x in state.items()}
+
+
 def save(
     directory: Path, state: State, metrics: Mapping[str, np.ndarray], manifest: dict[str, Any]
 ) -> Path:
@@ -87,10 +135,16 @@ def save(
     """
     step = int(state.step)
     place, beside = directory / f"{step:010d}", directory / f"{_WRITING}{step:010d}"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    first = jax.process_index() == 0
+    if first:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+    _meet("begun")
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((beside / "state").resolve(), _named(state))
+        checkpointer.save((beside / "state").resolve(), _shared(_named(state)))
+    _meet("written")
+    if not first:
+        return place
     # The prefix keeps a metric's name from being taken for an argument of savez.
     named: dict[str, Any] = {f"metric:{name}": x for name, x in metrics.items()}
     np.savez(beside / "metrics.npz", **named)
@@ -139,19 +193,19 @@ def newest_first(directory: Path) -> Iterator[Checkpoint | Damaged]:
 
 
 def restore(checkpoint: Checkpoint, shape: State) -> tuple[State, dict[str, np.ndarray]]:
-    """The state, on one device, and the metrics so far.
+    """The state, on one device of each process, and the metrics so far.
 
     Args:
         checkpoint: one that `verify` found whole.
         shape: shapes and dtypes of the batched state.
     """
-    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    everywhere = _everywhere()
     target = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one)
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
         for name, leaf in _named(shape).items()
     }
     with ocp.StandardCheckpointer() as checkpointer:
-        found = checkpointer.restore((checkpoint.path / "state").resolve(), target)
+        found = _own(checkpointer.restore((checkpoint.path / "state").resolve(), target))
     flat, structure = jax.tree_util.tree_flatten_with_path(shape)
     leaves = [
         found[jax.tree_util.keystr(path)] if leaf.size else jax.numpy.zeros(leaf.shape, leaf.dtype)

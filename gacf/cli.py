@@ -1,7 +1,7 @@
 """The command `gacf` (L7).
 
-Exit code 0: done; 1: some variant of a sweep failed; 2: bad input, told in one line, nothing
-written.
+Exit code 0: done; 1: some variant of a sweep failed, or a process of the run was lost; 2: bad
+input, told in one line, nothing written.
 """
 
 from __future__ import annotations
@@ -60,6 +60,19 @@ def _add_executor(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of the processes of a SLURM, Open MPI or Kubernetes job, which share the seeds",
+    )
+    parser.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="elsewhere: an address of process 0"
+    )
+    parser.add_argument("--processes", metavar="N", type=int, help="how many there are")
+    parser.add_argument("--process", metavar="I", type=int, help="which one this is, from 0 on")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="gacf",
@@ -114,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
                 action="store_true",
                 help="before training, trace some steps and print where their time goes",
             )
+            _add_processes(train)
 
     resume = commands.add_parser(
         "resume", help="go on with a run or a sweep that was stopped", allow_abbrev=False
@@ -122,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
     resume.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
     _add_executor(resume)
+    _add_processes(resume)
 
     watch = commands.add_parser(
         "watch", help="show where a sweep stands, until it is over", allow_abbrev=False
@@ -186,6 +201,31 @@ def _split(argv: Sequence[str]) -> tuple[list[str], _Dotted]:
     return plain, dotted
 
 
+def _group(args: argparse.Namespace) -> Any:
+    """The processes among which the command line puts this one; None: a run of one."""
+    if args.command not in ("run", "resume"):
+        return None
+    given = args.distributed, args.coordinator, args.processes, args.process
+    if given == (False, None, None, None):
+        return None
+    from gacf import processes
+
+    found = processes.group(*given)
+    assert found is not None
+    if args.command == "run" and args.profile:
+        raise BadInput("--profile: was given for several processes; allowed: for one")
+    if args.command == "resume" and (Path(args.directory) / SWEEP).exists():
+        raise BadInput(f"{found.flags()}: {args.directory!r} is a sweep; allowed: for runs")
+    return found
+
+
+def _join(args: argparse.Namespace) -> None:
+    if group := _group(args):
+        from gacf import processes
+
+        processes.join(group)
+
+
 def _use_all_cores(count: int | None = None) -> None:
     """One host device a core: that is what makes many seeds fast on a CPU.
 
@@ -205,17 +245,24 @@ def _use_all_cores(count: int | None = None) -> None:
 
 def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     _use_all_cores()
-    from gacf import config, experiment
+    _join(args)
+    from gacf import config, experiment, processes
 
     loaded = config.load(args.config)
     settings = config.resolve(loaded, overrides)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    directory = Path(args.workdir or f"runs/{loaded.name}-{stamp}")
-    experiment.check_free(directory)
+
+    def place() -> str:
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        chosen = args.workdir or f"runs/{loaded.name}-{stamp}"
+        experiment.check_free(Path(chosen))
+        return chosen
+
+    directory = Path(processes.agreed(place))
     _check_track(args.track)
     experiment.use_cache()
     programs = experiment.prepare(loaded, settings)
-    run = experiment.create(directory, loaded, settings)
+    made = experiment.create if processes.first() else experiment.describe
+    run = made(directory, loaded, settings)
     if args.profile:
         _profile(run, programs)
     return _train(run, programs, args.track)
@@ -312,25 +359,28 @@ def _watch(args: argparse.Namespace) -> int:
     return 0
 
 
-def _use_cores_of(stored: Path) -> None:
-    """As many devices as what is to be resumed had, known before JAX starts."""
+def _use_cores_of(stored: Path, processes: int | None = 1) -> None:
+    """As many devices as what is to be resumed had, known before JAX starts.
+
+    Args:
+        stored: where it is written.
+        processes: that share them; None: as many as then.
+    """
     import json
 
     try:
         devices = json.loads(stored.read_text())["devices"]
-        _use_all_cores(devices["count"] if devices["platform"] == "cpu" else None)
+        share = max(1, devices["count"] // (processes or devices.get("processes", 1)))
+        _use_all_cores(share if devices["platform"] == "cpu" else None)
     except (OSError, ValueError, LookupError, TypeError):
         _use_all_cores()
 
 
 def _tell_changes(stored: dict[str, Any]) -> None:
-    import jax
+    from gacf import experiment, processes
 
-    from gacf import experiment
-
-    here = {"platform": jax.local_devices()[0].platform, "count": jax.local_device_count()}
-    for name, now in (("devices", here), ("versions", experiment.versions())):
-        if now != stored.get(name):
+    for name, now in (("devices", experiment.devices()), ("versions", experiment.versions())):
+        if processes.first() and now != stored.get(name):
             print(
                 f"gacf: {name} are not those that the run began with; "
                 "its numbers may differ in the last bits",
@@ -345,26 +395,50 @@ def _resume(args: argparse.Namespace, dotted: _Dotted) -> int:
     if args.executor != "inline":
         raise BadInput(f"--executor: {args.directory!r} is a run; allowed: for sweeps")
     _check_track(args.track)
-    _use_cores_of(directory / "config.json")
+    group = _group(args)
+    _use_cores_of(directory / "config.json", group.processes if group else 1)
+    _join(args)
     from gacf import experiment
 
     run = experiment.open_run(directory)
     if experiment.finished(directory):
-        print(f"{directory} is finished; see: gacf report {directory}")
+        _consoles()[0].print(
+            f"{directory} is finished; see: gacf report {directory}", markup=False, soft_wrap=True
+        )
         return 0
     _tell_changes(run.stored)
     experiment.use_cache()
     return _train(run, experiment.prepare(run.experiment, run.config), args.track)
 
 
-def _train(run: Any, programs: Any, track: str | None) -> int:
-    from gacf import experiment
+def _consoles() -> tuple[Any, Any]:
+    """Of a run: standard output and error; of several processes the first prints."""
+    from rich.console import Console
+
+    from gacf import processes
     from gacf.report import table
+
+    if processes.first():
+        return table.console(), table.console(stderr=True)
+    return Console(quiet=True), Console(quiet=True)
+
+
+def _train(run: Any, programs: Any, track: str | None) -> int:
+    from gacf import experiment, processes
     from gacf.sweep import work
 
-    out, err = table.console(), table.console(stderr=True)
+    out, err = _consoles()
     out.print(f"{run.directory}", markup=False)
-    with experiment.alone(run.directory), _tracker(track, run.directory, err) as tracker:
+    with contextlib.ExitStack() as held:
+
+        def hold() -> str:
+            held.enter_context(experiment.alone(run.directory))
+            return ""
+
+        processes.agreed(hold)
+        tracker = held.enter_context(
+            _tracker(track if processes.first() else None, run.directory, err)
+        )
         heard = functools.partial(tracker, run.directory.name) if tracker else None
         try:
             summary = experiment.train(run, programs, out, err, heard)
@@ -378,7 +452,8 @@ def _train(run: Any, programs: Any, track: str | None) -> int:
                 file=sys.stderr,
             )
             return INTERRUPTED
-    experiment.show(run, summary, out)
+    if processes.first():
+        experiment.show(run, summary, out)
     return 0
 
 
@@ -609,6 +684,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     if dotted.executor and args.command not in ("sweep", "resume"):
         print(f"gacf: {dotted.executor[0]}: only sweeps take it", file=sys.stderr)
         return 2
+    try:
+        group = _group(args)
+    except BadInput as error:
+        print(f"gacf: {error}", file=sys.stderr)
+        return 2
+    if group is None:
+        return _do(args, dotted)
+    from gacf import processes
+
+    if processes.child():
+        return processes.guarded(lambda: _do(args, dotted))
+    where = args.workdir or "DIR" if args.command == "run" else args.directory
+    return processes.supervise(
+        arguments,
+        "gacf: another process of the run was lost, or never came; once all are there, go on from "
+        f"the last checkpoint with: gacf resume {where} {group.flags('I')}",
+    )
+
+
+def _do(args: argparse.Namespace, dotted: _Dotted) -> int:
     try:
         if args.command == "run":
             return _run(args, dotted.config)

@@ -33,7 +33,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from gacf import checkpoint, config
+from gacf import checkpoint, config, processes
 from gacf.config import BadInput, Config, Experiment
 from gacf.progress import Display
 from gacf.report import results, table
@@ -203,9 +203,10 @@ def describe(directory: Path, experiment: Experiment, settings: Config) -> Run:
 
 
 def devices() -> dict[str, Any]:
-    """What this process computes on."""
-    found = jax.local_devices()
-    return {"platform": found[0].platform, "count": len(found)}
+    """What the run is computed on."""
+    found = {"platform": jax.local_devices()[0].platform, "count": jax.device_count()}
+    several = {"processes": jax.process_count()} if jax.process_count() > 1 else {}
+    return {**found, **several}
 
 
 def create(directory: Path, experiment: Experiment, settings: Config) -> Run:
@@ -376,12 +377,19 @@ def _train(
     names = {run.directory.name: run.stored["config"] for run in runs}
     manifest = _manifest(runs, first.stored["config"] if program.hypers is None else names)
     directory = checkpoint.cell_directory(place, cell)
-    if resumed := _resumed(directory, manifest, program, err):
+    resumed = _resumed(directory, manifest, program, err)
+    if resumed:
         state, metrics, spent = resumed
         start, history = int(state.step), [metrics]
+    if start != int(known := processes.agreed(lambda: str(start))):
+        raise BadInput(
+            f"DIR: process {jax.process_index()} finds a checkpoint of step {start}, process 0 one "
+            f"of step {known}; allowed: one directory that all processes see"
+        )
+    if resumed:
         if start == steps:
             return resumed
-        lanes = program.lanes_of(state)
+        lanes = program.lanes_of(resumed[0])
     else:
         lanes = program.init(jax.random.key(first.config.seed))
     done = int(np.searchsorted(grid.ends, start, side="right"))
@@ -432,13 +440,20 @@ def train(
     """Trains what is left to train, then writes results and pictures.
 
     Returns:
-        The summary, as summary.json holds it.
+        The summary, as summary.json holds it; an empty one on other processes than the first.
     """
     trained = {
         cell: _train([run], cell, program, run.directory, out, err, heard)
         for cell, program in programs.items()
     }
-    return _write(run, trained)
+    summary: dict[str, Any] = {}
+
+    def write() -> str:
+        summary.update(_write(run, trained))
+        return "written"
+
+    processes.agreed(write)  # nobody leaves before
+    return summary
 
 
 def train_group(

@@ -191,7 +191,7 @@ def step_flops(program: Program) -> float:
 
 def peak_flops(program: Program, size: int = 1024, repeats: int = 5) -> float:
     """What float32 products of two [size, size] matrices reach, on all devices of the program."""
-    spec = PartitionSpec("lane")
+    spec = PartitionSpec(program.mesh.axis_names)
     x = jax.device_put(
         jnp.ones((program.mesh.size, size, size), jnp.float32), NamedSharding(program.mesh, spec)
     )

@@ -11,13 +11,17 @@ A LANE is one seed of one setting of the hyperparameters. How the lanes' axis ru
 All give the same numbers to tolerance. Initialisation runs on one device, outside the sharded
 program: LAPACK calls (orthogonal initialisers) can hang when several host devices run them at once.
 
+A mesh with an axis "batch" spreads one lane over several devices, see `gacf.parallel`; its other
+axes are for the lanes. Then devices that share a lane do wait for each other.
+
 Where JAX runs in several processes (`jax.distributed`), the lanes are spread over the devices of
 all of them, and each process initialises its own. All make the same calls; states and metrics come
-back whole to each. No device waits for another within a step.
+back whole to each. No device waits for another within a step, unless they share a lane.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -28,8 +32,17 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import (
+    AxisType,
+    Mesh,
+    NamedSharding,
+    PartitionSpec,
+    Sharding,
+    SingleDeviceSharding,
+    use_abstract_mesh,
+)
 
+from gacf.parallel import AXIS
 from gacf.types import Algorithm, Key, Metrics, PyTree, State, blank, lookup, require, whole
 
 Build = Callable[[Any], Algorithm]
@@ -57,6 +70,7 @@ class _Traced(NamedTuple):
     call: Callable[..., PyTree]
     consts: list[jax.Array]
     shape: PyTree
+    jaxpr: Any = None
 
 
 def _hoist(function: Callable[..., PyTree], *args: PyTree) -> _Traced:
@@ -68,7 +82,7 @@ def _hoist(function: Callable[..., PyTree], *args: PyTree) -> _Traced:
         leaves = jax.core.eval_jaxpr(closed.jaxpr, consts, *jax.tree.leaves(args))
         return jax.tree.unflatten(structure, leaves)
 
-    return _Traced(call, list(closed.consts), shape)
+    return _Traced(call, list(closed.consts), shape, closed.jaxpr)
 
 
 def _finite(params: PyTree) -> jax.Array:
@@ -129,7 +143,8 @@ class Program:
         hyper: pytree of floats with a leading axis [hypers], or None.
         map: one of `MAPS`.
         evaluate: whether windows may end with an evaluation.
-        mesh: the devices over which the lanes are spread; None: all, if `map` spreads them.
+        mesh: the devices over which the lanes are spread; None: all, if `map` spreads them. Those
+            along an axis called "batch" share a lane.
     """
 
     def __init__(
@@ -171,31 +186,49 @@ class Program:
         one = self._init.shape
         if not isinstance(one, State):
             raise ValueError("algorithm: `init` must return a State; make it with `compose`")
-        self._step = _hoist(
-            lambda hyper, state: self.build(hyper).step(state), self._one_hyper, one
-        )
-        _check_step(one, self._step.shape[0])
-        self._evaluate = (
-            _hoist(lambda hyper, state: self.build(hyper).evaluate(state), self._one_hyper, one)
-            if evaluate
-            else _Traced(lambda consts, hyper, state: {}, [], {})
-        )
-        devices = _devices(mesh, map, self.lanes)
-        self.map = self._choose(map, devices)
-        devices = devices if self.map.startswith("sharded") else devices[:1]
-        self.mesh = Mesh(np.array(devices), ("lane",))
+        grid = _devices(mesh, map, self.lanes)
+        self.share = grid.shape[1]  # devices that share a lane
+        with self._tracing(grid):
+            self._step = _hoist(
+                lambda hyper, state: self.build(hyper).step(state), self._one_hyper, one
+            )
+            _check_step(one, self._step.shape[0])
+            self._evaluate = (
+                _hoist(lambda hyper, state: self.build(hyper).evaluate(state), self._one_hyper, one)
+                if evaluate
+                else _Traced(lambda consts, hyper, state: {}, [], {})
+            )
+        if self.share > 1 and "sharding_constraint" not in str(self._step.jaxpr):
+            raise ValueError(
+                f"mesh: an axis {AXIS!r} of {self.share} devices was given, and no batch to spread "
+                "over it; allowed: for games made by data_parallel(game)"
+            )
+        self.map = self._choose(map, grid)
+        grid = grid if self.map.startswith("sharded") else grid[:1]
+        self.rows = len(grid)  # devices, or groups that share a lane, among which lanes are spread
+        self.mesh = Mesh(grid, ("lane", AXIS)) if self.share > 1 else Mesh(grid[:, 0], ("lane",))
         if self.mesh.size > 1:
             _check_placed((*self._step.consts, *self._evaluate.consts))
-        self.padded = -(-self.lanes // self.mesh.size) * self.mesh.size
-        own = [d.process_index == jax.process_index() for d in devices]
-        self._own = np.repeat(own, self.padded // self.mesh.size)  # the lanes of this process
+        self.padded = -(-self.lanes // self.rows) * self.rows
+        own = [any(d.process_index == jax.process_index() for d in row) for row in grid]
+        self._own = np.repeat(own, self.padded // self.rows)  # the lanes of this process
 
-    def _choose(self, map: str, devices: Sequence[Any]) -> str:
+    def _tracing(self, grid: np.ndarray) -> contextlib.AbstractContextManager[Any]:
+        """Lets a game see that its batches are to be spread."""
+        if self.share == 1:
+            return contextlib.nullcontext()
+        mesh = Mesh(grid, ("lane", AXIS)).abstract_mesh
+        manual = {"lane": AxisType.Manual} if len(grid) > 1 else {}
+        return use_abstract_mesh(mesh.update_axis_types(manual))
+
+    def _choose(self, map: str, grid: np.ndarray) -> str:
         if map != "auto":
             return map
-        over = "sharded-" if len(devices) > 1 else ""
-        if devices[0].platform != "cpu":
+        over = "sharded-" if len(grid) > 1 else ""
+        if grid.flat[0].platform != "cpu":
             return over + "vmap"
+        if self.share > 1:
+            return over + "loop"
         if self.lanes == 1:
             return "loop"  # a batch of one is not free: it takes other, slower matrix products
         lowered = jax.jit(self._step.call).lower(
@@ -294,11 +327,11 @@ class Program:
         Under `vmap` the lanes are renewed in place, and a checkpoint copies them: 2 copies. In a
         loop those given and those made are apart, 3 copies, and each lane in flight (one a device)
         is held twice over while it is stepped. Spread lanes are gathered: one copy more for
-        `sharded-vmap`. Data sets are held once a device.
+        `sharded-vmap`. Data sets are held once a device, and so are lanes that devices share.
         """
         loops = self.map.endswith("loop")
         copies = 3 if loops or self.mesh.size > 1 else 2
-        lanes = copies * self.padded + (2 * self.mesh.size if loops else 0)
+        lanes = copies * self.padded * self.share + (2 * self.mesh.size if loops else 0)
         consts = {id(c): c for c in (*self._step.consts, *self._evaluate.consts)}
         data = sum(c.size * c.dtype.itemsize for c in consts.values()) * self.mesh.size
         return lanes * self.bytes_a_lane() + data
@@ -370,13 +403,14 @@ class Program:
             )
             return each((hyper, body))
 
-        if self.mesh.size > 1:
+        if self.rows > 1:
             whole, split = PartitionSpec(), PartitionSpec("lane")
             inner = jax.shard_map(
                 inner,
                 mesh=self.mesh,
                 in_specs=(whole, whole, whole, whole, split, split),
                 out_specs=split,
+                axis_names={"lane"},
                 check_vma=False,
             )
         body, metrics = inner(consts, step, counts, due, hyper, body)
@@ -389,7 +423,14 @@ class Program:
             start = time.perf_counter()
             spec = (jnp.zeros(windows, jnp.int32), jnp.zeros(windows, bool))
             args = (self._consts, lanes.step, *self._control(*spec), lanes.hyper, lanes.body)
-            self._compiled[windows] = jax.jit(self._all, donate_argnums=5).lower(*args).compile()
+            jitted, mesh = jax.jit(self._all, donate_argnums=5), contextlib.nullcontext()
+            if self.share > 1:  # else the partitioner may leave the lanes elsewhere
+                split, whole = map(self._sharding, (PartitionSpec("lane"), PartitionSpec()))
+                put = split, whole, split
+                jitted = jax.jit(self._all, donate_argnums=5, out_shardings=put)
+                mesh = jax.set_mesh(self.mesh)
+            with mesh:
+                self._compiled[windows] = jitted.lower(*args).compile()
             self.compile_seconds += time.perf_counter() - start
         return self._compiled[windows]
 
@@ -453,19 +494,26 @@ def windows(
     return counts, due
 
 
-def _devices(mesh: Mesh | None, map: str, lanes: int) -> list[Any]:
-    """Those that `map` may use, at most one a lane, but all where there are several processes."""
+def _devices(mesh: Mesh | None, map: str, lanes: int) -> np.ndarray:
+    """Those that `map` may use, [rows, devices that share a lane].
+
+    At most one row a lane, but all where there are several processes.
+    """
     several = jax.process_count() > 1
     if mesh is None:
-        devices = jax.devices() if several else jax.local_devices()[:lanes]
+        grid = np.array(jax.devices() if several else jax.local_devices())[:, None]
+    elif AXIS in mesh.axis_names:
+        axis = mesh.axis_names.index(AXIS)
+        grid = np.moveaxis(mesh.devices, axis, -1).reshape(-1, mesh.shape[AXIS])
     else:
-        devices = list(mesh.devices.flat)[: None if several else lanes]
+        grid = mesh.devices.reshape(-1, 1)
+    grid = grid[: None if several else lanes]
     spread = [m for m in MAPS if m == "auto" or m.startswith("sharded")]
-    if (several or mesh is not None) and len(devices) > 1 and map not in spread:
+    if (several or mesh is not None) and len(grid) > 1 and map not in spread:
         raise ValueError(
-            f"map: {map!r} was given, for {len(devices)} devices; allowed: {', '.join(spread)}"
+            f"map: {map!r} was given, for {len(grid)} devices; allowed: {', '.join(spread)}"
         )
-    return devices
+    return grid
 
 
 def _through_data(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
@@ -506,7 +554,8 @@ def run(
         hyper: pytree of floats with a leading axis [hypers], one setting each.
         map: how the lanes run, one of `auto`, `vmap`, `loop`, `sharded-vmap`, `sharded-loop`.
         mesh: the devices over which the lanes are spread, whatever its axes are called; by default
-            all of this process, or of all processes where there are several.
+            all of this process, or of all processes where there are several. Devices along an axis
+            called "batch" share a lane, each a part of its batch: see `data_parallel`.
 
     Returns:
         The batched `State`, leaves [S, …] or [H, S, …] but for the step counter, and the metrics,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +18,19 @@ import chex
 import jax
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 from jax.sharding import Mesh
 
 import gacf
 from gacf import rules
+from gacf.cli import main
+from gacf.gan.networks import DCGANCritic, DCGANGenerator
+from gacf.networks import MLP
+from gacf.processes import without_logs
 from gacf.runner import Program
 from tests.contract_cases import worldly
+from tests.shell.common import metrics
 from tests.test_contract import raw
 
 KEY = jax.random.key(3)
@@ -97,6 +107,79 @@ def test_no_device_waits_for_another(way: str) -> None:
     assert not COLLECTIVES.search(text), COLLECTIVES.search(text)
 
 
+SHARED = [
+    ((4,), ("batch",), "auto", "loop"),
+    pytest.param((4,), ("batch",), "vmap", "vmap", marks=pytest.mark.slow),
+    pytest.param((2, 2), ("lane", "batch"), "auto", "sharded-loop", marks=pytest.mark.slow),
+    ((2, 2), ("batch", "x"), "sharded-vmap", "sharded-vmap"),
+]
+moves = {player: optax.sgd(0.1) for player in ("actor", "critic")}
+
+
+def spread(actor: Any, critic: Any, data: Any, batch: int = 16) -> gacf.Algorithm:
+    game = gacf.gan(actor, critic, data, batch_size=batch, noise=4)
+    return gacf.compose(gacf.data_parallel(game), rules.alternating(moves))
+
+
+@pytest.mark.parametrize(("shape", "axes", "given", "way"), SHARED)
+def test_devices_may_share_a_batch(shape: Any, axes: Any, given: str, way: str) -> None:
+    ring = spread(MLP((8,), (2,)), MLP((8,)), gacf.data.ring())
+    mesh = Mesh(np.array(jax.devices()).reshape(shape), axes)
+    assert Program(ring, 3, map=given, mesh=mesh).map == way
+    ours, ours_metrics = gacf.run(ring, KEY, 4, seeds=3, map=given, mesh=mesh)
+    expected, metrics = gacf.run(ring, KEY, 4, seeds=3, map="vmap")
+    chex.assert_trees_all_close(raw(ours), raw(expected), rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(raw(ours_metrics), raw(metrics), rtol=1e-5, atol=1e-6)
+
+
+def reductions(text: str) -> list[int]:
+    """Numbers that each all-reduce of a compiled program sums; there are no other collectives."""
+    found = []
+    for line in text.splitlines():
+        if made := re.search(r"= (.*?) ([\w-]+)\(", line):
+            if made[2] == "all-reduce":
+                shapes = re.findall(r"f32\[([\d,]*)\]", made[1])
+                found.append(sum(math.prod(map(int, filter(None, s.split(",")))) for s in shapes))
+            else:
+                assert not COLLECTIVES.match(made[2]), line
+    return sorted(found)
+
+
+@pytest.mark.parametrize("norm", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_shared_batch_costs_a_sum_of_gradients_a_move(norm: bool) -> None:
+    """Convolutions on digits: the critic's gradients of real and fake, then the actor's."""
+    images = gacf.data.digits("train")[0]
+    networks = DCGANGenerator((8, 8, 1), 4, 1, norm=norm), DCGANCritic(4, 1 + norm, norm=norm)
+    digits = spread(*networks, images, batch=8)
+    mesh = Mesh(np.array(jax.devices()), ("batch",))
+    program = Program(digits, mesh=mesh)
+    start = program.init(KEY)
+    actor, critic = (
+        sum(x.size for x in jax.tree.leaves(start.body[0][p])) for p in ("actor", "critic")
+    )
+    found = reductions(program.compile(start, 1).as_text())
+    if norm:  # mean and variance of each layer, forwards and backwards, are sums over the batch too
+        assert len(found) > 2 and sum(found) >= actor + 2 * critic
+    else:
+        assert len(found) == 2
+        assert 0 <= sum(found) - (actor + 2 * critic) <= 8, (found, actor, critic)
+    lanes, _ = program.advance(start, [3], [False])
+    expected, _ = gacf.run(digits, KEY, 3)
+    chex.assert_trees_all_close(raw(program.state_of(lanes)), raw(expected), rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_that_cannot_be_shared() -> None:
+    mesh = Mesh(np.array(jax.devices()), ("batch",))
+    with pytest.raises(ValueError, match="mesh: an axis 'batch' of 4 devices was given, and no"):
+        gacf.run(algorithm(), KEY, 1, mesh=mesh)
+    six = spread(MLP((8,), (2,)), MLP((8,)), gacf.data.ring(), batch=6)
+    with pytest.raises(ValueError, match=r"mesh: 4 devices share a batch, whose leaf .* is \[6, "):
+        gacf.run(six, KEY, 1, mesh=mesh)
+    gacf.run(six, KEY, 1)
+
+
+ROOT = Path(__file__).parents[1]
+TOY = ROOT / "tests" / "shell" / "toy.py"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 WORKER = """
 import sys
@@ -127,17 +210,20 @@ np.savez(f"{out}-{process}.npz", *leaves)
 """
 
 
-def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
-    """5 seeds on 2 × 2 devices: not all lanes are real ones."""
+def free_address() -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    root = Path(__file__).parents[1]
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
+    """5 seeds on 2 × 2 devices: not all lanes are real ones."""
+    address = free_address()
 
     def start(processes: int, process: int, name: str) -> subprocess.Popen[str]:
         arguments = [address, str(processes), str(process), "5", str(tmp_path / name)]
         return subprocess.Popen(
-            [sys.executable, "-c", WORKER, *arguments], cwd=root, text=True, env=ENVIRONMENT,
+            [sys.executable, "-c", WORKER, *arguments], cwd=ROOT, text=True, env=ENVIRONMENT,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -150,3 +236,114 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     for two in both:
         for left, right in zip(one, two, strict=True):
             np.testing.assert_allclose(left, right, rtol=1e-6)
+
+
+def commands(processes: int, *arguments: Any, devices: int = 2) -> list[subprocess.Popen[str]]:
+    """`gacf` in so many processes."""
+    address = free_address()
+    flags = [
+        ["--coordinator", address, "--processes", str(processes), "--process", str(i)]
+        for i in range(processes)
+    ]
+    environment = {
+        **ENVIRONMENT,
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "gacf", *map(str, arguments), *(own if processes > 1 else [])],
+            cwd=ROOT, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for own in flags
+    ]  # fmt: skip
+
+
+def ended(started: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Exit code, standard output and error of each."""
+    said = [process.communicate(timeout=240) for process in started]
+    return [(p.returncode, *texts) for p, texts in zip(started, said, strict=True)]
+
+
+def test_the_command_over_two_processes_and_on_with_one(tmp_path: Path) -> None:
+    """5 seeds on 2 × 2 devices, 40 steps; then the last 16 again, by one process of 3 devices."""
+    two, one = tmp_path / "two", tmp_path / "one"
+    runs = commands(1, "run", TOY, "--workdir", one, devices=1)
+    runs += commands(2, "run", TOY, "--workdir", two)
+    (alone, *both) = ended(runs)
+    assert [code for code, _, _ in (alone, *both)] == [0, 0, 0], both
+    assert "toy: 40/40" in both[0][1] and "toy" not in both[1][1]
+    expected = metrics(one)
+    pd.testing.assert_frame_equal(metrics(two), expected)
+    assert json.loads((two / "config.json").read_text())["devices"] == {
+        "platform": "cpu", "count": 4, "processes": 2,
+    }  # fmt: skip
+
+    for name in ("metrics.parquet", "summary.json"):
+        (two / name).unlink()
+    for step in (32, 40):
+        shutil.rmtree(two / "checkpoints" / "toy" / f"{step:010d}")
+    ((code, out, err),) = ended(commands(1, "resume", two, devices=3))
+    assert code == 0 and "26/40" in out and "24/40" not in out, (out, err)
+    assert "devices are not those that the run began with" in err
+    pd.testing.assert_frame_equal(metrics(two), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_process_ends_the_other_and_the_run_resumes(tmp_path: Path, lost: int) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    more = ["--config.steps=400"]
+    assert ended(commands(1, "run", TOY, "--workdir", whole, *more))[0][0] == 0
+    started = commands(2, "run", TOY, "--workdir", broken, *more)
+    deadline = time.monotonic() + 120
+    while not (broken / "checkpoints" / "toy" / f"{24:010d}").exists():
+        assert time.monotonic() < deadline and started[0].poll() is None, started[0].communicate()
+        time.sleep(0.1)
+    started[lost].kill()
+    code, out, err = ended(started)[1 - lost]
+    assert code == 1 and "400/400" not in out
+    assert err == (
+        "gacf: another process of the run was lost, or never came; once all are there, go on from "
+        f"the last checkpoint with: gacf resume {broken} {flags_of(started[0])}\n"
+    )
+    resumed = ended(commands(2, "resume", broken))
+    assert [code for code, _, _ in resumed] == [0, 0], resumed
+    assert "toy: 400/400" in resumed[0][1] and "toy: 8/400" not in resumed[0][1]
+    pd.testing.assert_frame_equal(metrics(broken), metrics(whole))
+
+
+def flags_of(process: subprocess.Popen[str]) -> str:
+    *_, coordinator, address, processes, count, flag, _ = map(str, process.args)
+    return f"{coordinator} {address} {processes} {count} {flag} I"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--processes 2", "--processes: 2 was given; allowed: with --coordinator HOST:PORT"),
+        ("--coordinator here", "--coordinator: 'here' was given; allowed: HOST:PORT"),
+        ("--coordinator a:1 --processes 0", "--processes: 0 was given; allowed: a whole number"),
+        ("--coordinator a:1 --processes 2 --process 2", "--process: 2 was given; allowed: 0 to 1"),
+        ("--distributed --profile", "--profile: was given for several processes; allowed: for"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags: str, message: str, capsys: Any) -> None:
+    assert main(["run", str(TOY), *flags.split()]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_cluster_to_be_found(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    command = [sys.executable, "-m", "gacf", "run", str(TOY), "--distributed", "--workdir", place]
+    made = subprocess.run(
+        command, cwd=ROOT, text=True, env=ENVIRONMENT, capture_output=True, timeout=120, check=False
+    )
+    assert made.returncode == 2 and not place.exists()
+    assert made.stderr.startswith("gacf: --distributed: no job of SLURM, Open MPI or Kubernetes")
+    assert made.stderr.count("\n") == 1
+
+
+def test_logs_of_the_runtime_are_left_out() -> None:
+    lines = ["W0101 10:00:00.1 a] x", "Additional GRPC", "ours", "F0101 10:00:00.1 b] y", "@ 0x1"]
+    assert list(without_logs(lines)) == ["ours"]

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "gacf"
 LAYERS = [
     {"types"},
     {"game"},
-    {"rules", "networks", "conv", "envs", "data", "replay"},
+    {"rules", "networks", "conv", "envs", "data", "replay", "parallel"},
     {"stabilizers", "metrics", "games"},
     {"actor_critic"},
     {"gan"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"runner", "checkpoint"},
     {"profile"},
     {"report"},
-    {"config", "registry", "progress"},
+    {"config", "registry", "progress", "processes"},
     {"experiment", "draw"},
     {"sweep"},
     {"cli"},

@@ -1,4 +1,4 @@
-"""The same two updates in PyTorch eager, as its users write them. Needs the extra `bench`."""
+"""The same updates in PyTorch, as its users write them. Needs the extra `bench`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -29,34 +30,121 @@ def adam(network: nn.Module) -> torch.optim.Adam:
     return torch.optim.Adam(network.parameters(), lr=1e-3)
 
 
-def gan(steps: int, hidden: int = 128, batch: int = 256, noise: int = 16) -> Callable[[], None]:
-    torch.manual_seed(0)
-    angles = 2 * math.pi * torch.arange(8) / 8
-    modes = torch.stack([angles.cos(), angles.sin()], -1)
-    generator, discriminator = mlp(noise, hidden, hidden, 2), mlp(2, hidden, hidden, 1)
-    g_adam, d_adam = adam(generator), adam(discriminator)
+def adversaries(
+    generator: nn.Module,
+    discriminator: nn.Module,
+    real: Callable[[], torch.Tensor],
+    latent: Callable[[], torch.Tensor],
+    compiled: bool,
+    **adam_options: Any,
+) -> Callable[[], None]:
+    """One update of both; compiled: losses with their gradients, and Adam in one kernel."""
+    g_adam, d_adam = (
+        torch.optim.Adam(network.parameters(), fused=compiled, **adam_options)
+        for network in (generator, discriminator)
+    )
+
+    def d_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+        return F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean()
+
+    def g_loss(noise: torch.Tensor) -> torch.Tensor:
+        return F.softplus(-discriminator(generator(noise))).mean()
+
+    make = generator
+    if compiled:
+        d_loss, g_loss, make = (torch.compile(each) for each in (d_loss, g_loss, generator))
 
     def update() -> None:
-        real = modes[torch.randint(8, (batch,))] + 0.01 * torch.randn(batch, 2)
         with torch.no_grad():
-            fake = generator(torch.randn(batch, noise))
-        d_loss = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake)).mean()
+            fake = make(latent())
         d_adam.zero_grad()
-        d_loss.backward()
+        d_loss(real(), fake).backward()
         d_adam.step()
         # the discriminator's own gradient is not needed here: do not compute it
         discriminator.requires_grad_(False)
-        g_loss = F.softplus(-discriminator(generator(torch.randn(batch, noise)))).mean()
         g_adam.zero_grad()
-        g_loss.backward()
+        g_loss(latent()).backward()
         g_adam.step()
         discriminator.requires_grad_(True)
 
+    return update
+
+
+def gan(
+    steps: int, hidden: int = 128, batch: int = 256, noise: int = 16, compiled: bool = False
+) -> Callable[[], None]:
+    torch.manual_seed(0)
+    angles = 2 * math.pi * torch.arange(8) / 8
+    modes = torch.stack([angles.cos(), angles.sin()], -1)
+    update = adversaries(
+        mlp(noise, hidden, hidden, 2),
+        mlp(2, hidden, hidden, 1),
+        lambda: modes[torch.randint(8, (batch,))] + 0.01 * torch.randn(batch, 2),
+        lambda: torch.randn(batch, noise),
+        compiled,
+        lr=1e-3,
+    )
+    return repeated(update, steps)
+
+
+def dcgan(
+    steps: int, width: int = 64, batch: int = 64, noise: int = 64, compiled: bool = False
+) -> Callable[[], None]:
+    """Radford et al. 2016 on images of 28 × 28, as `gacf.gan.networks` has it."""
+    torch.manual_seed(0)
+    images = torch.rand(512, 1, 28, 28) * 2 - 1
+    generator = nn.Sequential(
+        nn.Linear(noise, 49 * 2 * width, bias=False),
+        nn.Unflatten(1, (2 * width, 7, 7)),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(2 * width, width, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.ConvTranspose2d(width, 1, 4, 2, 1),
+        nn.Tanh(),
+    )
+    discriminator = nn.Sequential(
+        nn.Conv2d(1, width, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(2 * width),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(49 * 2 * width, 1),
+    )
+    update = adversaries(
+        generator,
+        discriminator,
+        lambda: images[torch.randint(512, (batch,))],
+        lambda: torch.randn(batch, noise),
+        compiled,
+        lr=2e-4,
+        betas=(0.5, 0.999),
+    )
+    return repeated(update, steps)
+
+
+def repeated(update: Callable[[], None], steps: int) -> Callable[[], None]:
     def run() -> None:
         for _ in range(steps):
             update()
 
     return run
+
+
+def on_threads(count: int, run: Callable[[], None]) -> Callable[[], None]:
+    """The same on so many threads."""
+
+    def limited() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            run()
+        finally:
+            torch.set_num_threads(before)
+
+    return limited
 
 
 def ddpg(

@@ -25,11 +25,13 @@ round; in brackets the middle half of them. Times are medians, after a warm-up c
     python -m benchmarks.foundation --json FILE            tables a to f; `--only` a section
     python -m benchmarks.rejax_peer PYTHON --json FILE     table g; PYTHON has rejax, see its --help
     python -m benchmarks.sweep --json FILE                 table s
+    python -m benchmarks.gan --json FILE                   table t
     python -m benchmarks.render                            this page, from benchmarks/results
 
 The MLP GAN: generator and discriminator 2 × 128, batch 256, 16-d noise, ring of 8 Gaussians sampled
 afresh, non-saturating, alternating, Adam. DDPG: 2 × 256 both, batch 256, Pendulum-v1 of gymnax, one
-environment step and one update a step, replay of 100,000, slow copies, Adam. The hand-written side
+environment step and one update a step, replay of 100,000, slow copies, Adam. DCGAN: two layers of 64 and 128
+channels each, batch normalised, batch 64, 64-d noise. The hand-written side
 (benchmarks/handwritten.py) imports nothing of gacf. On CPUs `map="auto"` is a loop over the seeds from
 {LOOP_FROM:.0e} floating-point operations a step on, and `vmap` below (tables b and f), over all devices.
 """  # noqa: E501

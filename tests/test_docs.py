@@ -52,6 +52,12 @@ def test_the_guide_to_sweeps_runs() -> None:
     assert callable(execute("docs/sweeps.md")["get_sweep"])
 
 
+def test_the_pod_of_the_guide_to_scaling() -> None:
+    pod = execute("docs/scaling.md")["pod"]
+    shown = {"lane": "5.5", "chip": "0.26", "whole": "22", "metrics": "82", "seconds": "2.2"}
+    assert {name: f"{value:.2g}" for name, value in pod.items()} == shown
+
+
 def test_the_guide_to_actor_critic_methods_runs() -> None:
     names = execute("docs/actor_critic.md")
     assert set(names["optimizers"]) == {"actor", "critic", "temperature"}

@@ -11,6 +11,8 @@ from gacf.networks import Model, model
 from gacf.types import Key, PyTree, World, require, whole
 
 TINY = 1e-12
+# Folded into the key for the first u; the network starts from its own key, as if alone.
+VECTORS = 0x73706563
 WARM_UP = 10
 """Power iterations when the network is made, so that the first σ is near already."""
 
@@ -91,14 +93,13 @@ def spectral_norm(
     name = f"spectral/{player}"
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:
-        base_key, key = jax.random.split(key)
-        params, entries = base.init(base_key, *inputs)
+        params, entries = base.init(key, *inputs)
         weights = {
             jax.tree_util.keystr(path): leaf
             for path, leaf in jax.tree_util.tree_leaves_with_path(params)
             if leaf.ndim >= 2
         }
-        keys = jax.random.split(key, len(weights))
+        keys = jax.random.split(jax.random.fold_in(key, VECTORS), len(weights))
         vectors = {
             path: _iterate(
                 weight, _unit(jax.random.normal(key, weight.shape[-1:], weight.dtype)), WARM_UP

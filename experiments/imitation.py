@@ -30,8 +30,8 @@ def get_config() -> ConfigDict:
         {
             "seeds": 8,
             "seed": 0,
-            "steps": 3_000,
-            "evaluate_every": 1_500,
+            "steps": 4_000,
+            "evaluate_every": 2_000,
             "num_envs": 16,
             "length": 8,
             "hidden": (64, 64),
@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
             "entropy": 0.01,
             "discount": 0.99,
             "r1": 0.1,
-            "expert_steps": 4_000,
+            "expert_steps": 6_000,
             "episodes": 20,
         }
     )

@@ -30,10 +30,10 @@ def get_config() -> ConfigDict:
         {
             "seeds": 8,
             "seed": 0,
-            "steps": 600,
+            "steps": 700,
             "log_every": 20,
-            "evaluate_every": 200,
-            "pretrain": 400,
+            "evaluate_every": 100,
+            "pretrain": 600,
             "vocabulary": 50,
             "length": 10,
             "width": 32,
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
             "imitation_rate": 1e-2,
             "learning_rate": 3e-3,
             "critic_rate": 1e-3,
-            "critic_steps": 2,
+            "critic_steps": 3,
             "samples": 1_000,
         }
     )

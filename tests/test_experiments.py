@@ -112,9 +112,9 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"table1"},
         set(),
     ),
-    "table1": (
-        {"batch_size": 4, "hidden": (4,), "strategy": "minibatch_discrimination"},
-        {"table1"},
+    "transfer": (
+        {"num_envs": 2, "length": 2, "imitation_steps": 2, "trajectories": 2, "episodes": 2},
+        {"AIRL's reward", "GAIL's reward", "true reward"},
         set(),
     ),
     "dirac_gan": ({"samples": 4}, {"saturating-simultaneous", "consensus-alternating"}, {"phase"}),

@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gacf
 from gacf import flows
 from gacf.gan import r1
+from gacf.networks import MLP, model
 from gacf.rules import field
 
 KEY = jax.random.key(0)
@@ -69,6 +71,33 @@ def test_bigan_tells_pairs_apart() -> None:
     assert losses["critic"] == pytest.approx(wrong(real, 1) + wrong(fake, 0), rel=1e-5)
     assert losses["encoder"] == pytest.approx(wrong(real, 0), rel=1e-5)
     assert losses["actor"] == pytest.approx(wrong(fake, 1), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_bigan_inverts_in_the_plane() -> None:
+    """A curved plane, where the critic can tell pairs: each network is the other's inverse."""
+    u = np.random.RandomState(0).randn(6_000, 2).astype(np.float32)
+    x = np.stack([u[:, 0], u[:, 1] + (u[:, 0] ** 2 - 1) / 2], 1)
+    train, unseen = x[:4_000], x[4_000:]
+    actor, encoder = (model(name, MLP((64, 64), (2,))) for name in ("actor", "encoder"))
+
+    def evaluate(params: Any, world: Any, key: Any) -> Any:
+        draw = lambda z: actor.apply(params["actor"], {}, z)[0]  # noqa: E731
+        encode = lambda x: encoder.apply(params["encoder"], {}, x)[0]  # noqa: E731
+        noise = jax.random.normal(key, (2_000, 2))
+        return {
+            "example": jnp.mean((draw(encode(unseen)) - unseen) ** 2) / np.var(unseen, 0).mean(),
+            "code": jnp.mean((encode(draw(noise)) - noise) ** 2),
+        }
+
+    game = flows.bigan(actor, encoder, MLP((64, 64)), train, 2, penalty=r1(0.01), evaluate=evaluate)
+    rate = optax.cosine_decay_schedule(1e-3, 4_000, 0.01)
+    order = ("critic", "encoder", "actor")
+    rule = gacf.rules.alternating({p: optax.adam(rate, b1=0.5) for p in order})
+    _, found = gacf.run(gacf.compose(game, rule), KEY, 4_000, log_every=4_000, evaluate_every=4_000)
+    # 1 is what a constant scores in either
+    assert found["evaluate/example"][0, -1] < 0.3
+    assert found["evaluate/code"][0, -1] < 0.3
 
 
 def test_the_adversarial_autoencoder_is_judged_by_its_codes() -> None:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gacf.types import Metrics, PyTree
+from gacf.types import Metrics, PyTree, nearest
 
 When = Callable[[jax.Array, Metrics], jax.Array | bool]
 
@@ -31,8 +31,8 @@ def freeze(
         rules give them, and `optax.chain` passes them on.
 
     Raises:
-        ValueError: `when` returned something else than a scalar, or `update` got no `step` or
-            no `metrics`.
+        ValueError: `when` returned something else than a scalar or read a metric that the player
+            does not report, or `update` got no `step` or no `metrics`.
 
     Reference:
         Pfau & Vinyals 2016, table 1; Salimans et al. 2016.
@@ -57,7 +57,14 @@ def freeze(
         for name in ("step", "metrics"):
             if name not in extra:
                 raise ValueError(f"{name}: nothing was given; freeze's update needs it")
-        rests = jnp.asarray(when(extra["step"], extra["metrics"]), bool)
+        try:
+            holds = when(extra["step"], extra["metrics"])
+        except KeyError as error:
+            (missing,) = error.args
+            raise ValueError(
+                f"when: metric {missing!r} is not reported; {nearest(missing, extra['metrics'])}"
+            ) from error
+        rests = jnp.asarray(holds, bool)
         if rests.shape != ():
             raise ValueError(f"when: a result of shape {rests.shape} was given; allowed: a scalar")
         moved, new = inner.update(updates, state, params, **extra)

@@ -96,3 +96,8 @@ def test_errors():
     vector = freeze(optax.sgd(0.1), lambda step, metrics: jnp.array([True, False]))
     with pytest.raises(ValueError, match=r"when: a result of shape \(2,\)"):
         vector.update(GRADIENT, state, PARAMS, step=0, metrics={})
+    unheard = freeze(optax.sgd(0.1), lambda step, metrics: metrics["acuracy"] > 0.9)
+    with pytest.raises(
+        ValueError, match="when: metric 'acuracy' is not reported; did you mean 'ac"
+    ):
+        unheard.update(GRADIENT, state, PARAMS, step=0, metrics={"accuracy": jnp.array(1.0)})

@@ -31,8 +31,9 @@ def ema(
 
         θ̄ ← decay θ̄ + (1 − decay) θ      after each update
 
-    Training does not change: no loss sees the averages, which are `world["ema"]`. Running
-    statistics stay those of the live network.
+    A generator whose samples, or an actor whose actions, are measured is then a slow one, that
+    swings less around an equilibrium. Training does not change: no loss sees the averages, which
+    are `world["ema"]`. Running statistics stay those of the live network.
 
     Args:
         game: any game.

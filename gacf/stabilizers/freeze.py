@@ -19,7 +19,11 @@ def freeze(
 ) -> optax.GradientTransformationExtraArgs:
     """The optimiser that leaves parameters and its own state alone while `when` holds.
 
-    A gradient of zero is not enough: Adam's moments, momentum and weight decay would move on.
+        (θ, state) ← (θ, state) while `when` holds,   the optimiser's step otherwise
+
+    A gradient of zero is not enough: Adam's moments, momentum and weight decay would move on. A
+    GAN's critic so rests while it is too good for its generator to learn from; that of an
+    actor-critic method while it is right, or its actor while the critic is wrong.
 
     Args:
         optimizer: any optax transformation.

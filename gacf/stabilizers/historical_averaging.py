@@ -28,8 +28,10 @@ def historical_averaging(weight: float | jax.Array) -> optax.GradientTransformat
 
         g ← g + 2 weight (θ_t − mean_t)
 
-    The mean takes in the present θ_t and is held fixed in the derivative. Chain it in front of an
-    optimiser: `optax.chain(historical_averaging(1.0), optax.adam(1e-3))`.
+    The mean takes in the present θ_t and is held fixed in the derivative. Fixed points stay where
+    they are; orbits around them, of a generator and its critic or of an actor and its, become
+    spirals inwards. Chain it in front of an optimiser:
+    `optax.chain(historical_averaging(1.0), optax.adam(1e-3))`.
 
     Args:
         weight: of the penalty, >= 0; the paper's λ. May be traced.

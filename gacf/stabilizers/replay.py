@@ -62,6 +62,7 @@ def replay(
     Initialisation observes and adds `warmup` times with the first parameters. Meanwhile
     `world["step"]` and `world["update"]` are -warmup … -1, so that exploration may act at random.
 
+    An actor-critic method so learns from each transition many times, in an order without memory.
     A batch's ages are uniform over what the buffer holds. For a GAN, `record` its own samples and
     `join` them as the `action` that its critic judges: the critic then remembers past generators.
 

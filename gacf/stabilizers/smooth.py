@@ -17,6 +17,10 @@ def smooth(
 
         target ← (1 − amount) target + amount prior
 
+    A GAN's labels are drawn toward ½, or those of reals alone to α = 1 − amount, so that the best
+    critic says α p / (p + q). TD targets are drawn toward their mean over the batch, so that values
+    differ less.
+
     Args:
         amount: in [0, 1]; 0 is off, to the bit. May be traced.
         prior: a number: ½ for labels; or "mean": the mean over the batch, for TD targets.

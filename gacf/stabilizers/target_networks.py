@@ -57,8 +57,9 @@ def target_networks(
 
         θ̄ ← θ̄ + rate (θ − θ̄) after each update,   or   θ̄ ← θ every `period` updates
 
-    The copies are `world["slow"]`; the losses see their values and the live parameters'
-    derivatives. Evaluation does not change.
+    A TD target goes on from a slow critic and a slow actor; a GAN's critic, whose target is a
+    label, learns from a slow generator's images. The copies are `world["slow"]`; the losses see
+    their values and the live parameters' derivatives. Evaluation does not change.
 
     Args:
         game: any game, a GAN as well.

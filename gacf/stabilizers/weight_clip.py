@@ -12,7 +12,10 @@ from gacf.types import PyTree, require
 def weight_clip(bound: float | jax.Array = 0.01) -> optax.GradientTransformation:
     """Parameters clipped to [−bound, bound] after each step.
 
-    Chain it behind an optimiser: `optax.chain(optax.rmsprop(5e-5), weight_clip(0.01))`.
+        θ ← min(max(θ + step, −bound), bound)
+
+    A critic of images, or of states and actions, has a slope then that its widths and the bound
+    limit. Chain it behind an optimiser: `optax.chain(optax.rmsprop(5e-5), weight_clip(0.01))`.
 
     Args:
         bound: c > 0; infinity is off, to the bit. May be traced.

@@ -26,6 +26,8 @@ round; in brackets the middle half of them. Times are medians, after a warm-up c
     python -m benchmarks.rejax_peer PYTHON --json FILE     table g; PYTHON has rejax, see its --help
     python -m benchmarks.sweep --json FILE                 table s
     python -m benchmarks.gan --json FILE                   table t
+    python -m benchmarks.scaling --json FILE               table n
+    python -m benchmarks.peers --rejax PYTHON --json FILE  table p, all peers side by side
     python -m benchmarks.render                            this page, from benchmarks/results
 
 The MLP GAN: generator and discriminator 2 × 128, batch 256, 16-d noise, ring of 8 Gaussians sampled

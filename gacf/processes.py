@@ -205,11 +205,10 @@ def guarded(work: Callable[[], int]) -> int:
     threading.Thread(target=orphaned, daemon=True).start()
     try:
         code = work()
-    except BaseException:
-        text = traceback.format_exc()
-        code = LOST if _GONE.search(text.strip().splitlines()[-1]) else 1
+    except BaseException as error:
+        code = LOST if _GONE.search("".join(traceback.format_exception_only(error))) else 1
         if code != LOST:
-            sys.stderr.write(text)
+            traceback.print_exc()
     if code == 0:
         return 0
     sys.stdout.flush()

@@ -50,8 +50,7 @@ def played(game: gacf.Game, optimizer: Any = MOVE, steps: int = 2) -> gacf.State
     return state
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_all_at_once(family: str):
+def everything(family: str) -> tuple[gacf.Game, Any]:
     of = FAMILIES[family]
 
     def layer() -> linen.Module:
@@ -69,6 +68,24 @@ def test_all_at_once(family: str):
         ),
         lambda step, metrics: step == 1,
     )
+    return game, optimizer
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_at_once_keep_the_shape_of_a_state(family: str):
+    game, optimizer = everything(family)
+    rule = rules.alternating(dict.fromkeys(game.losses, optimizer), order=("critic", "actor"))
+    algorithm = gacf.compose(game, rule)
+    state = jax.eval_shape(algorithm.init, KEY)
+    after, metrics = jax.eval_shape(algorithm.step, state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+    assert {"actor/entropy_estimate", "actor/feature_distance", "critic/penalty"} <= set(metrics)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_at_once_train_and_rest(family: str):
+    game, optimizer = everything(family)
     first, second, third = (played(game, optimizer, steps) for steps in (1, 2, 3))
     chex.assert_tree_all_finite(third.params)
     for part in ("params", "opt_state"):
@@ -78,7 +95,7 @@ def test_all_at_once(family: str):
     assert {"buffer", "slow", "ema", "spectral/critic"} <= set(third.world)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gan", pytest.param("actor_critic", marks=pytest.mark.slow)])
 def test_changes_of_different_parts_of_a_game_commute(family: str):
     of = FAMILIES[family]
 

@@ -19,7 +19,7 @@ import pytest
 
 import gacf
 from gacf import rules
-from gacf.stabilizers import averaged
+from gacf.stabilizers import STABILIZERS, averaged
 from tests.stabilizers.parts import FAMILIES, MOVE, STABILISED, Made
 
 KEYS = jnp.stack([jax.random.key(3)] * 2)
@@ -91,6 +91,11 @@ def test_none_is_off_to_the_bit_and_strengths_may_be_traced(name: str, family: s
     chex.assert_trees_all_equal(off, bare)
     shape = jax.eval_shape(jax.jit(play))  # one trace serves all strengths
     chex.assert_trees_all_equal_shapes_and_dtypes(shape, found)
+
+
+def test_every_stabiliser_with_a_strength_is_here():
+    # a critic is compatible or it is not
+    assert set(STABILIZERS) - {"compatible"} <= set(STABILISED)
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ SPECIAL: dict[tuple[str, str], tuple[float, ...]] = {
     ("cart_pole", "freezing"): (0.001, 0.003, 0.01),
     ("cart_pole", "replay_buffer"): (2.0, 4.0, 16.0),
     ("gan", "entropy_regularisation"): (0.01, 0.1, 0.5),
-    ("pendulum", "entropy_regularisation"): (0.1, 1.0, 10.0),
+    ("pendulum", "entropy_regularisation"): (1e-4, 1e-3, 1e-2),
 }
 WITHOUT = "without_"
 # Chosen by the sweep with --config.tune=True --config.seed=1.
@@ -117,6 +117,7 @@ CHOSEN: dict[tuple[str, str], float] = {
     ("ring", "historical_averaging"): 0.001,
     ("ring", "label_smoothing"): 0.05,
     ("ring", "minibatch_discrimination"): 0.1,
+    ("ring", "replay_buffer"): 64.0,
     ("ring", "target_networks"): 0.5,
 }
 # What cannot be, and why.

@@ -1,7 +1,7 @@
 """The rejax side of `benchmarks.rejax_peer`: in an environment of its own, without gacf.
 
-Reads one JSON request a line, {"method", "settings", "seeds", "map"}, and answers each with one
-line: {"compile", "seconds"}, the latter of one whole training after the first call.
+Reads one JSON request a line, {"method", "settings", "seeds", "map", "warm"}, and answers each with
+one line: {"compile", "seconds"}, the latter of one whole training, after a first call if "warm".
 """
 
 import json
@@ -54,7 +54,8 @@ def main():
             keys = jax.random.split(jax.random.PRNGKey(0), asked["seeds"])
             run = program(asked["method"], asked["settings"], asked["seeds"], asked["map"])
             made[name] = run.lower(keys).compile(), keys, time.perf_counter() - start
-            jax.block_until_ready(made[name][0](keys))
+            if asked.get("warm", True):
+                jax.block_until_ready(made[name][0](keys))
         run, keys, compiled = made[name]
         start = time.perf_counter()
         jax.block_until_ready(run(keys))

@@ -163,28 +163,30 @@ def main() -> None:
     parser.add_argument("python", help="the interpreter of an environment with rejax")
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8, 32, 128])
+    parser.add_argument("--methods", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
     given = parser.parse_args()
     where = machine()
     theirs = Theirs(given.python)
     rows = []
     for seeds in [1, 2] if given.quick else given.seeds:
-        for method in SETTINGS:
+        for method in given.methods:
             rows.append(compared(theirs, method, seeds, 1 if given.quick or seeds > 8 else 3))
             print(" | ".join(rows[-1]), flush=True)
-            made = table(sorted(rows), theirs.versions, given.seeds)
+            made = table(sorted(rows), theirs.versions, given)
             if given.json:
                 written = {"machine": where, "tables": [made._asdict()]}
                 given.json.write_text(json.dumps(written, indent=1))
     print(made.markdown())
 
 
-def table(rows: list[list[str]], versions: dict[str, str], seeds: list[int]) -> Table:
+def table(rows: list[list[str]], versions: dict[str, str], given: argparse.Namespace) -> Table:
+    chosen = "" if given.methods == list(SETTINGS) else f" --methods {' '.join(given.methods)}"
     return Table(
         "g",
         f"rejax {versions['rejax']} (jax {versions['jax']}): whole trainings on Pendulum-v1, "
         "seconds a seed",
-        f"python -m benchmarks.rejax_peer PYTHON --seeds {' '.join(map(str, seeds))}",
+        f"python -m benchmarks.rejax_peer PYTHON --seeds {' '.join(map(str, given.seeds))}{chosen}",
         [
             "method",
             "seeds",

@@ -56,16 +56,25 @@ def merged(tables: list[Table]) -> Table:
     )
 
 
+def spread(values: dict[str, list[str]]) -> str:
+    """One value, or several with the tables that were measured under each."""
+    if len(values) == 1:
+        return next(iter(values))
+    return "; ".join(f"{v} ({', '.join(sorted(set(t)))})" for v, t in values.items())
+
+
 def main() -> None:
     files = [Path(name) for name in sys.argv[1:]] or sorted(RESULTS.glob("*.json"))
     runs = [json.loads(path.read_text()) for path in files]
-    where: dict[str, str] = {}
+    where: dict[str, dict[str, list[str]]] = {}
     named: dict[str, list[Table]] = {}
     for run in runs:
-        where |= run["machine"]
+        names = [table["name"] for table in run["tables"]]
+        for name, value in run["machine"].items():
+            where.setdefault(name, {}).setdefault(value, []).extend(names)
         for table in run["tables"]:
             named.setdefault(table["name"], []).append(Table(**table))
-    rows = "\n".join(f"| {name} | {value} |" for name, value in where.items())
+    rows = "\n".join(f"| {name} | {spread(values)} |" for name, values in where.items())
     pages = [merged(named[name]).markdown() for name in sorted(named)]
     target = Path(__file__).parent.parent / "docs" / "benchmarks.md"
     target.write_text("\n".join([INTRODUCTION, f"| measured | |\n|---|---|\n{rows}\n", *pages]))

@@ -14,7 +14,7 @@ import optax
 import gacf
 from benchmarks import handwritten as hand
 from gacf.networks import MLP
-from gacf.runner import Program
+from gacf.runner import Program, on_one_device
 
 KEY = jax.random.key(0)
 
@@ -239,7 +239,7 @@ class HandRunner:
 
 def copied(tree: Any) -> Any:
     """Buffers of its own, on the first device: programs use up what they are given."""
-    return jax.device_put(jax.tree.map(jnp.copy, tree), jax.local_devices()[0])
+    return jax.device_put(jax.tree.map(jnp.copy, tree), on_one_device())
 
 
 def initial(algorithm: gacf.Algorithm, seeds: int) -> gacf.State:

@@ -38,7 +38,7 @@ from gacf.config import BadInput, Config, Experiment
 from gacf.progress import Display
 from gacf.report import results, table
 from gacf.report.results import Cell, Grid
-from gacf.runner import Program, bytes_free, windows
+from gacf.runner import Program, bytes_free, on_one_device, windows
 from gacf.types import State, nearest
 
 CALLS = 100  # calls of the compiled program that a run is cut into, if its windows allow
@@ -423,7 +423,7 @@ def _train(
             if heard is not None:
                 heard(cell, grid.ends[these], scalars)
     # On one device: a LAPACK call in `finish` could hang on a state spread over several.
-    return jax.device_put(state, jax.local_devices()[0]), history[0], seconds
+    return jax.device_put(state, on_one_device()), history[0], seconds
 
 
 def _joined(history: Sequence[History]) -> History:

@@ -120,6 +120,15 @@ def _check_placed(consts: Sequence[jax.Array]) -> None:
             )
 
 
+def on_one_device() -> Sharding:
+    """Where this process's first device is meant, and no mesh.
+
+    `device_put(x, device)` would leave the type of x on its mesh, and what closes over x, or over
+    anything that is made of it, could not run on another.
+    """
+    return SingleDeviceSharding(jax.local_devices()[0])
+
+
 def bytes_free(device: Any) -> int | None:
     """Memory that a device has free: its own, or for a CPU the machine's; None where unknown."""
     if device.platform != "cpu":
@@ -590,8 +599,7 @@ def run(
     state = program.state_of(lanes)
     if jax.process_count() == 1 and program.mesh.devices.flat[0].platform == "cpu":
         # Indexing an array that is spread over host devices is a collective, which may time out.
-        first = SingleDeviceSharding(jax.local_devices()[0])
-        state, metrics = jax.device_put((state, metrics), first)
+        state, metrics = jax.device_put((state, metrics), on_one_device())
     if len(counts) != kept:
         metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, kept, axis=axis), metrics)
     return state, metrics

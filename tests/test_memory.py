@@ -54,7 +54,7 @@ PROBE = """
 import json, resource, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
-from gacf.runner import Program
+from gacf.runner import Program, on_one_device
 from tests.test_memory import ddpg
 
 def peak():
@@ -65,7 +65,7 @@ def train(capacity):
     lanes = program.init(jax.random.key(0))
     lanes, _ = program.advance(lanes, [4], [False])
     state = program.state_of(lanes)
-    jax.block_until_ready(jax.device_put(state, jax.local_devices()[0]))
+    jax.block_until_ready(jax.device_put(state, on_one_device()))
     return program
 
 train(100)

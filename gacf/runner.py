@@ -114,9 +114,8 @@ def _check_placed(consts: Sequence[jax.Array]) -> None:
         if not mesh.empty:
             raise ValueError(
                 f"algorithm: it uses an array {c.dtype}{list(c.shape)} that lies on "
-                f"{mesh.size} devices of a mesh; allowed where lanes are spread over "
-                "devices: arrays on one, "
-                "jax.device_put(x, jax.sharding.SingleDeviceSharding(jax.devices()[0]))"
+                f"a mesh of {mesh.size} devices; allowed where lanes are spread over "
+                "devices: arrays without one, x = jax.numpy.asarray(numpy.asarray(x))"
             )
 
 

@@ -29,7 +29,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
-from gacf.types import Algorithm, State
+from gacf.types import Algorithm, State, through_data
 
 KEEP = 3
 _WRITING = ".writing-"
@@ -90,13 +90,6 @@ def _everywhere() -> Sharding:
     return NamedSharding(Mesh(np.array([one[i] for i in sorted(one)]), "process"), PartitionSpec())
 
 
-def _leaf(function: Any, x: jax.Array) -> jax.Array:
-    """The function on an array, or on the numbers that keys consist of."""
-    if not jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return function(x)
-    return jax.random.wrap_key_data(function(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-
-
 def _shared(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
     """What each process holds whole, as arrays of all processes."""
     if jax.process_count() == 1:
@@ -105,7 +98,7 @@ def _shared(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
     def put(x: jax.Array) -> jax.Array:
         return jax.make_array_from_process_local_data(_everywhere(), np.asarray(x))
 
-    return {name: _leaf(put, x) for name, x in state.items()}
+    return {name: through_data(put, x) for name, x in state.items()}
 
 
 def _own(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -116,7 +109,7 @@ def _own(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
     def take(x: jax.Array) -> jax.Array:
         return jax.numpy.asarray(x.addressable_data(0))
 
-    return {name: _leaf(take, x) for name, x in state.items()}
+    return {name: through_data(take, x) for name, x in state.items()}
 
 
 def save(

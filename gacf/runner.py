@@ -43,7 +43,18 @@ from jax.sharding import (
 )
 
 from gacf.parallel import AXIS
-from gacf.types import Algorithm, Key, Metrics, PyTree, State, blank, lookup, require, whole
+from gacf.types import (
+    Algorithm,
+    Key,
+    Metrics,
+    PyTree,
+    State,
+    blank,
+    lookup,
+    require,
+    through_data,
+    whole,
+)
 
 Build = Callable[[Any], Algorithm]
 MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
@@ -278,7 +289,7 @@ class Program:
         def put(x: jax.Array) -> jax.Array:
             return jax.make_array_from_process_local_data(sharding, np.asarray(x))
 
-        return jax.tree.map(functools.partial(_through_data, put), tree)
+        return jax.tree.map(functools.partial(through_data, put), tree)
 
     def _whole(self, tree: PyTree) -> PyTree:
         """Arrays of all lanes, whole on each process."""
@@ -288,7 +299,7 @@ class Program:
         def gather(x: jax.Array) -> jax.Array:
             return jnp.asarray(multihost_utils.process_allgather(x, tiled=True))
 
-        return jax.tree.map(functools.partial(_through_data, gather), tree)
+        return jax.tree.map(functools.partial(through_data, gather), tree)
 
     def lanes_of(self, state: State) -> Lanes:
         """The lanes of a batched state, to go on from it."""
@@ -522,13 +533,6 @@ def _devices(mesh: Mesh | None, map: str, lanes: int) -> np.ndarray:
             f"map: {map!r} was given, for {len(grid)} devices; allowed: {', '.join(spread)}"
         )
     return grid
-
-
-def _through_data(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """The function on an array, or on the numbers that keys consist of."""
-    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-        return function(x)
-    return jax.random.wrap_key_data(function(jax.random.key_data(x)), impl=jax.random.key_impl(x))
 
 
 @functools.lru_cache(maxsize=8)

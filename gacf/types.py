@@ -159,3 +159,10 @@ def scan_last(
         return replay(carried[0], x), None
 
     return jax.lax.scan(body, (carry, blank(y)), xs)[0]
+
+
+def through_data(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """The function on an array, or on the numbers that keys consist of."""
+    if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return function(x)
+    return jax.random.wrap_key_data(function(jax.random.key_data(x)), impl=jax.random.key_impl(x))

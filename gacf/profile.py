@@ -16,6 +16,7 @@ import gzip
 import json
 import math
 import re
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,9 @@ from gacf.types import MARK, Key, State
 
 RANDOM = re.compile(r"threefry|random_bits|jit\(_(uniform|normal|randint|bernoulli|categorical)")
 INNER = re.compile(r"[\w.]*\(([^()]*)\)")  # jvp(actor) -> actor, transpose(jvp(MLP)) -> jvp(MLP)
+
+# Of a trace: a million is what its format holds, and they take gigabytes while it is written.
+EVENTS = 200_000
 
 
 class Cost(NamedTuple):
@@ -124,11 +128,14 @@ def _inside(params: Mapping[str, Any]) -> Iterator[jax.extend.core.Jaxpr]:
 def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -> Profile:
     """Traces a window of steps from step 0; the lanes are thrown away.
 
+    The window is as long as it can be: `seconds`, or `EVENTS` operations, since a trace's memory
+    grows with them (about 10 KB each while it is written).
+
     Args:
         program: what to run.
         key: as for `Program.init`.
         directory: for the trace, which TensorBoard and Perfetto (the .json.gz) open.
-        seconds: untraced time of the window, about.
+        seconds: untraced time of the window at most, about.
 
     Returns:
         The `Profile`.
@@ -140,23 +147,23 @@ def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -
         if taken >= seconds / 2 or steps >= 1 << 20:
             break
         steps = max(2 * steps, min(8 * steps, int(steps * seconds / max(taken, 1e-6))))
-    for _ in range(3):
-        lanes, again = _timed(program, lanes, steps)
-        taken = min(taken, again)
-    options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0
-    with jax.profiler.trace(str(directory), profiler_options=options):
-        lanes, traced = _timed(program, lanes, steps)
-    newest = max(directory.rglob("*.trace.json.gz"), key=lambda path: path.stat().st_mtime)
-    with gzip.open(newest, "rt") as file:
-        events = json.load(file)["traceEvents"]
-    spent, calls = self_times(events, names(program.compile(lanes, 1).as_text()))
+    lanes, taken = _timed(program, lanes, steps, repeats=4)
+    known = names(program.compile(lanes, 1).as_text())
+    window = 1
+    while True:
+        lanes, traced, events = _traced(program, lanes, window, directory)
+        spent, calls = self_times(events, known)
+        operations = sum(calls.values())
+        if window == steps or 2 * operations > EVENTS:
+            break
+        window = min(steps, 16 * window, max(2 * window, window * EVENTS // max(1, operations)))
+    lanes, untraced = _timed(program, lanes, window, repeats=3)
     devices, flops = program.mesh.size, step_flops(program)
-    toll = max(0.0, traced - taken) * devices / max(1, sum(calls.values()))
+    toll = max(0.0, traced - untraced) * devices / max(1, operations)
     spent = {kind: max(0.0, time - toll * calls[kind]) for kind, time in spent.items()}
     busy = sum(spent.values()) or 1.0
     costs = [
-        Cost(*kind, spent[kind] / busy, spent[kind] / steps / devices, calls[kind] / steps)
+        Cost(*kind, spent[kind] / busy, spent[kind] / window / devices, calls[kind] / window)
         for kind in sorted(spent, key=lambda kind: -spent[kind])
     ]
     return Profile(
@@ -167,17 +174,33 @@ def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -
         flops=flops,
         achieved=flops * program.lanes * steps / taken,
         peak=peak_flops(program),
-        idle=max(0.0, 1 - busy / (taken * devices)),
+        idle=max(0.0, 1 - busy / (untraced * devices)),
     )
 
 
-def _timed(program: Program, lanes: Lanes, steps: int) -> tuple[Lanes, float]:
+def _traced(
+    program: Program, lanes: Lanes, steps: int, directory: Path
+) -> tuple[Lanes, float, list[dict[str, Any]]]:
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0
+    shutil.rmtree(directory / "plugins", ignore_errors=True)  # an earlier trace's
+    with jax.profiler.trace(str(directory), profiler_options=options):
+        lanes, traced = _timed(program, lanes, steps)
+    (written,) = directory.rglob("*.trace.json.gz")
+    with gzip.open(written, "rt") as file:
+        return lanes, traced, json.load(file)["traceEvents"]
+
+
+def _timed(program: Program, lanes: Lanes, steps: int, repeats: int = 1) -> tuple[Lanes, float]:
     program.compile(lanes, 1)
-    jax.block_until_ready(lanes)
-    start = time.perf_counter()
-    lanes, _ = program.advance(lanes, [steps], [False])
-    jax.block_until_ready(lanes.body)
-    return lanes, time.perf_counter() - start
+    best = math.inf
+    for _ in range(repeats):
+        jax.block_until_ready(lanes)
+        start = time.perf_counter()
+        lanes, _ = program.advance(lanes, [steps], [False])
+        jax.block_until_ready(lanes.body)
+        best = min(best, time.perf_counter() - start)
+    return lanes, best
 
 
 def step_flops(program: Program) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -101,8 +103,7 @@ def test_self_times_leave_out_what_runs_inside():
     assert calls["observe", "random numbers"] == 2
 
 
-@pytest.mark.parametrize("map", ["loop", "sharded-vmap"])
-def test_a_window_is_traced(tmp_path, map):
+def small_game():
     def loss(params, batch, key):
         return jnp.sum(jnp.tanh(batch @ params["actor"]) ** 2)
 
@@ -110,8 +111,12 @@ def test_a_window_is_traced(tmp_path, map):
         return jax.random.normal(key, (8, 4))
 
     game = gacf.from_losses({"actor": jnp.ones((4, 6))}, {"actor": loss}, sample)
-    rule = gacf.rules.simultaneous({"actor": optax.adam(1e-2)})
-    program = Program(gacf.compose(game, rule), seeds=3, map=map)
+    return gacf.compose(game, gacf.rules.simultaneous({"actor": optax.adam(1e-2)}))
+
+
+@pytest.mark.parametrize("map", ["loop", "sharded-vmap"])
+def test_a_window_is_traced(tmp_path, map):
+    program = Program(small_game(), seeds=3, map=map)
     found = profile.profile(program, KEY, tmp_path, seconds=0.02)
     assert found.flops == 2 * 2 * 8 * 4 * 6  # x is no parameter: no dx
     assert sum(cost.share for cost in found.costs) == pytest.approx(1)
@@ -119,6 +124,16 @@ def test_a_window_is_traced(tmp_path, map):
     assert found.lanes == 3 and 0 <= found.idle < 1
     assert found.achieved == pytest.approx(found.flops * 3 / found.step_seconds)
     assert list(tmp_path.rglob("*.trace.json.gz"))
+
+
+def test_a_trace_holds_no_more_operations_than_fit_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(profile, "EVENTS", 2_000)
+    profile.profile(Program(small_game(), seeds=2), KEY, tmp_path, seconds=0.1)
+    (written,) = tmp_path.rglob("*.trace.json.gz")
+    with gzip.open(written, "rt") as file:
+        events = json.load(file)["traceEvents"]
+    _, calls = profile.self_times(events, {})
+    assert 1_000 < sum(calls.values()) < 2_500
 
 
 def test_the_command_prints_it_and_trains_as_without(tmp_path, capsys):

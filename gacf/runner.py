@@ -291,10 +291,15 @@ class Program:
 
         return jax.tree.map(functools.partial(through_data, put), tree)
 
-    def _whole(self, tree: PyTree) -> PyTree:
-        """Arrays of all lanes, whole on each process."""
+    def _home(self, tree: PyTree) -> PyTree:
+        """Arrays of all lanes, whole on each process, and those of CPUs on its first device.
+
+        Indexing or reshaping an array that is spread over host devices is a collective of these,
+        and the wait for one of them may end the process.
+        """
         if jax.process_count() == 1:
-            return tree
+            on_cpu = self.mesh.devices.flat[0].platform == "cpu"
+            return jax.device_put(tree, on_one_device()) if on_cpu else tree
 
         def gather(x: jax.Array) -> jax.Array:
             return jnp.asarray(multihost_utils.process_allgather(x, tiled=True))
@@ -313,9 +318,10 @@ class Program:
 
     def state_of(self, lanes: Lanes) -> State:
         """The batched state of the lanes: leaves [S, …] or [H, S, …], the step a scalar."""
-        step = lanes.step
-        if jax.process_count() > 1:
-            step = jnp.asarray(step.addressable_data(0))
+        if jax.process_count() == 1:
+            step = self._home(lanes.step)
+        else:
+            step = jnp.asarray(lanes.step.addressable_data(0))
         return State._make((*self._shape(lanes.body), step))
 
     def state_shape(self) -> State:
@@ -365,7 +371,7 @@ class Program:
             x = x if self.padded == self.lanes else x[: self.lanes]
             return x if self.hypers is None else x.reshape(self.hypers, self.seeds, *x.shape[1:])
 
-        return jax.tree.map(unpad, self._whole(tree))
+        return jax.tree.map(unpad, self._home(tree))
 
     def _lane(
         self,
@@ -600,9 +606,6 @@ def run(
     kept = steps // log_every
     axis = 1 if hyper is None else 2
     state = program.state_of(lanes)
-    if jax.process_count() == 1 and program.mesh.devices.flat[0].platform == "cpu":
-        # Indexing an array that is spread over host devices is a collective, which may time out.
-        state, metrics = jax.device_put((state, metrics), on_one_device())
     if len(counts) != kept:
         metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, kept, axis=axis), metrics)
     return state, metrics

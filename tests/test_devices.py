@@ -107,6 +107,24 @@ def test_no_device_waits_for_another(way: str) -> None:
     assert not COLLECTIVES.search(text), COLLECTIVES.search(text)
 
 
+@pytest.mark.parametrize("hyper", [None, jax.numpy.array([0.1, 0.2, 0.3])])
+def test_nor_does_it_between_two_calls(hyper: Any, caplog: Any) -> None:
+    """Whatever else is compiled is for one device: a collective could wait for a busy one."""
+    build = (lambda hyper: algorithm()) if hyper is not None else algorithm()
+    program = Program(build, 7, hyper, map="sharded-vmap", evaluate=True)
+    lanes = program.init(KEY)
+    program.compile(lanes, 2)
+    caplog.clear()
+    with jax.log_compiles():
+        lanes, metrics = program.advance(lanes, [1, 1], [False, True])
+        state = program.state_of(lanes)
+        gacf.take_seed(state, 3 if hyper is None else (1, 3))
+        float(metrics["diverged"].sum())
+    assert "Compiling" in caplog.text
+    assert "NamedSharding" not in caplog.text
+    assert {len(x.devices()) for x in jax.tree.leaves((state, metrics))} == {1}
+
+
 SHARED = [
     ((4,), ("batch",), "auto", "loop"),
     pytest.param((4,), ("batch",), "vmap", "vmap", marks=pytest.mark.slow),

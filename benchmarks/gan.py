@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import optax
 
 import gacf
 from benchmarks import CORES, pytorch, subjects
 from benchmarks.common import Table, interleave, machine, milliseconds, ratio
 from benchmarks.subjects import Runner
-from gacf.gan.networks import DCGANCritic, DCGANGenerator
 
 
 class Case(NamedTuple):
@@ -46,19 +44,12 @@ class Case(NamedTuple):
     windows: dict[int, int]
 
 
-def dcgan() -> gacf.Algorithm:
-    images = np.random.RandomState(0).uniform(-1, 1, (512, 28, 28, 1)).astype(np.float32)
-    game = gacf.gan(DCGANGenerator((28, 28, 1)), DCGANCritic(), images, batch_size=64)
-    rule = gacf.rules.alternating({p: optax.adam(2e-4, b1=0.5) for p in game.losses})
-    return gacf.compose(game, rule)
-
-
 CASES = {
     "ring": Case(
         "MLP GAN, ring", lambda: subjects.gan().algorithm, pytorch.gan, (1, 8, 64), 100,
         {1: 200, 8: 100, 64: 25},
     ),
-    "dcgan": Case("DCGAN, 28 × 28", dcgan, pytorch.dcgan, (1, 4), 4, {1: 4, 4: 2}),
+    "dcgan": Case("DCGAN, 28 × 28", subjects.dcgan, pytorch.dcgan, (1, 4), 4, {1: 4, 4: 2}),
 }  # fmt: skip
 
 

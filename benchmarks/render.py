@@ -24,8 +24,10 @@ round; in brackets the middle half of them. Times are medians, after a warm-up c
 
     python -m benchmarks.foundation --json FILE            tables a to f; `--only` a section
     python -m benchmarks.rejax_peer PYTHON --json FILE     table g; PYTHON has rejax, see its --help
+    python -m benchmarks.share --json FILE                 table h
     python -m benchmarks.sweep --json FILE                 table s
     python -m benchmarks.gan --json FILE                   table t
+    python -m benchmarks.feed --json FILE                  table u
     python -m benchmarks.scaling --json FILE               table n
     python -m benchmarks.peers --rejax PYTHON --json FILE  table p, all peers side by side
     python -m benchmarks.render                            this page, from benchmarks/results

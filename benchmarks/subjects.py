@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import gacf
 from benchmarks import handwritten as hand
+from gacf.gan.networks import DCGANCritic, DCGANGenerator
 from gacf.networks import MLP
 from gacf.runner import Program, on_one_device
 
@@ -145,6 +147,15 @@ def ddpg(capacity: int = 100_000, batch: int = 256) -> Subject:
         update,
         lambda state: {"actor": state.actor, "critic": state.critic},
     )
+
+
+def dcgan(data: Any = None) -> gacf.Algorithm:
+    """DCGAN on images of 28 × 28, by default noise: their content costs nothing."""
+    if data is None:
+        data = np.random.RandomState(0).uniform(-1, 1, (512, 28, 28, 1)).astype(np.float32)
+    game = gacf.gan(DCGANGenerator((28, 28, 1)), DCGANCritic(), data, batch_size=64)
+    rule = gacf.rules.alternating({p: optax.adam(2e-4, b1=0.5) for p in game.losses})
+    return gacf.compose(game, rule)
 
 
 def bilinear() -> gacf.Algorithm:

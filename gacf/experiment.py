@@ -19,8 +19,10 @@ import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -351,6 +353,24 @@ def _manifest(runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
     return {"config": settings, "source": source, "versions": versions()}
 
 
+@contextlib.contextmanager
+def _told_in_a_line() -> Iterator[None]:
+    """Turns a ValueError of a callback on the host, a reader's say, into a `BadInput`."""
+    log = logging.getLogger("jax._src.callback")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # it would print the traceback, which the error holds
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        found = re.findall(r"^ValueError: (.+)$", str(error), re.MULTILINE)
+        if not found:
+            raise
+        raise BadInput(found[-1]) from error
+    finally:
+        log.setLevel(level)
+
+
+@_told_in_a_line()
 def _train(
     runs: Sequence[Run],
     cell: str,

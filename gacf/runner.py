@@ -297,13 +297,23 @@ class Program:
         Indexing or reshaping an array that is spread over host devices is a collective of these,
         and the wait for one of them may end the process.
         """
-        if jax.process_count() == 1:
-            on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-            return jax.device_put(tree, on_one_device()) if on_cpu else tree
+        if jax.process_count() > 1:
 
-        def gather(x: jax.Array) -> jax.Array:
-            return jnp.asarray(multihost_utils.process_allgather(x, tiled=True))
+            def gather(x: jax.Array) -> jax.Array:
+                return jnp.asarray(multihost_utils.process_allgather(x, tiled=True))
 
+        elif self.mesh.devices.flat[0].platform == "cpu":
+
+            def gather(x: jax.Array) -> jax.Array:
+                if len(x.devices()) == 1 or x.is_fully_replicated:
+                    return jax.device_put(x.addressable_data(0), on_one_device())
+                whole = np.empty(x.shape, x.dtype)  # `device_put` of x would keep a copy with x
+                for shard in x.addressable_shards:
+                    whole[shard.index] = np.asarray(shard.data)
+                return jax.device_put(whole, on_one_device())
+
+        else:
+            return tree
         return jax.tree.map(functools.partial(through_data, gather), tree)
 
     def lanes_of(self, state: State) -> Lanes:

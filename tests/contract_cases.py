@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,9 +13,10 @@ import optax
 from flax import linen
 
 import gacf
-from gacf import Game, Outcome, Rule, games, rules
+from gacf import Game, Outcome, Rule, flows, games, rules
 from gacf.actor_critic import heads, ornstein_uhlenbeck
-from gacf.gan import r1, wgan_gp
+from gacf.gan import pulling_away, r1, wgan_gp
+from gacf.gan.networks import Autoencoder
 from gacf.networks import MLP
 from tests.actor_critic import linear
 
@@ -159,6 +161,33 @@ class Crowd(linen.Module):
         return linen.Dense(1)(gacf.stabilizers.MinibatchDiscrimination(2, 2)(linen.Dense(4)(x)))
 
 
+def gan_of_energies() -> Game:
+    """With an autoencoder for a critic, and the pulling-away term."""
+    critic, actor = Autoencoder((4, 2)), MLP((4,), (2,))
+    game = gacf.gan(actor, critic, gacf.data.ring(), "energy_based", batch_size=4, noise=2)
+    return pulling_away(
+        game, actor, lambda params, x: critic.apply({"params": params}, x, method="encode")
+    )
+
+
+def bigan() -> Game:
+    """Three players: whoever makes examples, whoever reads them, whoever tells the pairs apart."""
+    data = np.random.RandomState(0).randn(12, 2).astype(np.float32)
+    return flows.bigan(MLP((4,), (2,)), MLP((4,), (2,)), MLP((4,)), data, noise=2, batch_size=4)
+
+
+def seqgan() -> Game:
+    """Sequences of two tokens out of three, with a table for an actor."""
+    table = flows.Autoregressive(
+        init=lambda key: jax.random.normal(key, (3, 3)),
+        start=lambda n: jnp.zeros((n, 0)),
+        step=lambda params, memory, token: (memory, params[token]),
+    )
+    judge = (lambda key: jax.random.normal(key, (3, 3)), lambda w, y: 2 * w[y[:, 0], y[:, 1]])
+    every = jnp.array(list(itertools.product(range(3), repeat=2)))
+    return flows.seqgan(table, judge, every, batch_size=8)
+
+
 def gan_with_options() -> Game:
     """With all that a GAN without labels can be told."""
     return gacf.gan(
@@ -229,6 +258,9 @@ GAMES: dict[str, GameCase] = {
     "gan, batch norm": GameCase(gan_with_batch_norm, rtol=1e-4),
     "gan, options": GameCase(gan_with_options, rtol=1e-4, rules=("alternating",)),
     "gan, labels": GameCase(gan_with_labels, rtol=1e-4, rules=("alternating",)),
+    "gan, energy": GameCase(gan_of_energies, rtol=1e-4, rules=("alternating",)),
+    "bigan": GameCase(bigan, rtol=1e-4, rules=("alternating",)),
+    "seqgan": GameCase(seqgan, rtol=1e-4, rules=("alternating",)),
     "td3": GameCase(td3, lambda: optax.adam(1e-3), rtol=1e-4),
     **{
         name: GameCase(make, lambda: optax.sgd(1e-2), rtol=1e-4, rules=("alternating",))

@@ -256,7 +256,7 @@ def test_the_step_counter_is_unbatched_and_delays_are_real_branches() -> None:
     assert program.state_shape().step.shape == ()
     text = program.compile(lanes, 1).as_text()
     assert re.search(r"= .* conditional\(", text), "`every` runs both branches under vmap"
-    assert jax.eval_shape(program.state_of, lanes).params["actor"].shape == (4,)
+    assert program.state_of(lanes).params["actor"].shape == (4,)
 
     batched = jax.vmap(gacf.compose(bilinear(), rule).step)
     one = gacf.take_seed(program.state_of(lanes), 0)

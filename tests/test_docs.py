@@ -48,6 +48,11 @@ def test_the_readme_runs() -> None:
     assert isinstance(names["state"], gacf.State)
 
 
+def test_the_guide_to_data_runs() -> None:
+    state = execute("docs/data.md")["algorithm"].init(jax.random.key(0))
+    assert state.world["data"]["held"].shape == (512, 8, 8, 1)
+
+
 def test_the_guide_to_sweeps_runs() -> None:
     assert callable(execute("docs/sweeps.md")["get_sweep"])
 

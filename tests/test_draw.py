@@ -17,6 +17,7 @@ from gacf.networks import MLP
 from gacf.rules import field
 from tests.contract_cases import GAMES, OFF, RANDOM, Q
 from tests.flows.test_flows import X, linear, rollout
+from tests.flows.test_lapgan import made as lapgan
 
 LABELS = np.arange(12) % 3
 TRACED: dict[str, Any] = {
@@ -30,6 +31,9 @@ TRACED: dict[str, Any] = {
     ),
     "gail": lambda: rollout("gail")[0],
     "airl": lambda: rollout("airl")[0],
+    "seqgan": GAMES["seqgan"].make,
+    "lapgan": lapgan,
+    "ebgan": GAMES["gan, energy"].make,
     "bilinear": GAMES["bilinear"].make,
     "worldly": GAMES["worldly"].make,
     # not every step of this one ends an episode: there is a target to go on from

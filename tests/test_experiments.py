@@ -84,6 +84,11 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"adversarial autoencoder", "VAE-GAN", "autoencoder"},
         {"samples"},
     ),
+    "energy_based": (
+        {"batch_size": 4, "noise": 2, "hidden": (4,), "code": 2},
+        {"EBGAN", "EBGAN-PT", "GAN"},
+        {"samples"},
+    ),
     "domain_adversarial": (
         {"batch_size": 4, "hidden": (4,), "features": 4},
         {"domain-adversarial", "source only"},

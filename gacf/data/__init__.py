@@ -2,7 +2,8 @@
 
 from gacf.data.cifar import read_cifar_binary, read_cifar_pickle
 from gacf.data.digits import digits
-from gacf.data.folders import read_datasets, read_images
+from gacf.data.feed import Feed
+from gacf.data.folders import ImageFiles, read_datasets, read_images
 from gacf.data.idx import read_idx
 from gacf.data.mixtures import Mixture, grid, ring
 from gacf.data.pickled import read_pickle
@@ -19,6 +20,8 @@ DATA = {
 
 __all__ = [
     "DATA",
+    "Feed",
+    "ImageFiles",
     "Mixture",
     "StackedDigits",
     "SwissRoll",

@@ -57,15 +57,76 @@ def _check(channels: int, size: Size | None) -> None:
     require("size", size, lambda s: fits, "None, or (height, width)")
 
 
+class ImageFiles:
+    """The images in a folder, or in its subfolders, each decoded when it is asked for.
+
+    `files[i]` is the pair of an image [H, W, C], uint8, and its label; `files.paths` says which
+    file that is. For a `Feed`, where they are too many for `read_images`.
+
+    Args:
+        folder: where they are. Images in it directly are of class 0, if it has no subfolders with
+            images; otherwise the classes are these subfolders, in alphabetical order. Files whose
+            names do not end like images, and names that begin with a dot, are left out.
+        size: (height, width) to scale them to; None if all have one size already.
+        channels: 1 for grey, 3 for colours, 4 with opacity.
+
+    Raises:
+        ValueError: there are none; and, of `files[i]`, that it is truncated or corrupt. The
+            message names the file.
+        FileNotFoundError: no such folder.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (6, 4)).save(folder / "0.png")
+        >>> files = ImageFiles(folder)
+        >>> image, label = files[0]
+        >>> len(files), image.shape, label
+        (1, (4, 6, 3), 0)
+    """
+
+    def __init__(self, folder: str | Path, size: Size | None = None, channels: int = 3):
+        _check(channels, size)
+        self.size, self.channels = size, channels
+        root = Path(folder)
+        if not root.is_dir():
+            raise FileNotFoundError(f"read_images: {root}: no such folder")
+
+        def inside(place: Path, pattern: str) -> list[Path]:
+            files = (path for path in sorted(place.glob(pattern)) if path.is_file())
+            seen = (path for path in files if path.suffix.lower() in SUFFIXES)
+            return [p for p in seen if not any(n[0] == "." for n in p.relative_to(place).parts)]
+
+        classes = [
+            paths
+            for place in sorted(root.iterdir())
+            if place.is_dir() and place.name[0] != "." and (paths := inside(place, "**/*"))
+        ] or [inside(root, "*")]
+        self.paths = [path for group in classes for path in group]
+        if not self.paths:
+            raise ValueError(f"read_images: {root}: no images; they end in {', '.join(SUFFIXES)}")
+        labels = np.repeat(np.arange(len(classes)), [len(group) for group in classes])
+        self.labels = labels.astype(np.int32)
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.int32]:
+        """The image and its label."""
+        path = self.paths[index]
+        image = _decoded(f"read_images: {path}", path, self.channels, self.size)
+        return image, self.labels[index]
+
+
 def read_images(
     folder: str | Path, size: Size | None = None, channels: int = 3
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images in a folder, or in its subfolders, each of which is a class.
 
     Args:
-        folder: where they are. Images in it directly are of class 0, if it has no subfolders with
-            images; otherwise the classes are these subfolders, in alphabetical order. Files whose
-            names do not end like images', and names that begin with a dot, are left out.
+        folder: where they are, as in `ImageFiles`.
         size: (height, width) to scale them to; None if all have one size already.
         channels: 1 for grey, 3 for colours, 4 with opacity.
 
@@ -88,28 +149,9 @@ def read_images(
         >>> images.shape, labels.tolist()
         ((2, 4, 6, 3), [0, 1])
     """
-    _check(channels, size)
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"read_images: {root}: no such folder")
-
-    def inside(place: Path, pattern: str) -> list[Path]:
-        files = (path for path in sorted(place.glob(pattern)) if path.is_file())
-        seen = (path for path in files if path.suffix.lower() in SUFFIXES)
-        return [p for p in seen if not any(n[0] == "." for n in p.relative_to(place).parts)]
-
-    classes = [
-        paths
-        for place in sorted(root.iterdir())
-        if place.is_dir() and place.name[0] != "." and (paths := inside(place, "**/*"))
-    ] or [inside(root, "*")]
-    paths = [path for group in classes for path in group]
-    if not paths:
-        raise ValueError(f"read_images: {root}: no images; they end in {', '.join(SUFFIXES)}")
-    where = {path: f"read_images: {path}" for path in paths}
-    images = _stacked((where[p], _decoded(where[p], p, channels, size)) for p in paths)
-    labels = np.repeat(np.arange(len(classes)), [len(group) for group in classes])
-    return images, labels.astype(np.int32)
+    files = ImageFiles(folder, size, channels)
+    images = _stacked((f"read_images: {path}", files[i][0]) for i, path in enumerate(files.paths))
+    return images, files.labels
 
 
 def _json(where: str, path: Path) -> Any:

@@ -32,6 +32,8 @@ def no_metrics(params: Params, world: World, key: Key) -> Metrics:
 def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
     """A sampler of rows, `(key, n) -> ([n, …], …)`: the same rows of each array.
 
+    In place of arrays one object with a sampler, `.sample`, may be given.
+
     Raises:
         ValueError: arrays of different lengths, or empty ones.
 
@@ -42,6 +44,8 @@ def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
         >>> bool((x == y).all())
         True
     """
+    if len(arrays) == 1 and hasattr(arrays[0], "sample"):
+        return lambda key, n: inputs(arrays[0].sample(key, n))
     found = [jnp.asarray(array) for array in arrays]
     counts = {array.shape[:1] for array in found}
     if len(counts) != 1 or min(counts) in ((), (0,)):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from gacf.actor_critic import Source, actor_critic, pathwise, reward_target
 from gacf.actor_critic.constructor import Penalty
 from gacf.actor_critic.improve import Evidence, Improve
+from gacf.data import Feed
 from gacf.game import Game
 from gacf.gan.losses import LOSSES, GanLoss
 from gacf.gan.relativistic import Judged, in_pairs
@@ -101,7 +102,8 @@ def gan(
         discriminator: the critic's network, [B, …] -> logits [B] or [B, 1]; with labels
             `(example, label)`.
         data: an array [n, …], a sampler `(key, n) -> [n, …]`, or an object with one (`.sample`);
-            with labels a pair of arrays, or a sampler of pairs.
+            with labels a pair of arrays, or a sampler of pairs. A `gacf.data.Feed` reads ahead
+            what does not fit into memory.
         loss: a name in `LOSSES`, or a `GanLoss`.
         batch_size: B, of real and of fake examples.
         noise: Z of a standard normal, or a sampler `(key, n) -> [n, …]`.
@@ -153,16 +155,28 @@ def gan(
     if not callable(instance_noise):
         require("instance_noise", instance_noise, lambda s: s is None or s >= 0, "a number >= 0")
     actor = model("actor", generator)
-    real = _drawer("data", data)
+    feed = data if isinstance(data, Feed) else None
+    rows_of = _drawer("data", data)
     latent = noise if callable(noise) else normal(noise)
-    labelled = isinstance(jax.eval_shape(lambda: real(jax.random.key(0), 1)), tuple)
+    labelled = isinstance(jax.eval_shape(lambda: rows_of(jax.random.key(0), 1)), tuple)
     if labelled and pack > 1:
         raise ValueError(f"pack: {pack} was given; allowed with labelled data: 1")
     packs = batch_size // pack
 
+    def real(world: World, key: Key, n: int) -> Any:
+        return rows_of(key, n) if feed is None else feed.draw(world["data"], key, n)
+
+    def begin(key: Key) -> World:
+        return {} if feed is None else {"data": feed.init(key)}
+
+    def read_on(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
+        del params, key
+        assert feed is not None
+        return {**world, "data": feed.refresh(world["data"])}, {}
+
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key, coin_key, blur_key = jax.random.split(key, 4)
-        rows, *label = _inputs(real(real_key, batch_size))
+        rows, *label = _inputs(real(world, real_key, batch_size))
         if not jnp.issubdtype(rows.dtype, jnp.inexact):
             rows = rows.astype(float)  # labels take the data's dtype, and penalties its gradient
         batch = {"real": rows, "noise": latent(noise_key, batch_size)}
@@ -198,18 +212,18 @@ def gan(
         ones = jnp.ones(packs, batch["real"].dtype)
         return {"real": ones, "fake": jnp.zeros_like(ones)}
 
-    def conditions(key: Key, n: int) -> Any:
+    def conditions(world: World, key: Key, n: int) -> Any:
         """What the actor sees where it is measured: the labels are those of real examples."""
         if not labelled:
             return latent(key, n)
         noise_key, label_key = jax.random.split(key)
-        return latent(noise_key, n), real(label_key, n)[1]
+        return latent(noise_key, n), real(world, label_key, n)[1]
 
     def measure(params: Params, world: World, key: Key) -> Metrics:
         draw_key, metric_key = jax.random.split(key)
         if evaluate is None:
             return {}
-        seen = conditions(draw_key, samples)
+        seen = conditions(world, draw_key, samples)
         made = generate(actor, params, world, draw_key, samples, lambda key, n: seen)
         return evaluate((made, seen[1]) if labelled else made, metric_key)
 
@@ -231,7 +245,7 @@ def gan(
     return actor_critic(
         actor,
         judged.critic,
-        source=Source(lambda key: {}, sample, evaluate=measure),
+        source=Source(begin, sample, read_on if feed else None, measure),
         view=judged.view,
         target=reward_target(judged.rewards),
         divergence=judged.divergence,

@@ -1,0 +1,238 @@
+"""Data that do not fit into memory, read ahead on the host while a device trains (L1).
+
+A feed holds `buffer` records a seed in the world. Each step the oldest `rows` of them give way to
+the next ones of the seed's own order, in which an epoch is a permutation of the source; batches
+are drawn from what is held. Threads of the host read what the next steps will ask for. What is
+read depends on the seed and on how much it has read alone, so runs resume exactly.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gacf.types import Key, PyTree, require, whole
+
+AHEAD_BYTES = 2**30  # of records read ahead and not yet asked for
+
+
+class Records(Protocol):
+    """Random access, as grain's, Hugging Face's and PyTorch's data sets have it, and arrays."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """Record `index`."""
+        ...
+
+
+class Feed:
+    """Records for training, drawn from a buffer that is renewed a little each step.
+
+    `gacf.gan` takes it as `data`. Whatever else takes a sampler takes its `sample`, which asks
+    for records at the moment they are needed and so cannot read ahead.
+
+    Args:
+        source: the records: anything with `len(source)` and `source[i]`.
+        rows: records read each step, for each seed.
+        buffer: records held for each seed, a multiple of `rows`; by default 8 · rows. With `rows`
+            itself and one draw of as many a step, an epoch sees each record once.
+        transform: `record -> example` on the host: an array of one shape, or `(array, label)`.
+        scale: `examples [n, …] -> [n, …]` on the device, for instance from bytes to [−1, 1]:
+            buffers and checkpoints hold what is read.
+        ahead: steps that are read ahead for each seed; 0 reads nothing ahead.
+        threads: that read.
+
+    Raises:
+        ValueError: a number out of bounds, or an example that is no array; what `source` and
+            `transform` raise comes with the number of the record.
+
+    Example:
+        >>> import jax, numpy as np
+        >>> feed = Feed(np.arange(100.0).reshape(50, 2), rows=4, buffer=8)
+        >>> entry = feed.init(jax.random.key(0))
+        >>> entry["held"].shape, feed.draw(feed.refresh(entry), jax.random.key(1), 3).shape
+        ((8, 2), (3, 2))
+    """
+
+    def __init__(
+        self,
+        source: Records,
+        rows: int = 128,
+        buffer: int | None = None,
+        transform: Callable[[Any], Any] = lambda record: record,
+        scale: Callable[[jax.Array], jax.Array] = lambda examples: examples,
+        ahead: int = 4,
+        threads: int = 4,
+    ):
+        buffer = 8 * rows if buffer is None else buffer
+        require("source", source, lambda s: len(s) > 0, "at least one record")
+        require("rows", rows, whole, "a whole number >= 1")
+        require("buffer", buffer, lambda n: whole(n) and n % rows == 0, f"a multiple of {rows}")
+        require("ahead", ahead, lambda n: n == 0 or whole(n), "a whole number >= 0")
+        require("threads", threads, whole, "a whole number >= 1")
+        self.source, self.rows, self.buffer, self.scale = source, rows, buffer, scale
+        self.transform = transform
+        first = self._example(0)
+        self.labelled = isinstance(first, tuple)
+        self.one = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype)), first
+        )
+        self._reader = _Reader(self._block, ahead, threads)
+
+    def _example(self, index: int) -> Any:
+        """Record `index` as the device is to have it."""
+        try:
+            made = self.transform(self.source[index])
+        except Exception as error:
+            raise ValueError(f"data: record {index}: {error}") from error
+        parts = [np.asarray(part) for part in (made if isinstance(made, tuple) else (made,))]
+        if len(parts) > 2 or any(part.dtype.kind not in "biuf" for part in parts):
+            raise ValueError(
+                f"data: record {index}: {type(made).__name__} was given; allowed: an array of "
+                "numbers, or that and a label (argument `transform`)"
+            )
+        if hasattr(self, "one"):
+            wanted = [part.shape for part in jax.tree.leaves(self.one)]
+            if [part.shape for part in parts] != wanted:
+                raise ValueError(
+                    f"data: record {index}: shape {parts[0].shape} was given; "
+                    f"allowed: that of the first, {wanted[0]}"
+                )
+        return tuple(parts) if isinstance(made, tuple) else parts[0]
+
+    def _stack(self, indices: Any) -> PyTree:
+        """Examples [n, …] of records [n]."""
+        rows = [self._example(int(index)) for index in indices]
+        return jax.tree.map(lambda one, *parts: np.stack(parts).astype(one.dtype), self.one, *rows)
+
+    def _block(self, order: int, block: int) -> PyTree:
+        """Examples [rows, …] number `block` of an order."""
+        indices, start = _order(len(self.source), order), self.rows * block
+        return self._stack(indices[i] for i in range(start, start + self.rows))
+
+    def _shape(self, *lead: int) -> PyTree:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), self.one)
+
+    def init(self, key: Key) -> dict[str, Any]:
+        """What the world holds: the seed's `order`, the blocks `read` and the records `held`."""
+        order = jax.random.bits(key, (), jnp.uint32)
+        blocks = self.buffer // self.rows
+
+        def fill(orders: Any) -> PyTree:
+            orders = np.asarray(orders)
+            each = [self._read(orders, np.full(orders.shape, block)) for block in range(blocks)]
+            return jax.tree.map(lambda *parts: np.concatenate(parts, orders.ndim), *each)
+
+        held = jax.pure_callback(fill, self._shape(self.buffer), order, vmap_method="broadcast_all")
+        return {"order": order, "read": jnp.full((), blocks, jnp.int32), "held": held}
+
+    def refresh(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """The entry one step later: its oldest `rows` records have given way to the next ones."""
+        new = jax.pure_callback(
+            self._read, self._shape(self.rows), entry["order"], entry["read"],
+            vmap_method="broadcast_all",
+        )  # fmt: skip
+        slot = entry["read"] % (self.buffer // self.rows) * self.rows
+        held = jax.tree.map(
+            lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, slot, 0), entry["held"], new
+        )
+        return {**entry, "read": entry["read"] + 1, "held": held}
+
+    def draw(self, entry: dict[str, Any], key: Key, n: int) -> Any:
+        """A batch [n, …] of what is held, without repeats where there are n; a pair if labelled."""
+        if n <= self.buffer:
+            chosen = jax.random.permutation(key, self.buffer)[:n]
+        else:
+            chosen = jax.random.randint(key, (n,), 0, self.buffer)
+        return self._scaled(jax.tree.map(lambda x: x[chosen], entry["held"]))
+
+    def sample(self, key: Key, n: int) -> Any:
+        """A batch [n, …] drawn from the whole source, read when it is asked for."""
+        chosen = jax.random.randint(key, (n,), 0, len(self.source))
+
+        def read(indices: Any) -> PyTree:
+            indices = np.asarray(indices)
+            found = self._stack(indices.ravel())
+            return jax.tree.map(lambda x: x.reshape(*indices.shape, *x.shape[1:]), found)
+
+        found = jax.pure_callback(read, self._shape(n), chosen, vmap_method="broadcast_all")
+        return self._scaled(found)
+
+    def _scaled(self, found: Any) -> Any:
+        if self.labelled:
+            return self.scale(found[0]), found[1]
+        return self.scale(found)
+
+    def _read(self, orders: Any, blocks: Any) -> PyTree:
+        """Examples [..., rows, …] of blocks [...], for the device."""
+        orders, blocks = np.asarray(orders), np.asarray(blocks)
+        pairs = zip(orders.ravel().tolist(), blocks.ravel().tolist(), strict=True)
+        found = self._reader.take(list(pairs))
+        return jax.tree.map(
+            lambda *parts: np.stack(parts).reshape(*orders.shape, *parts[0].shape), *found
+        )
+
+
+@functools.lru_cache(maxsize=4_096)
+def _order(n: int, order: int) -> Any:
+    """Which record comes when: one permutation of n records after the other."""
+    try:
+        import grain
+    except ImportError as error:
+        raise ValueError(
+            "data: a Feed needs grain; install it with: pip install 'gacf[feed]'"
+        ) from error
+    return grain.MapDataset.range(n).shuffle(seed=order).repeat()
+
+
+class _Reader:
+    """Blocks by (order, number), those that will be asked for next read ahead by threads.
+
+    Args:
+        read: `(order, number) -> block`.
+        ahead: how many numbers.
+        threads: that read.
+    """
+
+    def __init__(self, read: Callable[[int, int], PyTree], ahead: int, threads: int):
+        self.read, self.ahead = read, ahead
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="gacf-feed")
+        # order -> number -> block; orders that have not been asked for longest come first
+        self.waiting: OrderedDict[int, dict[int, Future[PyTree]]] = OrderedDict()
+        self.lock = threading.Lock()  # several devices may call at once
+
+    def take(self, wanted: list[tuple[int, int]]) -> list[PyTree]:
+        """The blocks; begins to read those after them."""
+        with self.lock:
+            due = [self._begin(order, number) for order, number in wanted]
+            for order, number in wanted:
+                own = self.waiting[order]
+                soon = range(number + 1, number + 1 + self.ahead)
+                for old in [n for n in own if n not in soon]:
+                    del own[old]
+                for next_number in soon:
+                    self._begin(order, next_number)
+                self.waiting.move_to_end(order)
+        found = [future.result() for future in due]
+        with self.lock:
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(found[0])) * max(1, self.ahead)
+            while len(self.waiting) > max(len(wanted), AHEAD_BYTES // max(1, size)):
+                self.waiting.popitem(last=False)
+        return found
+
+    def _begin(self, order: int, number: int) -> Future[PyTree]:
+        own = self.waiting.setdefault(order, {})
+        if number not in own:
+            own[number] = self.pool.submit(self.read, order, number)
+        return own[number]

@@ -78,7 +78,7 @@ TASKS = {
     "cart_pole": Task(
         "a2c", "CartPole-v1",
         {"hidden": (64, 64), "batch_size": 128, "learning_rate": 1e-3, "num_envs": 16,
-         "steps": 1_000},
+         "steps": 500},
     ),
 }  # fmt: skip
 

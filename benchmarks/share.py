@@ -99,10 +99,10 @@ def main() -> None:
         for seeds in [1] if given.quick else given.seeds:
             rows.append(measured(name, seeds))
             print(*rows[-1], sep=" | ", flush=True)
-    made = table(rows, given)
-    print(made.markdown())
-    if given.json:
-        given.json.write_text(json.dumps({"machine": where, "tables": [made._asdict()]}, indent=1))
+            if given.json:  # after each row: what is measured stays
+                run = {"machine": where, "tables": [table(rows, given)._asdict()]}
+                given.json.write_text(json.dumps(run, indent=1))
+    print(table(rows, given).markdown())
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class Profile(NamedTuple):
 
     Attributes:
         costs: by kind of operation, the largest first.
-        step_seconds: wall time of a step of all lanes, untraced.
+        step_seconds: wall time of a step of all lanes, untraced: what one more of them takes.
         lanes: how many there are.
         devices: over which they are spread.
         flops: arithmetic of one step of one lane.
@@ -148,6 +148,8 @@ def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -
             break
         steps = max(2 * steps, min(8 * steps, int(steps * seconds / max(taken, 1e-6))))
     lanes, taken = _timed(program, lanes, steps, repeats=4)
+    lanes, twice = _timed(program, lanes, 2 * steps, repeats=3)
+    step_seconds = max(twice - taken, 0.1 * taken) / steps  # a call's own cost is not a step's
     known = names(program.compile(lanes, 1).as_text())
     window = 1
     while True:
@@ -168,11 +170,11 @@ def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -
     ]
     return Profile(
         costs=costs,
-        step_seconds=taken / steps,
+        step_seconds=step_seconds,
         lanes=program.lanes,
         devices=devices,
         flops=flops,
-        achieved=flops * program.lanes * steps / taken,
+        achieved=flops * program.lanes / step_seconds,
         peak=peak_flops(program),
         idle=max(0.0, 1 - busy / (untraced * devices)),
     )

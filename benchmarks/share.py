@@ -62,7 +62,7 @@ def measured(name: str, seeds: int) -> list[str]:
         f"{1e3 * found.step_seconds / seeds:.3g}",
         f"{1e-9 * found.achieved:.0f}",
         f"{found.achieved / found.peak:.0%}",
-        f"{found.idle:.0%}",
+        profile.share(found.idle),
         f"{largest.scope} {largest.operation}, {largest.share:.0%}".strip(),
     ]
 
@@ -79,7 +79,8 @@ def table(rows: list[list[str]], given: argparse.Namespace) -> Table:
         rows,
         [
             "Idle: share of the devices' time in which no operation ran. A large product keeps all "
-            "its operands in the cache's favour; those of a step are of 256 rows and less."
+            "its operands in the cache's favour; those of a step are of 256 rows and less. "
+            "Unknown: a step holds more operations than a trace does."
         ],
     )  # fmt: skip
 

@@ -37,6 +37,7 @@ INNER = re.compile(r"[\w.]*\(([^()]*)\)")  # jvp(actor) -> actor, transpose(jvp(
 
 # Of a trace: a million is what its format holds, and they take gigabytes while it is written.
 EVENTS = 200_000
+FULL = 900_000
 
 
 class Cost(NamedTuple):
@@ -68,7 +69,8 @@ class Profile(NamedTuple):
         flops: arithmetic of one step of one lane.
         achieved: floating-point operations a second, all devices.
         peak: the same of large matrix products.
-        idle: share of the devices' time in which no operation ran.
+        idle: share of the devices' time in which no operation ran; NaN where a step has more
+            operations than a trace holds.
     """
 
     costs: list[Cost]
@@ -84,8 +86,8 @@ class Profile(NamedTuple):
 def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
     """Floating-point operations of the matrix products and convolutions, 2 a multiply-add.
 
-    A scan counts its length; of the branches of a `cond` the dearest; a `while`, whose length
-    nobody knows, one turn.
+    A scan counts its length; of the branches of a `cond` the dearest, or this platform's; a
+    `while`, whose length nobody knows, one turn.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -104,12 +106,25 @@ def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
             kernel = _shape(equation.invars[1])
             made = math.prod(_shape(equation.outvars[0]))
             out = equation.params["dimension_numbers"].rhs_spec[0]
-            total += 2.0 * made * math.prod(kernel) / kernel[out]
+            zeros = math.prod(
+                equation.params["lhs_dilation"]
+            )  # between pixels, nothing to multiply
+            total += 2.0 * made * math.prod(kernel) / kernel[out] / zeros
         else:
-            inner = [matmul_flops(each) for each in _inside(equation.params)]
+            inner = [matmul_flops(each) for each in _inside(_here(equation.params))]
             times = equation.params["length"] if name == "scan" else 1
             total += times * (max(inner, default=0.0) if name == "cond" else sum(inner))
     return total
+
+
+def _here(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of branches that are for platforms, the one for this."""
+    platforms = params.get("branches_platforms")
+    if not platforms:
+        return params
+    pairs = zip(params["branches"], platforms, strict=True)
+    mine = next(b for b, names in pairs if names is None or jax.default_backend() in names)
+    return {**params, "branches": (mine,)}
 
 
 def _shape(variable: Any) -> tuple[int, ...]:
@@ -176,7 +191,7 @@ def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -
         flops=flops,
         achieved=flops * program.lanes / step_seconds,
         peak=peak_flops(program),
-        idle=max(0.0, 1 - busy / (untraced * devices)),
+        idle=max(0.0, 1 - busy / (untraced * devices)) if len(events) < FULL else math.nan,
     )
 
 
@@ -345,6 +360,11 @@ def table(found: Profile, title: str, rows: int = 10) -> Table:
     return shown
 
 
+def share(value: float) -> str:
+    """A share in per cent, or that it is not known."""
+    return "unknown" if math.isnan(value) else f"{value:.0%}"
+
+
 def words(found: Profile) -> str:
     """Arithmetic and idle time, in a line."""
     return (
@@ -352,5 +372,5 @@ def words(found: Profile) -> str:
         f"{1e3 * found.step_seconds:.4g} ms a step, "
         f"{1e-6 * found.flops:.4g} MFLOP a step and lane in matrix products: "
         f"{1e-9 * found.achieved:.3g} GFLOP/s, {found.achieved / found.peak:.0%} of the "
-        f"{1e-9 * found.peak:.3g} of one large product; idle {found.idle:.0%}"
+        f"{1e-9 * found.peak:.3g} of one large product; idle {share(found.idle)}"
     )

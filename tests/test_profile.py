@@ -14,6 +14,7 @@ import pytest
 import gacf
 from gacf import profile
 from gacf.cli import main
+from gacf.conv import conv
 from gacf.runner import Program
 
 KEY = jax.random.key(0)
@@ -54,6 +55,12 @@ def test_arithmetic_of_loops_branches_batches_and_convolutions():
         x, k, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     assert flops(convolved, image, kernel) == 2 * (2 * 8 * 8 * 5) * (3 * 3 * 3)
+    # of two forms that one and the same convolution has, that of this platform counts, once
+    one = flops(lambda x, k: conv(x, k), image, kernel)
+    assert one == flops(convolved, image, kernel)
+    # a transposed one multiplies each pixel with the kernel, and no zeros
+    grown = flops(lambda x, k: jax.lax.conv_transpose(x, k, (2, 2), "VALID"), image, kernel)
+    assert grown == pytest.approx(2 * (2 * 17 * 17 * 5) * (3 * 3 * 3) / 4)
 
 
 def test_names_of_a_compiled_program():

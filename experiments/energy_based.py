@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
             "batch_size": 64,
             "noise": 16,
             "hidden": (128, 128),
-            "code": 32,
+            "autoencoder": (128, 32),
             "margin": 0.2,
             "pulling_away": 0.1,
             "r1": 0.3,
@@ -59,7 +59,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
     train, unseen = (gacf.data.digits(half)[0] for half in ("train", "test"))
     spread = jnp.mean(jnp.var(unseen, axis=0))
     actor = generator(config)
-    critic = model("critic", Autoencoder((*config.hidden[:1], config.code)))
+    judge = Autoencoder(config.autoencoder)
+    critic = model("critic", judge)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, config.decay)
 
     def game(discriminator: Model, **settings: Any) -> gacf.Game:
@@ -88,10 +89,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
         rule = gacf.rules.alternating({p: optax.adam(rate, b1=0.5) for p in game.losses})
         return gacf.compose(game, rule)
 
-    def codes(params: Any, images: jax.Array) -> jax.Array:
-        return Autoencoder((*config.hidden[:1], config.code)).apply(
-            {"params": params}, images, method="encode"
-        )
+    def codes(params: Any, images: jax.Array) -> Any:
+        return judge.apply({"params": params}, images, method="encode")
 
     plain = game(critic, loss=energy_based(config.margin))
     return {

@@ -85,7 +85,7 @@ TINY: dict[str, tuple[dict[str, Any], set[str], set[str]]] = {
         {"samples"},
     ),
     "energy_based": (
-        {"batch_size": 4, "noise": 2, "hidden": (4,), "code": 2},
+        {"batch_size": 4, "noise": 2, "hidden": (4,), "autoencoder": (4, 2)},
         {"EBGAN", "EBGAN-PT", "GAN"},
         {"samples"},
     ),

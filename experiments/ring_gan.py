@@ -7,6 +7,8 @@ Protocol: VEEGAN's ring (8 modes on the unit circle, σ = .01; 2,500 samples; hi
 Expected: 8 of 8 modes on every seed, 93 % high quality. Cost: minutes on 2 cores.
 """
 
+from typing import Any
+
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
@@ -78,16 +80,17 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
     figure, axes = plt.subplots(
         rows, columns, figsize=(1.6 * columns, 1.6 * rows), squeeze=False, layout="constrained"
     )
+
+    def of_seed(params: Any, world: Any) -> jax.Array:
+        return generate(generator(config), params, world, jax.random.key(0), 500, config.noise)
+
+    made = np.asarray(jax.vmap(of_seed)(state.params, state.world))
     for seed, ax in enumerate(axes.flat):
         ax.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), xticks=[], yticks=[], aspect="equal")
         if seed >= config.seeds:
             ax.axis("off")
             continue
-        one = gacf.take_seed(state, seed)
-        made = generate(
-            generator(config), one.params, one.world, jax.random.key(0), 500, config.noise
-        )
-        ax.scatter(*np.asarray(made).T, s=2, alpha=0.4, color="tab:blue", linewidths=0)
+        ax.scatter(*made[seed].T, s=2, alpha=0.4, color="tab:blue", linewidths=0)
         ax.scatter(
             *np.asarray(means).T, s=60, facecolors="none", edgecolors="tab:red", linewidths=0.8
         )

@@ -107,6 +107,14 @@ SPECIAL: dict[tuple[str, str], tuple[float, ...]] = {
 WITHOUT = "without_"
 # Chosen by the sweep with --config.tune=True --config.seed=1.
 CHOSEN: dict[tuple[str, str], float] = {
+    ("cart_pole", "batch_normalisation"): 1.0,
+    ("cart_pole", "entropy_regularisation"): 0.01,
+    ("cart_pole", "freezing"): 0.01,
+    ("cart_pole", "historical_averaging"): 0.01,
+    ("cart_pole", "label_smoothing"): 0.05,
+    ("cart_pole", "minibatch_discrimination"): 0.1,
+    ("cart_pole", "replay_buffer"): 16.0,
+    ("cart_pole", "target_networks"): 0.5,
     ("pendulum", "batch_normalisation"): 0.3,
     ("pendulum", "entropy_regularisation"): 0.001,
     ("pendulum", "freezing"): 0.3,

@@ -162,6 +162,17 @@ def test_messages_name_the_argument(change: dict[str, Any], message: str) -> Non
         Feed(**{"source": ROWS, **change})
 
 
+def test_records_are_all_like_the_first() -> None:
+    ragged = [np.zeros(2, np.float32), np.zeros(3, np.float32)]
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"record 1: float32\[3\] was given"):
+        jax.block_until_ready(Feed(ragged, rows=2, buffer=2).init(KEY))
+    mixed = [np.zeros(2, np.uint8), np.zeros(2, np.float32)]
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"allowed: that of the first, uint8\[2\]"):
+        jax.block_until_ready(Feed(mixed, rows=2, buffer=2).init(KEY))
+    with pytest.raises(ValueError, match="record 0: tuple was given"):
+        Feed(ROWS, transform=lambda x: (x,))
+
+
 EXPERIMENT = """
 from ml_collections import ConfigDict
 import gacf, optax

@@ -54,7 +54,7 @@ class Feed:
         threads: that read.
 
     Raises:
-        ValueError: a number out of bounds, or an example that is no array; what `source` and
+        ValueError: grain is missing, a number out of bounds, or an example is no array; what `source` and
             `transform` raise comes with the number of the record.
 
     Example:
@@ -81,6 +81,7 @@ class Feed:
         require("buffer", buffer, lambda n: whole(n) and n % rows == 0, f"a multiple of {rows}")
         require("ahead", ahead, lambda n: n == 0 or whole(n), "a whole number >= 0")
         require("threads", threads, whole, "a whole number >= 1")
+        _order(len(source), 0)  # is grain there?
         self.source, self.rows, self.buffer, self.scale = source, rows, buffer, scale
         self.transform = transform
         first = self._example(0)
@@ -97,18 +98,21 @@ class Feed:
         except Exception as error:
             raise ValueError(f"data: record {index}: {error}") from error
         parts = [np.asarray(part) for part in (made if isinstance(made, tuple) else (made,))]
-        if len(parts) > 2 or any(part.dtype.kind not in "biuf" for part in parts):
+        count = 2 if isinstance(made, tuple) else 1
+        if len(parts) != count or any(part.dtype.kind not in "biuf" for part in parts):
             raise ValueError(
                 f"data: record {index}: {type(made).__name__} was given; allowed: an array of "
                 "numbers, or that and a label (argument `transform`)"
             )
         if hasattr(self, "one"):
-            wanted = [part.shape for part in jax.tree.leaves(self.one)]
-            if [part.shape for part in parts] != wanted:
-                raise ValueError(
-                    f"data: record {index}: shape {parts[0].shape} was given; "
-                    f"allowed: that of the first, {wanted[0]}"
-                )
+            for part, first in zip(parts, jax.tree.leaves(self.one), strict=True):
+                if part.shape != first.shape or not np.can_cast(
+                    part.dtype, first.dtype, "same_kind"
+                ):
+                    raise ValueError(
+                        f"data: record {index}: {part.dtype}{list(part.shape)} was given; "
+                        f"allowed: that of the first, {first.dtype}{list(first.shape)}"
+                    )
         return tuple(parts) if isinstance(made, tuple) else parts[0]
 
     def _stack(self, indices: Any) -> PyTree:

@@ -54,8 +54,8 @@ class Feed:
         threads: that read.
 
     Raises:
-        ValueError: grain is missing, a number out of bounds, or an example is no array; what `source` and
-            `transform` raise comes with the number of the record.
+        ValueError: grain is missing, a number out of bounds, or an example no array; what `source`
+            and `transform` raise comes with the number of the record.
 
     Example:
         >>> import jax, numpy as np

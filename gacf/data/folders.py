@@ -82,7 +82,7 @@ class ImageFiles:
         >>> Image.new("RGB", (6, 4)).save(folder / "0.png")
         >>> files = ImageFiles(folder)
         >>> image, label = files[0]
-        >>> len(files), image.shape, label
+        >>> len(files), image.shape, int(label)
         (1, (4, 6, 3), 0)
     """
 

@@ -106,10 +106,9 @@ def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
             kernel = _shape(equation.invars[1])
             made = math.prod(_shape(equation.outvars[0]))
             out = equation.params["dimension_numbers"].rhs_spec[0]
-            zeros = math.prod(
-                equation.params["lhs_dilation"]
-            )  # between pixels, nothing to multiply
-            total += 2.0 * made * math.prod(kernel) / kernel[out] / zeros
+            # of an image spread by zeros, only the pixels are multiplied
+            spread = math.prod(equation.params["lhs_dilation"])
+            total += 2.0 * made * math.prod(kernel) / kernel[out] / spread
         else:
             inner = [matmul_flops(each) for each in _inside(_here(equation.params))]
             times = equation.params["length"] if name == "scan" else 1

@@ -71,28 +71,34 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     return gacf.compose(game, rule)
 
 
+def _tiled(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """x and y of points [S, N, 2] or [N, 2], moved to their seed's tile."""
+    return (points + corners[:, None]).reshape(-1, 2).T
+
+
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
     """What each seed's generator draws, over the modes."""
     (state,) = finals.values()
     means = gacf.data.ring().means
     columns = min(8, config.seeds)
     rows = -(-config.seeds // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(1.6 * columns, 1.6 * rows), squeeze=False, layout="constrained"
-    )
 
     def of_seed(params: Any, world: Any) -> jax.Array:
         return generate(generator(config), params, world, jax.random.key(0), 500, config.noise)
 
-    made = np.asarray(jax.vmap(of_seed)(state.params, state.world))
-    for seed, ax in enumerate(axes.flat):
-        ax.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), xticks=[], yticks=[], aspect="equal")
-        if seed >= config.seeds:
-            ax.axis("off")
-            continue
-        ax.scatter(*made[seed].T, s=2, alpha=0.4, color="tab:blue", linewidths=0)
-        ax.scatter(
-            *np.asarray(means).T, s=60, facecolors="none", edgecolors="tab:red", linewidths=0.8
-        )
-        ax.set_title(f"seed {seed}", fontsize=8)
+    made = np.array(jax.vmap(of_seed)(state.params, state.world))
+    # one panel for all, a tile a seed: many panels take longer to draw than to train
+    side, each = 3.4, np.arange(len(made))
+    corners = side * np.stack([each % columns, -(each // columns)], axis=-1)
+    made[np.any(np.abs(made) > side / 2, axis=-1)] = np.nan
+    figure, ax = plt.subplots(figsize=(1.6 * columns, 1.7 * rows), layout="constrained")
+    ax.scatter(*_tiled(made, corners), s=2, alpha=0.4, color="tab:blue", linewidths=0)
+    ax.scatter(
+        *_tiled(np.asarray(means), corners),
+        s=60, facecolors="none", edgecolors="tab:red", linewidths=0.8,
+    )  # fmt: skip
+    for seed, (x, y) in enumerate(corners):
+        ax.text(x, y + 1.35, f"seed {seed}", fontsize=8, ha="center")
+    ax.set_aspect("equal")
+    ax.axis("off")
     return {"samples": figure}

@@ -39,6 +39,7 @@ from gacf import checkpoint, config, processes
 from gacf.config import BadInput, Config, Experiment
 from gacf.progress import Display
 from gacf.report import results, table
+from gacf.report.picture import WAITING, Painter
 from gacf.report.results import Cell, Grid
 from gacf.runner import Program, bytes_free, on_one_device, windows
 from gacf.types import State, nearest
@@ -469,7 +470,8 @@ def train(
     summary: dict[str, Any] = {}
 
     def write() -> str:
-        summary.update(_write(run, trained))
+        with Painter(beside=False) as painter:
+            summary.update(_write(run, trained, painter)())
         return "written"
 
     processes.agreed(write)  # nobody leaves before
@@ -500,27 +502,37 @@ def train_group(
         cell: _train(runs, cell, program, place, out, err, heard)
         for cell, program in programs.items()
     }
-    for h, run in enumerate(runs):
-        if finished(run.directory):
-            continue
-        if not (run.directory / "config.json").exists():
-            run = create(run.directory, run.experiment, run.config)
-        own = {}
-        for cell, (state, history, seconds) in trained.items():
-            body = jax.tree.map(lambda x: x[h], tuple(state[:4]))  # noqa: B023
-            one = State._make((*body, state.step))
-            share = {name: value / len(runs) for name, value in seconds.items()}
-            own[cell] = one, {k: v[h] for k, v in history.items()}, share
-            manifest = {**_manifest([run], run.stored["config"]), "seconds": share}
-            where = checkpoint.cell_directory(run.directory, cell)
-            checkpoint.save(where, one, own[cell][1], manifest)
-        _write(run, own)
+    with Painter() as painter:
+        left: list[Callable[[], Any]] = []
+        for h, run in enumerate(runs):
+            if finished(run.directory):
+                continue
+            if not (run.directory / "config.json").exists():
+                run = create(run.directory, run.experiment, run.config)
+            own = {}
+            for cell, (state, history, seconds) in trained.items():
+                body = jax.tree.map(lambda x: x[h], tuple(state[:4]))  # noqa: B023
+                one = State._make((*body, state.step))
+                share = {name: value / len(runs) for name, value in seconds.items()}
+                own[cell] = one, {k: v[h] for k, v in history.items()}, share
+                manifest = {**_manifest([run], run.stored["config"]), "seconds": share}
+                where = checkpoint.cell_directory(run.directory, cell)
+                checkpoint.save(where, one, own[cell][1], manifest)
+            left.append(_write(run, own, painter))
+            if len(left) > WAITING:
+                left.pop(0)()
+        for complete in left:
+            complete()
 
 
 def _write(
-    run: Run, trained: Mapping[str, tuple[State, History, dict[str, float]]]
-) -> dict[str, Any]:
-    """Writes results and pictures; the summary last, for it says that all is there."""
+    run: Run, trained: Mapping[str, tuple[State, History, dict[str, float]]], painter: Painter
+) -> Callable[[], dict[str, Any]]:
+    """Writes the table, and begins to draw the pictures.
+
+    Returns:
+        What writes these, and the summary last, for it says that all is there; it returns it.
+    """
     states = {cell: state for cell, (state, _, _) in trained.items()}
     finals = _finish(run, states)
     cells = {c: Cell(history, finals[c], s) for c, (_, history, s) in trained.items()}
@@ -528,11 +540,17 @@ def _write(
     buffer = io.BytesIO()
     results.tidy(grid, cells).to_parquet(buffer, index=False)
     checkpoint.write_atomically(run.directory / "metrics.parquet", buffer.getvalue())
-    _pictures(run, grid, cells, states)
+    drawn = painter.draw(_pictures(run, grid, cells, states))
     summary = _summary(run, results.summary(grid, cells))
-    text = json.dumps(summary, indent=2, allow_nan=False).encode()
-    checkpoint.write_atomically(run.directory / "summary.json", text)
-    return summary
+
+    def complete() -> dict[str, Any]:
+        for stem, picture in drawn.result().items():
+            checkpoint.write_atomically(run.directory / f"{stem}.png", picture)
+        text = json.dumps(summary, indent=2, allow_nan=False).encode()
+        checkpoint.write_atomically(run.directory / "summary.json", text)
+        return summary
+
+    return complete
 
 
 def _summary(run: Run, cells: dict[str, Any]) -> dict[str, Any]:
@@ -568,18 +586,18 @@ def _finish(run: Run, finals: dict[str, State]) -> dict[str, dict[str, np.ndarra
     return extra
 
 
-def _pictures(run: Run, grid: Grid, cells: Mapping[str, Cell], finals: dict[str, State]) -> None:
+def _pictures(
+    run: Run, grid: Grid, cells: Mapping[str, Cell], finals: dict[str, State]
+) -> dict[str, Any]:
+    """File stem -> figure, the experiment's own among them."""
     pictures = getattr(run.experiment.module, "pictures", None)
     own = pictures(run.config, finals) if pictures else {}
-    for stem, figure in {**results.learning_curves(grid, cells), **own}.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150)
-        checkpoint.write_atomically(run.directory / f"{stem}.png", buffer.getvalue())
     if own:
         import matplotlib.pyplot as plt
 
         for figure in own.values():
             plt.close(figure)
+    return {**results.learning_curves(grid, cells), **own}
 
 
 def show(run: Run, summary: dict[str, Any], out: Console) -> None:

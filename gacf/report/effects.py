@@ -20,6 +20,7 @@ from scipy import stats
 
 from gacf.report import BadInput
 from gacf.report.analysis import LEVEL, RESAMPLES, Interval, improvement
+from gacf.report.picture import png
 from gacf.report.statistics import iqm
 from gacf.report.table import Table, figure, latex, markdown
 
@@ -208,7 +209,7 @@ def write(directory: str | Path) -> list[Path]:
     if len(found.families) > 1:
         figures["transfer.png"] = transfer(found)
     for name, drawn in figures.items():
-        drawn.savefig(directory / name, dpi=130)
+        (directory / name).write_bytes(png(drawn))
     return [directory / name for name in (*texts, *figures)]
 
 

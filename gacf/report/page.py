@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from gacf.report import analysis, curves
 from gacf.report.analysis import Interval, Results
+from gacf.report.picture import png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -234,7 +234,7 @@ def as_html(results: Results, made: Sequence[Section]) -> str:
     for one in made:
         parts.append(f"<h2>{html.escape(one.title)}</h2><p>{html.escape(one.words)}</p>")
         for name, figure in one.figures.items():
-            data = base64.b64encode(_png(figure)).decode()
+            data = base64.b64encode(png(figure)).decode()
             image = f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
             parts.append(f'<div class="wide">{image}</div>')
         if one.rows:
@@ -271,12 +271,6 @@ def _lead(results: Results) -> str:
     return " ".join([text, *(f"Note: {note}." for note in found["notes"])])
 
 
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
-
-
 def as_markdown(results: Results, made: Sequence[Section]) -> str:
     """The report as Markdown; its figures lie beside it, `report-<name>.png`."""
     escape = lambda row: " | ".join(c.replace("|", r"\|") for c in row)  # noqa: E731
@@ -307,6 +301,6 @@ def write(directory: str | Path) -> tuple[Path, Path]:
     page.write_text(as_html(results, made), encoding="utf-8")
     for one in made:
         for name, figure in one.figures.items():
-            (results.directory / _file(name)).write_bytes(_png(figure))
+            (results.directory / _file(name)).write_bytes(png(figure))
     text.write_text(as_markdown(results, made), encoding="utf-8")
     return page, text

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 2000
+NUMBERS = 100_000  # drawn at once: more do not fit the cache, fewer cost a call each
 
 
 def iqm(values: Any, axis: int = -1) -> Any:
@@ -48,8 +49,9 @@ def interval(values: Any, axis: int = -1, resamples: int = RESAMPLES) -> tuple[A
     if values.shape[axis] < 2:
         nothing = np.full(np.delete(values.shape, axis), np.nan)
         return nothing, nothing
+    batch = max(50, NUMBERS // max(1, values.size))
     found = stats.bootstrap(
-        (values,), iqm, axis=axis, n_resamples=resamples, batch=50, method="percentile", rng=0
+        (values,), iqm, axis=axis, n_resamples=resamples, batch=batch, method="percentile", rng=0
     )
     return found.confidence_interval.low, found.confidence_interval.high
 

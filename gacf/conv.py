@@ -1,46 +1,66 @@
 """Convolutions that keep the speed of matrix products on a CPU (L1).
 
 XLA's own convolutions fall off a cliff on a CPU once they are differentiated inside a loop, by the
-gradient in the weights most of all. Here a convolution is a matrix product over patches, which are
-static slices, wherever the program is lowered for a CPU, and XLA's own on every other platform.
-Both are made of ordinary operations, so derivatives of every order and mode come with them.
+gradient in the weights most of all. Here they are matrix products wherever the program is lowered
+for a CPU, and XLA's own on every other platform.
+
+The trilinear form ⟨y, k ∗ x⟩ has three bilinear maps: the output y of an image and a kernel, the
+image that an output and a kernel write (a transposed convolution), and the kernel's share of an
+image and an output. The derivatives of each are the other two, so each is a JAX primitive that is
+written once, the fastest way, and derivatives of every order and mode come with them.
 
 Shapes: B batch, H and W height and width, C channels in, D channels out; images are [B, H, W, C].
+The primitives have one more axis in front, that of kernels N, which `vmap` fills.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
 from gacf.types import lookup
 
 Pair = tuple[int, int]
 Pads = Sequence[Pair]
-Form = Callable[[jax.Array, jax.Array, Pair, Pads], jax.Array]
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+IMPLEMENTATIONS = ("auto", "matmul", "lax")
 
 
-def _blocks(x: jax.Array, block: Pair) -> jax.Array:
-    """Space to depth: [B, H, W, C] -> [B, H/h, W/w, h·w·C]."""
-    (b, height, width, c), (h, w) = x.shape, block
-    x = x.reshape(b, height // h, h, width // w, w, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, height // h, width // w, h * w * c)
+class Geometry(NamedTuple):
+    """Where the windows lie.
+
+    Attributes:
+        size: of the image, (H, W).
+        window: rows and columns.
+        strides: (h, w).
+        pads: zeros above and below, left and right; a negative number crops.
+    """
+
+    size: Pair
+    window: Pair
+    strides: Pair
+    pads: tuple[Pair, Pair]
+
+    @property
+    def out(self) -> Pair:
+        """Height and width of the output."""
+        sides = zip(self.size, self.window, self.strides, self.pads, strict=True)
+        rows, columns = ((n + low + high - k) // s + 1 for n, k, s, (low, high) in sides)
+        return rows, columns
 
 
-def _pixels(x: jax.Array, block: Pair) -> jax.Array:
-    """Depth to space: [B, H, W, h·w·C] -> [B, H·h, W·w, C]."""
-    (b, height, width, c), (h, w) = x.shape, block
-    x = x.reshape(b, height, width, h, w, c // (h * w)).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, height * h, width * w, c // (h * w))
+Form = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
 
 
 def _padded(x: jax.Array, pads: Pads) -> jax.Array:
@@ -49,89 +69,200 @@ def _padded(x: jax.Array, pads: Pads) -> jax.Array:
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
 
-def _patches(x: jax.Array, window: Pair, strides: Pair, out: Pair) -> jax.Array:
-    """[B, *out, window's rows · columns · C]."""
-    (b, _, _, c), (h, w) = x.shape, strides
-    rows, columns = (s * (o - 1) + 1 for s, o in zip(strides, out, strict=True))
-    slices = [
-        lax.slice(x, (0, i, j, 0), (b, i + rows, j + columns, c), (1, h, w, 1))
-        for i in range(window[0])
-        for j in range(window[1])
-    ]
-    return slices[0] if len(slices) == 1 else jnp.concatenate(slices, axis=-1)
-
-
-def _matmul_conv(x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads) -> jax.Array:
-    rows, columns, c, d = kernel.shape
-    h, w = strides
-    sizes = list(zip(x.shape[1:3], (rows, columns), strides, pads, strict=True))
-    out_rows, out_columns = ((n + low + high - k) // s + 1 for n, k, s, (low, high) in sizes)
-    out = (out_rows, out_columns)
+def _patches(x: jax.Array, at: Geometry) -> jax.Array:
+    """[B · outputs, rows · columns · C]."""
+    (rows, columns), (h, w), (b, c) = at.window, at.strides, (x.shape[0], x.shape[-1])
+    out = at.out
     # exactly the rows and columns that the windows touch
-    needed = [s * (o - 1) + k for o, (_, k, s, _) in zip(out, sizes, strict=True)]
-    crops = [(low, m - n - low) for m, (n, _, _, (low, _)) in zip(needed, sizes, strict=True)]
-    x = _padded(x, crops)
-    if strides != (1, 1) and rows % h == 0 and columns % w == 0:
-        # the same as stride 1 over blocks of pixels: fewer, wider slices
-        x = _blocks(x, strides)
-        kernel = kernel.reshape(rows // h, h, columns // w, w, c, d).transpose(0, 2, 1, 3, 4, 5)
-        patches = _patches(x, (rows // h, columns // w), (1, 1), out)
-    else:
-        patches = _patches(x, (rows, columns), strides, out)
-    # one matrix product: a contraction over several axes is slower, its gradient above all
-    flat = patches.reshape(-1, patches.shape[-1]) @ kernel.reshape(-1, d)
-    return flat.reshape(x.shape[0], *out, d)
-
-
-def _matmul_transposed(x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads) -> jax.Array:
-    """Each pixel writes its window, and windows are added where they overlap: no zero is inserted.
-
-    With windows of k pixels, pixel m writes x[m] K[k − 1 − t] to place s m + t for t < k. Windows
-    are cut into blocks of s pixels, of which ⌈k/s⌉ shifted images are added, and the sum is
-    brought from depth to space.
-    """
-    rows, columns, c, d = kernel.shape
-    h, w = strides
-    taps = (-(-rows // h), -(-columns // w))
-    fill = [(0, taps[0] * h - rows, 0), (0, taps[1] * w - columns, 0), (0, 0, 0), (0, 0, 0)]
-    kernel = lax.pad(kernel[::-1, ::-1], jnp.zeros((), kernel.dtype), fill)
-    kernel = kernel.reshape(taps[0], h, taps[1], w, c, d).transpose(4, 0, 2, 1, 3, 5)
-    windows = (x.reshape(-1, c) @ kernel.reshape(c, -1)).reshape(*x.shape[:3], *taps, h * w * d)
-    shifted = [
-        _padded(windows[:, :, :, i, j], [(i, taps[0] - 1 - i), (j, taps[1] - 1 - j)])
-        for i in range(taps[0])
-        for j in range(taps[1])
+    needed = [s * (o - 1) + k for o, k, s in zip(out, at.window, at.strides, strict=True)]
+    sides = zip(needed, at.size, at.pads, strict=True)
+    x = _padded(x, [(low, m - n - low) for m, n, (low, _) in sides])
+    if columns % w == 0:
+        # w neighbours in a row lie side by side: fewer, longer pieces
+        x = x.reshape(b, needed[0], needed[1] // w, w * c)
+        columns, w = columns // w, 1
+    last = [s * (o - 1) + 1 for o, s in zip(out, (h, w), strict=True)]
+    pieces = [
+        lax.slice(x, (0, i, j, 0), (b, i + last[0], j + last[1], x.shape[-1]), (1, h, w, 1))
+        for i in range(rows)
+        for j in range(columns)
     ]
-    y = _pixels(functools.reduce(jnp.add, shifted), strides)
-    crops = []
-    for n, made, k, s, (low, high) in zip(
-        x.shape[1:3], y.shape[1:3], (rows, columns), strides, pads, strict=True
-    ):
-        length = s * (n - 1) + low + high - k + 2
-        crops.append((low - k + 1, length - made - (low - k + 1)))
-    return _padded(y, crops)
+    # along an axis of their own they are copied whole, not number by number
+    return jnp.stack(pieces, axis=3).reshape(b * out[0] * out[1], -1)
 
 
-def _lax_conv(x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=DIMENSIONS)
+def _matmul_output(x: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
+    made = _patches(x, at) @ kernel.reshape(-1, kernel.shape[-1])
+    return made.reshape(x.shape[0], *at.out, kernel.shape[-1])
 
 
-def _lax_transposed(x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, strides, None, DIMENSIONS)
+def _matmul_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
+    """Each output writes its window, and windows are added where they overlap.
+
+    Windows are cut into blocks of h × w pixels, of which ⌈rows / h⌉ · ⌈columns / w⌉ shifted images
+    are added.
+    """
+    (rows, columns, c, d), (h, w), b = kernel.shape, at.strides, y.shape[0]
+    down, right = -(-rows // h), -(-columns // w)
+    fill = [(0, down * h - rows, 0), (0, right * w - columns, 0), (0, 0, 0), (0, 0, 0)]
+    kernel = lax.pad(kernel, jnp.zeros((), kernel.dtype), fill)
+    windows = lax.dot_general(y.reshape(-1, d), kernel.reshape(-1, d), (((1,), (1,)), ((), ())))
+    windows = windows.reshape(b, *at.out, down, h, right, w * c)
+    lines = [
+        functools.reduce(
+            jnp.add,
+            [
+                _padded(windows[:, :, :, i, u, j], [(i, down - 1 - i), (j, right - 1 - j)])
+                for i in range(down)
+                for j in range(right)
+            ],
+        )
+        for u in range(h)
+    ]
+    made = jnp.stack(lines, axis=2)
+    made = made.reshape(b, made.shape[1] * h, made.shape[3] * w, c)
+    sides = zip(at.size, made.shape[1:3], at.pads, strict=True)
+    return _padded(made, [(-low, n + low - m) for n, m, (low, _) in sides])
 
 
-def _by_platform(matmul: Form, native: Form) -> dict[str, Form]:
-    def auto(x: jax.Array, kernel: jax.Array, strides: Pair, pads: Pads) -> jax.Array:
-        def fixed(form: Form) -> Callable[[jax.Array, jax.Array], jax.Array]:
-            return lambda x, kernel: form(x, kernel, strides, pads)
+def _matmul_kernel(x: jax.Array, y: jax.Array, at: Geometry) -> jax.Array:
+    patches, d = _patches(x, at), y.shape[-1]
+    outputs = y.reshape(-1, d)
+    rows = lambda a, b: lax.dot_general(a, b, (((0,), (0,)), ((), ())))  # noqa: E731
+    if patches.shape[-1] > d:
+        # twice as fast with the smaller side first; XLA would undo it, but for the barrier
+        made = lax.optimization_barrier(rows(outputs, patches)).T
+    else:
+        made = rows(patches, outputs)
+    return made.reshape(*at.window, x.shape[-1], d)
 
-        return lax.platform_dependent(x, kernel, cpu=fixed(matmul), default=fixed(native))
 
-    return {"auto": auto, "matmul": matmul, "lax": native}
+def _lax_output(x: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, at.strides, at.pads, dimension_numbers=DIMENSIONS)
 
 
-CONV = _by_platform(_matmul_conv, _lax_conv)
-TRANSPOSED = _by_platform(_matmul_transposed, _lax_transposed)
+def _lax_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
+    image = jax.ShapeDtypeStruct((y.shape[0], *at.size, kernel.shape[2]), y.dtype)
+    return jax.linear_transpose(lambda x: _lax_output(x, kernel, at), image)(y)[0]
+
+
+def _lax_kernel(x: jax.Array, y: jax.Array, at: Geometry) -> jax.Array:
+    kernel = jax.ShapeDtypeStruct((*at.window, x.shape[-1], y.shape[-1]), x.dtype)
+    return jax.linear_transpose(lambda kernel: _lax_output(x, kernel, at), kernel)(y)[0]
+
+
+def _over_kernels(form: Form, a: jax.Array, b: jax.Array, at: Geometry) -> jax.Array:
+    each = lambda a, b: form(a, b, at)  # noqa: E731
+    return each(a[0], b[0])[None] if a.shape[0] == 1 else jax.vmap(each)(a, b)
+
+
+def _primitive(
+    name: str, matmul: Form, native: Form, shape: Callable[..., tuple[int, ...]], shared: bool
+) -> Primitive:
+    """One of the three maps.
+
+    Args:
+        name: of the primitive.
+        matmul: what it is on a CPU.
+        native: what it is elsewhere.
+        shape: of both arguments and `Geometry` -> of the result, without the axis N.
+        shared: whether many first arguments for one second are one batch.
+    """
+    primitive = Primitive(name)
+    forms = {
+        how: functools.partial(_over_kernels, f)
+        for how, f in zip(("matmul", "lax"), (matmul, native), strict=True)
+    }
+
+    def run(own: str) -> Callable[..., jax.Array]:
+        return lambda a, b, *, at, how: forms[own if how == "auto" else how](a, b, at=at)
+
+    def now(a: jax.Array, b: jax.Array, *, at: Geometry, how: str) -> jax.Array:
+        if how != "auto":
+            return forms[how](a, b, at=at)
+        cpu, default = (functools.partial(forms[h], at=at) for h in ("matmul", "lax"))
+        return lax.platform_dependent(a, b, cpu=cpu, default=default)
+
+    def abstract(a: Any, b: Any, *, at: Geometry, how: str) -> Any:
+        made = shape(a.shape[1:], b.shape[1:], at)
+        return a.update(shape=(a.shape[0], *made), weak_type=False)
+
+    def batch(
+        arguments: Sequence[jax.Array], axes: Sequence[int | None], **more: Any
+    ) -> tuple[jax.Array, int]:
+        (a, b), (i, j) = arguments, axes
+        if shared and i is not None and j is None:
+            a = jnp.moveaxis(a, i, 1)
+            made = primitive.bind(a.reshape(a.shape[0], -1, *a.shape[3:]), b, **more)
+            return made.reshape(*a.shape[:3], *made.shape[2:]), 1
+        many = next(x.shape[k] for x, k in zip(arguments, axes, strict=True) if k is not None)
+        a, b = (
+            jnp.broadcast_to(x, (many, *x.shape)) if k is None else jnp.moveaxis(x, k, 0)
+            for x, k in zip(arguments, axes, strict=True)
+        )
+        kernels = a.shape[:2]
+        made = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in (a, b)), **more)
+        return made.reshape(*kernels, *made.shape[1:]), 0
+
+    primitive.def_impl(now)
+    primitive.def_abstract_eval(abstract)
+    batching.primitive_batchers[primitive] = batch
+    for platform, own in {"cpu": "matmul", None: "lax"}.items():
+        rule = mlir.lower_fun(run(own), multiple_results=False)
+        mlir.register_lowering(primitive, rule, platform=platform)
+    return primitive
+
+
+output_p = _primitive(
+    "conv_output", _matmul_output, _lax_output,
+    lambda x, kernel, at: (x[0], *at.out, kernel[-1]), True,
+)  # fmt: skip
+image_p = _primitive(
+    "conv_image", _matmul_image, _lax_image,
+    lambda y, kernel, at: (y[0], *at.size, kernel[2]), True,
+)  # fmt: skip
+kernel_p = _primitive(
+    "conv_kernel", _matmul_kernel, _lax_kernel,
+    lambda x, y, at: (*at.window, x[-1], y[-1]), False,
+)  # fmt: skip
+ad.defbilinear(
+    output_p,
+    lambda given, x, kernel, **more: image_p.bind(given, kernel, **more),
+    lambda given, x, kernel, **more: kernel_p.bind(x, given, **more),
+)
+ad.defbilinear(
+    image_p,
+    lambda given, y, kernel, **more: output_p.bind(given, kernel, **more),
+    lambda given, y, kernel, **more: kernel_p.bind(given, y, **more),
+)
+ad.defbilinear(
+    kernel_p,
+    lambda given, x, y, **more: image_p.bind(y, given, **more),
+    lambda given, x, y, **more: output_p.bind(x, given, **more),
+)
+
+
+def _bind(primitive: Primitive, x: jax.Array, kernel: jax.Array, **more: Any) -> jax.Array:
+    x, kernel = promote_dtype(x, kernel)
+    # within `shard_map`, one may differ between devices and the other not
+    spread = [jax.typeof(a).manual_axis_type.varying for a in (x, kernel)]
+    x, kernel = (
+        lax.pcast(a, tuple(frozenset().union(*spread) - own), to="varying") if own != other else a
+        for a, own, other in ((x, *spread), (kernel, *spread[::-1]))
+    )
+    return primitive.bind(x[None], kernel[None], **more)[0]
+
+
+def flops(equation: Any) -> float | None:
+    """Floating-point operations of one of the primitives in a jaxpr, 2 a multiply-add, or None."""
+    if equation.primitive not in (output_p, image_p, kernel_p):
+        return None
+    ins, (made,) = (v.aval.shape for v in equation.invars), (v.aval.shape for v in equation.outvars)
+    first, second = ins
+    y, kernel = {
+        output_p: (made, second), image_p: (first, second), kernel_p: (second, made)
+    }[equation.primitive]  # fmt: skip
+    return 2.0 * math.prod(y) * math.prod(kernel[1:-1])
 
 
 def _pair(argument: str, given: int | Sequence[int]) -> Pair:
@@ -139,6 +270,11 @@ def _pair(argument: str, given: int | Sequence[int]) -> Pair:
     if len(pair) != 2 or any(n < 1 for n in pair):
         raise ValueError(f"{argument}: {given!r} was given; allowed: one or two whole numbers >= 1")
     return pair
+
+
+def _two(values: Sequence[int]) -> Pair:
+    first, second = values
+    return first, second
 
 
 def _checked(x: jax.Array, kernel: jax.Array) -> None:
@@ -181,12 +317,14 @@ def conv(
         >>> conv(jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1)), strides=2)[0, :, :, 0].tolist()
         [[4.0, 4.0], [4.0, 4.0]]
     """
-    form = lookup("implementation", implementation, CONV)
+    how = lookup("implementation", implementation, {name: name for name in IMPLEMENTATIONS})
     _checked(x, kernel)
     steps = _pair("strides", strides)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], steps, _named(padding))
-    return form(x, kernel, steps, [(int(low), int(high)) for low, high in padding])
+    top, left = ((int(low), int(high)) for low, high in padding)
+    at = Geometry(_two(x.shape[1:3]), _two(kernel.shape[:2]), steps, (top, left))
+    return _bind(output_p, x, kernel, at=at, how=how)
 
 
 def conv_transpose(
@@ -216,13 +354,21 @@ def conv_transpose(
         >>> conv_transpose(jnp.ones((1, 7, 7, 8)), jnp.ones((4, 4, 8, 3)), strides=2).shape
         (1, 14, 14, 3)
     """
-    form = lookup("implementation", implementation, TRANSPOSED)
+    how = lookup("implementation", implementation, {name: name for name in IMPLEMENTATIONS})
     _checked(x, kernel)
     steps = _pair("strides", strides)
     if isinstance(padding, str):
         same = _named(padding) == "SAME"
         padding = [_spread(k, s, same) for k, s in zip(kernel.shape[:2], steps, strict=True)]
-    return form(x, kernel, steps, [(int(low), int(high)) for low, high in padding])
+    # the image that x would be the output of, by the kernel turned around
+    size, pads = [], []
+    for n, k, s, (low, high) in zip(x.shape[1:3], kernel.shape[:2], steps, padding, strict=True):
+        size.append(s * (n - 1) + int(low) + int(high) - k + 2)
+        above = k - 1 - int(low)
+        pads.append((above, s * (n - 1) + k - size[-1] - above))
+    at = Geometry(_two(size), _two(kernel.shape[:2]), steps, (pads[0], pads[1]))
+    turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    return _bind(image_p, x, turned, at=at, how=how)
 
 
 def _spread(window: int, stride: int, same: bool) -> Pair:

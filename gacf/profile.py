@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from rich.table import Table
 
+from gacf import conv
 from gacf.runner import Lanes, Program
 from gacf.types import MARK, Key, State
 
@@ -97,7 +98,9 @@ def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if name == "dot_general":
+        if (made := conv.flops(equation)) is not None:
+            total += made
+        elif name == "dot_general":
             ((contracted, _), _) = equation.params["dimension_numbers"]
             shape = _shape(equation.invars[0])
             made = math.prod(_shape(equation.outvars[0]))

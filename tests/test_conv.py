@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from flax import linen
 
-from gacf.conv import Conv, ConvTranspose, conv, conv_transpose
+from gacf.conv import Conv, ConvTranspose, conv, conv_transpose, flops
 
 KEY = jax.random.key(0)
 
@@ -163,3 +164,68 @@ def test_the_platform_decides(function):
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call(jnp.ones((1, 4, 4, 2)), jnp.ones((2, 2, 2, 3)))
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("axes", [(0, None), (None, 3), (2, 1)])
+@pytest.mark.parametrize("function", [conv, conv_transpose])
+def test_vmap_of_either_argument_before_and_after_derivatives(function, axes):
+    many, (i, j) = 3, axes
+    x, kernel = ((4, 5, 5, 2), (2, 2, 2, 3))
+    x, kernel = (
+        jax.random.normal(KEY, s if k is None else (*s[:k], many, *s[k:]))
+        for s, k in ((x, i), (kernel, j))
+    )
+
+    def loss(x, kernel, how):
+        return jnp.sum(jnp.sin(function(x, kernel, 2, implementation=how)))
+
+    def found(how):
+        one = lambda x, kernel: loss(x, kernel, how)  # noqa: E731
+        inside = jax.vmap(jax.grad(one, (0, 1)), axes)(x, kernel)
+        outside = jax.grad(lambda *a: jnp.sum(jax.vmap(one, axes)(*a)), (0, 1))(x, kernel)
+        forward = jax.jvp(jax.vmap(jax.grad(one), axes), (x, kernel), (x, kernel))
+        return inside, outside, forward
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+    jax.tree.map(close, found("auto"), found("lax"))
+
+
+def test_the_jacobian_of_a_derivative_is_batched_once_more():
+    x, kernel = jax.random.normal(KEY, (2, 4, 4, 1)), jax.random.normal(KEY, (2, 2, 1, 2))
+    hessians = [
+        jax.hessian(lambda k, how=how: jnp.sum(conv(x, k, implementation=how) ** 3))(kernel)
+        for how in HOWS
+    ]
+    for one in hessians:
+        np.testing.assert_allclose(one, hessians[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_windows_beyond_the_cache_are_made_some_images_at_a_time(monkeypatch):
+    y, kernel = jax.random.normal(KEY, (6, 3, 3, 2)), jax.random.normal(KEY, (4, 4, 2, 3))
+    whole = conv_transpose(y, kernel, 2)
+    monkeypatch.setattr("gacf.conv.CACHE", 6 * 9 * 4 * 4 * 3 * 4 // 3)
+    run = lambda y, kernel: conv_transpose(y, kernel, 2, implementation="matmul")  # noqa: E731
+    assert "while" in jax.jit(run).lower(y, kernel).as_text()
+    np.testing.assert_allclose(run(y, kernel), whole, rtol=1e-5, atol=1e-5)
+
+
+def test_within_shard_map_gradients_of_what_all_devices_share_are_summed():
+    count, spec = len(jax.devices()), jax.sharding.PartitionSpec
+    mesh = jax.make_mesh((count,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    x, kernel = jax.random.normal(KEY, (2 * count, 4, 4, 2)), jax.random.normal(KEY, (2, 2, 2, 3))
+
+    def slope(x, kernel):
+        return jax.grad(lambda k: jnp.sum(conv(x, k, 2) ** 2))(kernel)
+
+    spread = jax.shard_map(slope, mesh=mesh, in_specs=(spec("i"), spec()), out_specs=spec())
+    np.testing.assert_allclose(jax.jit(spread)(x, kernel), slope(x, kernel), rtol=1e-4)
+
+
+def test_arithmetic_is_counted_the_same_forwards_and_backwards():
+    x, kernel = jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 3, 4))
+    forwards = jax.make_jaxpr(lambda x, k: conv(x, k, 2))(x, kernel)
+    both = jax.make_jaxpr(jax.grad(lambda x, k: jnp.sum(conv(x, k, 2) ** 2), (0, 1)))(x, kernel)
+    found = [sum(filter(None, map(flops, each.eqns))) for each in (forwards, both)]
+    once = 2 * (2 * 3 * 3) * (3 * 3 * 3) * 4
+    assert found == [once, 3 * once]

@@ -13,7 +13,7 @@
 DDPG, cart_pole by A2C), each with so few steps that the plain method has not arrived yet.
 `strategy`: one of `STRATEGIES` alone, on top of the plain method, which is "none". What a method
 has already (DDPG: replay, target networks) is measured by taking it away, "without_…". `strength`:
-None takes the one in `CHOSEN`. Cost and expected: docs/table1.md.
+None takes the one in `CHOSEN`. Cost and results: docs/table1.md.
 """
 
 from __future__ import annotations
@@ -115,6 +115,22 @@ CHOSEN: dict[tuple[str, str], float] = {
     ("cart_pole", "minibatch_discrimination"): 0.1,
     ("cart_pole", "replay_buffer"): 16.0,
     ("cart_pole", "target_networks"): 0.5,
+    ("digits", "batch_normalisation"): 0.3,
+    ("digits", "entropy_regularisation"): 0.01,
+    ("digits", "freezing"): 0.9,
+    ("digits", "historical_averaging"): 0.001,
+    ("digits", "label_smoothing"): 0.1,
+    ("digits", "minibatch_discrimination"): 0.1,
+    ("digits", "replay_buffer"): 4.0,
+    ("digits", "target_networks"): 0.5,
+    ("grid", "batch_normalisation"): 0.3,
+    ("grid", "entropy_regularisation"): 0.01,
+    ("grid", "freezing"): 0.9,
+    ("grid", "historical_averaging"): 0.001,
+    ("grid", "label_smoothing"): 0.05,
+    ("grid", "minibatch_discrimination"): 0.3,
+    ("grid", "replay_buffer"): 4.0,
+    ("grid", "target_networks"): 0.5,
     ("mountain_car", "batch_normalisation"): 1.0,
     ("mountain_car", "entropy_regularisation"): 0.001,
     ("mountain_car", "freezing"): 0.01,

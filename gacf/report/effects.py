@@ -354,8 +354,8 @@ def transfer(found: Effects) -> Figure:
             ha="right" if x else "left", va="top" if y else "bottom", fontsize=9,
         )  # fmt: skip
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    ax.set_xlabel(f"probability of improvement, {one} ({', '.join(map(_words, tasks))})")
-    ax.set_ylabel(f"probability of improvement, {other} ({', '.join(map(_words, others))})")
+    ax.set_xlabel(f"probability of improvement, {one}\n({', '.join(map(_words, tasks))})")
+    ax.set_ylabel(f"probability of improvement, {other}\n({', '.join(map(_words, others))})")
     ax.spines[["top", "right"]].set_visible(False)
     if ax.containers:
         made.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)

@@ -8,8 +8,8 @@
 `data`: ring, grid, swiss_roll, digits, stacked_digits. `loss` and `penalty`: the names in
 `gacf.gan.LOSSES` and `gacf.gan.PENALTIES`, or no penalty, "none". `network`: mlp, dcgan, resnet
 (the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without it. `rule`:
-alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit, lola. What
-is left at None follows the data. Mixtures are in units of their own deviation, and critics in the
+alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit, lola.
+`critic_rate`: None is the actor's. What else is left at None follows the data. Mixtures are in units of their own deviation, and critics in the
 plane see `octaves` of sines beside the point itself: modes are a hundredth as wide as the picture,
 which a plain network is slow to resolve. Each kind of data has metrics of its own, the first of
 which is `score`: modes and high quality (ring, grid), sliced Wasserstein distance (swiss_roll),
@@ -176,6 +176,7 @@ def get_config() -> ConfigDict:
             "clip": 0.0,
             "ema": placeholder(float),
             "learning_rate": placeholder(float),
+            "critic_rate": placeholder(float),
             "decay": 0.01,
             "b1": 0.5,
             "critic_steps": 1,
@@ -297,9 +298,17 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     )
     if config.ema:
         game = stabilizers.ema(game, config.ema)
-    rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, config.decay)
+    same = config.critic_rate is None
+    rates = config.learning_rate, config.learning_rate if same else config.critic_rate
     # whoever differentiates through Adam needs a derivative of its root at 0
-    optimizers = {player: optax.adam(rate, b1=config.b1, eps_root=1e-10) for player in PAIR}
+    optimizers = {
+        player: optax.adam(
+            optax.cosine_decay_schedule(rate, config.steps, config.decay),
+            b1=config.b1,
+            eps_root=1e-10,
+        )
+        for player, rate in zip(PAIR, rates, strict=True)
+    }
     if config.clip:
         clip = stabilizers.weight_clip(config.clip)
         optimizers["critic"] = optax.chain(optimizers["critic"], clip)

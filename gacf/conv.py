@@ -107,8 +107,15 @@ def _matmul_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
     pieces = next(n for n in range(max(1, min(b, windows // CACHE)), 0, -1) if b % n == 0)
     if pieces == 1:
         return _overlapped(y, kernel, at)
-    each = lax.map(lambda y: _overlapped(y, kernel, at), y.reshape(pieces, -1, *y.shape[1:]))
-    return each.reshape(b, *each.shape[2:])
+    # every so many-th image: a batch that is spread over devices stays where it is
+    y = y.reshape(-1, pieces, *y.shape[1:])
+
+    def add(i: jax.Array, made: jax.Array) -> jax.Array:
+        piece = _overlapped(lax.dynamic_index_in_dim(y, i, 1, keepdims=False), kernel, at)
+        return lax.dynamic_update_index_in_dim(made, piece, i, 1)
+
+    made = jnp.zeros((b // pieces, pieces, *at.size, kernel.shape[2]), y.dtype)
+    return lax.fori_loop(0, pieces, add, made).reshape(b, *made.shape[2:])
 
 
 def _overlapped(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:

@@ -35,7 +35,6 @@ Pads = Sequence[Pair]
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 IMPLEMENTATIONS = ("auto", "matmul", "lax")
-CACHE = 1 << 21  # bytes
 
 
 class Geometry(NamedTuple):
@@ -99,27 +98,6 @@ def _matmul_output(x: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
 
 def _matmul_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
     """Each output writes its window, and windows are added where they overlap.
-
-    So many images at a time that their windows need not leave the cache.
-    """
-    b = y.shape[0]
-    windows = y.dtype.itemsize * y[..., 0].size * kernel[..., 0].size
-    pieces = next(n for n in range(max(1, min(b, windows // CACHE)), 0, -1) if b % n == 0)
-    if pieces == 1:
-        return _overlapped(y, kernel, at)
-    # every so many-th image: a batch that is spread over devices stays where it is
-    y = y.reshape(-1, pieces, *y.shape[1:])
-
-    def add(i: jax.Array, made: jax.Array) -> jax.Array:
-        piece = _overlapped(lax.dynamic_index_in_dim(y, i, 1, keepdims=False), kernel, at)
-        return lax.dynamic_update_index_in_dim(made, piece, i, 1)
-
-    made = jnp.zeros((b // pieces, pieces, *at.size, kernel.shape[2]), y.dtype)
-    return lax.fori_loop(0, pieces, add, made).reshape(b, *made.shape[2:])
-
-
-def _overlapped(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
-    """The images of `_matmul_image`.
 
     Windows are cut into blocks of h × w pixels, of which ⌈rows / h⌉ · ⌈columns / w⌉ shifted images
     are added.

@@ -1,6 +1,6 @@
 """DCGAN on images of 28 × 28, batch 64: convolutions as matrix products against XLA's own.
 
-    python -m benchmarks.conv
+    python -m benchmarks.conv [--json FILE]
 
 Both sides are one training step in a `lax.scan`, compiled from the same game, and take turns.
 Prints milliseconds an update of one seed, and their ratio, also that of CPU time.
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -58,7 +60,7 @@ def measure(seeds: list[int], steps: int, rounds: int) -> Table:
         ratios = [ratio(t["lax"], t["matmul"]) for t in (taken, worked)]
         rows.append([str(count), *cells, *ratios])
     return Table(
-        "conv",
+        "k",
         "DCGAN 28 × 28, batch 64, in a scan",
         "python -m benchmarks.conv",
         ("seeds (vmap)", "matmul, ms", "lax, ms", "lax / matmul", "of CPU time"),
@@ -71,9 +73,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
     args = parser.parse_args()
-    print(measure(args.seeds, args.steps, args.rounds).markdown())
-    print("; ".join(f"{name}: {value}" for name, value in machine().items()))
+    where, made = machine(), measure(args.seeds, args.steps, args.rounds)
+    print(made.markdown())
+    if args.json:
+        args.json.write_text(json.dumps({"machine": where, "tables": [made._asdict()]}, indent=1))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ round; in brackets the middle half of them. Times are medians, after a warm-up c
     python -m benchmarks.foundation --json FILE            tables a to f; `--only` a section
     python -m benchmarks.rejax_peer PYTHON --json FILE     table g; PYTHON has rejax, see its --help
     python -m benchmarks.share --json FILE                 table h
+    python -m benchmarks.conv --json FILE                  table k
     python -m benchmarks.sweep --json FILE                 table s
     python -m benchmarks.gan --json FILE                   table t
     python -m benchmarks.feed --json FILE                  table u

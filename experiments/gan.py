@@ -194,8 +194,10 @@ PLAIN = {
     "penalty": "none", "ema": 0.0, "instance_noise": 0.0, "steps": 2_000, "batch_size": 128,
     "hidden": (64, 64), "actor_hidden": (64, 64),
 }  # fmt: skip
+# A critic that is as fast as the actor leaves the minimax loss nothing to go by.
+SLOW = {"critic_rate": 4e-4}
 ROWS: dict[str, dict[str, Any]] = {
-    "gan": {**PLAIN, "loss": "minimax"},
+    "gan": {**PLAIN, "loss": "minimax", **SLOW},
     "non_saturating": {**PLAIN, "loss": "non_saturating"},
     "least_squares": {**PLAIN, "loss": "least_squares"},
     "wgan_gp": {
@@ -203,7 +205,7 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "hinge": {**PLAIN, "loss": "hinge"},
     "r1": {**PLAIN, "loss": "non_saturating", "penalty": "r1"},
-    "unrolled": {**PLAIN, "loss": "minimax", "rule": "unrolled"},
+    "unrolled": {**PLAIN, "loss": "minimax", **SLOW, "rule": "unrolled"},
     "minibatch_discrimination": {**PLAIN, "loss": "non_saturating", "kernels": 4},
     "pack2": {**PLAIN, "loss": "non_saturating", "pack": 2},
     "best": {},

@@ -39,6 +39,7 @@ environment step and one update a step, replay of 100,000, slow copies, Adam. DC
 channels each, batch normalised, batch 64, 64-d noise. The hand-written side
 (benchmarks/handwritten.py) imports nothing of gacf. On CPUs `map="auto"` is a loop over the seeds from
 {LOOP_FROM:.0e} floating-point operations a step on, and `vmap` below (tables b and f), over all devices.
+Nothing here was measured on a GPU or TPU, for want of one.
 """  # noqa: E501
 
 

@@ -502,27 +502,29 @@ def train_group(
         cell: _train(runs, cell, program, place, out, err, heard)
         for cell, program in programs.items()
     }
+    left: list[Callable[[], Any]] = []
     with Painter() as painter:
-        left: list[Callable[[], Any]] = []
-        for h, run in enumerate(runs):
-            if finished(run.directory):
-                continue
-            if not (run.directory / "config.json").exists():
-                run = create(run.directory, run.experiment, run.config)
-            own = {}
-            for cell, (state, history, seconds) in trained.items():
-                body = jax.tree.map(lambda x: x[h], tuple(state[:4]))  # noqa: B023
-                one = State._make((*body, state.step))
-                share = {name: value / len(runs) for name, value in seconds.items()}
-                own[cell] = one, {k: v[h] for k, v in history.items()}, share
-                manifest = {**_manifest([run], run.stored["config"]), "seconds": share}
-                where = checkpoint.cell_directory(run.directory, cell)
-                checkpoint.save(where, one, own[cell][1], manifest)
-            left.append(_write(run, own, painter))
-            if len(left) > WAITING:
-                left.pop(0)()
-        for complete in left:
-            complete()
+        try:
+            for h, run in enumerate(runs):
+                if finished(run.directory):
+                    continue
+                if not (run.directory / "config.json").exists():
+                    run = create(run.directory, run.experiment, run.config)
+                own = {}
+                for cell, (state, history, seconds) in trained.items():
+                    body = jax.tree.map(lambda x: x[h], tuple(state[:4]))  # noqa: B023
+                    one = State._make((*body, state.step))
+                    share = {name: value / len(runs) for name, value in seconds.items()}
+                    own[cell] = one, {k: v[h] for k, v in history.items()}, share
+                    manifest = {**_manifest([run], run.stored["config"]), "seconds": share}
+                    where = checkpoint.cell_directory(run.directory, cell)
+                    checkpoint.save(where, one, own[cell][1], manifest)
+                left.append(_write(run, own, painter))
+                if len(left) > WAITING:
+                    left.pop(0)()
+        finally:  # one that fails does not keep those before it from being complete
+            for complete in left:
+                complete()
 
 
 def _write(

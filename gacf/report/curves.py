@@ -50,7 +50,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     if len(names) > 1:
         figure, room = Figure(size, layout="constrained", dpi=150), {}
     else:
-        # as good where there is no legend, and a third of the time
+        # as good where there is no legend, and faster
         figure, room = Figure(size, dpi=150), _room(size, rows, columns)
     panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw=room).ravel()
     for ax, (metric, cells) in zip(panels, curves.items(), strict=False):

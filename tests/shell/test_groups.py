@@ -211,6 +211,18 @@ def test_results_half_written_are_written_the_rest(grid: Path, tmp_path: Path, m
     assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 3
 
 
+def test_a_picture_that_fails_leaves_the_variants_before_it_complete(tmp_path: Path):
+    more = """
+def pictures(config, finals):
+    if config.actor.learning_rate > 0.2:
+        raise ValueError("nothing to see")
+    return {}
+"""
+    assert command(tmp_path / "sweep", file(tmp_path, more), RATES) == 1
+    made = {path.parent.name for path in (tmp_path / "sweep").glob("*/summary.json")}
+    assert made == {"learning_rate=0.05", "learning_rate=0.1"}
+
+
 @pytest.mark.slow
 def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path: Path):
     """A second process takes the program from there, and gets the same numbers."""

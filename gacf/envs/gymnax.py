@@ -115,12 +115,13 @@ def from_gymnax(name: str, **parameters: Any) -> Environment:
                 key, state, action, params
             )
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, state)
+        terminated = jnp.asarray(terminated, bool)
         return new, Timestep(
             observation=jnp.asarray(observation, seen),
             next_observation=jnp.asarray(info["final_observation"], seen),
             reward=jnp.asarray(reward, jnp.float32),
-            terminated=jnp.asarray(terminated, bool),
-            truncated=jnp.asarray(truncated, bool),
+            terminated=terminated,
+            truncated=jnp.asarray(truncated, bool) & ~terminated,  # DeepSea's say both
         )
 
     horizon = int(getattr(params, "max_steps_in_episode", LONGEST))

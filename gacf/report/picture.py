@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -62,13 +61,8 @@ class Painter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None and self._process is not None:
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is not None and self._process is not None:
             self._process.kill()
         self._thread.shutdown()
         if self._process is not None:

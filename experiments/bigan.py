@@ -101,7 +101,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
 
     def play(*players: str) -> gacf.Algorithm:
         optimizers = {p: optax.adam(rate, b1=0.5) for p in players}
-        return gacf.compose(game, gacf.rules.alternating(optimizers))
+        still = tuple(player for player in game.losses if player not in players)
+        return gacf.compose(game, gacf.rules.alternating(optimizers), still=still)
 
     return {"BiGAN": play("critic", "encoder", "actor"), "random encoder": play("critic", "actor")}
 

@@ -260,7 +260,7 @@ def rule_of(config: ConfigDict, game: gacf.Game) -> gacf.Rule:
         "alternating": lambda: rules.alternating(optimizers),
         "simultaneous": lambda: rules.simultaneous(optimizers),
         "delayed": lambda: rules.sequence(
-            step("critic", optimizers["critic"]),
+            *(step(player, optimizers[player]) for player in game.losses if player != "actor"),
             rules.every(config.delay, step("actor", optimizers["actor"])),
         ),
         # The actor leads: it differentiates through the critic's response.

@@ -79,7 +79,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
         optimizers = {"critic": optax.adam(config.critic_rate), "actor": optax.adam(rate)}
         moved = {player: optimizers[player] for player in players}
         steps = {"critic": config.critic_steps} if "critic" in moved else {}
-        return gacf.compose(game, gacf.rules.alternating(moved, steps=steps))
+        still = tuple(player for player in game.losses if player not in moved)
+        return gacf.compose(game, gacf.rules.alternating(moved, steps=steps), still=still)
 
     return {
         "SeqGAN": play(config.pretrain, "critic", "actor"),

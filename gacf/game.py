@@ -14,7 +14,7 @@ is a function of all parameters that can be differentiated again, and nothing ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -260,7 +260,7 @@ def add_player(game: Game, name: str, init: Callable[[Key], PyTree], loss: Loss)
     return game._replace(losses={**game.losses, name: loss}, init=make)
 
 
-def compose(game: Game, rule: Rule, updates: int = 1) -> Algorithm:
+def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str] = ()) -> Algorithm:
     """A game under a rule: observe once, then (update, settle) × updates.
 
     While a step runs the world holds two more entries, so that annealing, exploration and
@@ -268,18 +268,25 @@ def compose(game: Game, rule: Rule, updates: int = 1) -> Algorithm:
     Keys: `key, observe_key, update_key = split(state.key, 3)`; with several updates,
     `split(update_key, updates)`.
 
+    Every player has to be moved by the rule or named in `still`: one that was forgotten, such as
+    SAC's temperature, would otherwise keep its initial parameters without a word.
+
     Args:
         game: any game.
-        rule: any rule over (some of) its players.
+        rule: any rule over its players.
         updates: updates a step, static.
+        still: the player or players that the rule does not move and that shall keep their
+            parameters.
 
     Returns:
         The `Algorithm`; its metrics are `player/name` for what a loss reports, and the bare names
         that `observe` and `evaluate` report.
 
     Raises:
-        ValueError: the rule moves somebody who is no player of the game, `updates` < 1, or (from
-            `init`) the game's world has an entry of its own named "step" or "update".
+        ValueError: the rule moves somebody who is no player of the game, or leaves a player where
+            it is that `still` does not name; `still` names somebody who is no player or whom the
+            rule moves; `updates` < 1; or (from `init`) the game's world has an entry of its own
+            named "step" or "update".
 
     Example:
         >>> import gacf, jax, optax
@@ -292,6 +299,20 @@ def compose(game: Game, rule: Rule, updates: int = 1) -> Algorithm:
     """
     for player in rule.players:
         check_player(game, player, "compose: the rule")
+    still = (still,) if isinstance(still, str) else tuple(still)
+    for player in still:
+        check_player(game, player, "compose: still")
+        if player in rule.players:
+            raise ValueError(
+                f"compose: still: {player!r} was given, but the rule moves it; allowed: players "
+                "that the rule does not move"
+            )
+    if forgotten := [name for name in game.losses if name not in (*rule.players, *still)]:
+        names = ", ".join(map(repr, forgotten))
+        raise ValueError(
+            f"compose: the rule never moves {names}, which would keep the initial parameters; give "
+            f"it an optimiser, or say still=({names},)"
+        )
     require("updates", updates, whole, "a whole number >= 1")
 
     def init(key: Key) -> State:

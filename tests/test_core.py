@@ -35,7 +35,8 @@ def sgd(*players: str, rate: float = 0.1) -> dict[str, Any]:
 def test_a_loss_moves_its_own_player_alone() -> None:
     """Both losses read everything; the critic's reports statistics, the actor's move has none."""
     game = worldly()
-    algorithm = gacf.compose(game, rules.player_step("actor", optax.sgd(0.1)))
+    rule = rules.player_step("actor", optax.sgd(0.1))
+    algorithm = gacf.compose(game, rule, still=("critic", "model"))
     start = jax.jit(algorithm.init)(KEY)
     state, _ = jax.jit(algorithm.step)(start)
     assert state.params["actor"] != start.params["actor"]
@@ -488,7 +489,7 @@ def test_double_precision_is_kept() -> None:
 
 def test_metrics_evaluations_and_optimisers_may_be_missing() -> None:
     """The smallest game: no metrics but the loss, no evaluation, a player whom nobody moves."""
-    algorithm = gacf.compose(bilinear(), rules.simultaneous(sgd("actor")))
+    algorithm = gacf.compose(bilinear(), rules.simultaneous(sgd("actor")), still="critic")
     assert set(algorithm.init(KEY).opt_state) == {"actor"}
     state, metrics = gacf.run(algorithm, KEY, 4, log_every=2, evaluate_every=2)
     assert set(metrics) == {"actor/loss", "diverged"}
@@ -523,6 +524,52 @@ def test_added_losses_and_players() -> None:
         gacf.add_loss(game, "actor", penalty).losses["actor"](params["actor"], params, {}, (), KEY)
     with pytest.raises(ValueError, match="add_player: 'model' plays already"):
         gacf.add_player(game, "model", lambda key: 0.0, penalty)
+
+
+def three_players() -> Game:
+    losses = {p: lambda params, batch, key, p=p: params[p] ** 2 for p in "abc"}
+    return gacf.from_losses(dict.fromkeys("abc", 1.0), losses)
+
+
+@pytest.mark.parametrize(
+    ("make", "still", "message"),
+    [
+        (rules.simultaneous, (), r"never moves 'b', 'c', .* still=\('b', 'c',\)"),
+        (rules.alternating, ("b",), r"never moves 'c'"),
+        (rules.extragradient, "c", r"never moves 'b'"),
+        (rules.simultaneous, ("b", "c", "d"), r"still: 'd' is no player; .*allowed: a, b, c"),
+        (rules.simultaneous, ("a", "b", "c"), r"still: 'a' was given, but the rule moves it"),
+        (
+            lambda o: rules.lookahead(rules.every(2, rules.repeat(rules.simultaneous(o), 3))),
+            "b",
+            "'c'",
+        ),
+    ],
+)
+def test_a_player_that_nobody_moves_has_to_be_named(make: Any, still: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        gacf.compose(three_players(), make(sgd("a")), still=still)
+    assert str(error.value).startswith("compose: ") and "\n" not in str(error.value)
+
+
+def test_a_player_named_still_keeps_its_parameters() -> None:
+    rule = rules.simultaneous(sgd("a", "b"))
+    state, _ = gacf.run(gacf.compose(three_players(), rule, still=("c",)), KEY, 3)
+    assert state.params["c"][0] == 1.0
+    assert state.params["a"][0] == state.params["b"][0] == pytest.approx(0.8**3)
+
+
+@pytest.mark.parametrize(
+    ("method", "forgotten"), [("sac", "temperature"), ("svg", "model"), ("infogan", "posterior")]
+)
+def test_players_that_methods_add_are_not_forgotten(method: str, forgotten: str) -> None:
+    if method == "infogan":
+        game = gacf.add_player(bilinear(), forgotten, lambda key: 1.0, bilinear().losses["actor"])
+    else:
+        sizes: Any = {"horizon": 2} if method == "svg" else {"warmup": 8, "capacity": 64}
+        game = getattr(gacf, method)("Pendulum-v1", **sizes)
+    with pytest.raises(ValueError, match=f"compose: the rule never moves '{forgotten}'"):
+        gacf.compose(game, rules.alternating(sgd()))
 
 
 def test_messages_name_the_argument_and_the_nearest_value() -> None:

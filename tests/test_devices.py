@@ -41,7 +41,7 @@ COLLECTIVES = re.compile(
 
 def algorithm() -> gacf.Algorithm:
     moves = {player: optax.adam(0.1) for player in ("actor", "critic")}
-    return gacf.compose(worldly(), rules.alternating(moves))
+    return gacf.compose(worldly(), rules.alternating(moves), still="model")
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
@@ -80,7 +80,7 @@ def leaning(on: jax.Array) -> gacf.Algorithm:
 
     moves = {player: optax.adam(0.1) for player in ("actor", "critic")}
     leant = game._replace(losses={**game.losses, "critic": critic})
-    return gacf.compose(leant, rules.alternating(moves))
+    return gacf.compose(leant, rules.alternating(moves), still="model")
 
 
 @pytest.mark.parametrize("how", ["vmap", "sharded-vmap"])

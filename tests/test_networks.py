@@ -291,7 +291,7 @@ def one_batch(game: gacf.Game, state: gacf.State) -> Any:
 def test_a_players_step_renews_its_own_statistics_alone():
     game = normed()
     for mover, other in (("actor", "critic"), ("critic", "actor")):
-        algorithm = gacf.compose(game, rules.player_step(mover, optax.sgd(0.1)))
+        algorithm = gacf.compose(game, rules.player_step(mover, optax.sgd(0.1)), still=other)
         before = algorithm.init(KEY)
         after, _ = jax.jit(algorithm.step)(before)
         chex.assert_trees_all_equal(before.world[f"stats/{other}"], after.world[f"stats/{other}"])
@@ -302,7 +302,7 @@ def test_a_players_step_renews_its_own_statistics_alone():
 
 def test_real_and_fake_have_statistics_of_their_own():
     game = normed()
-    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)))
+    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)), still="actor")
     before = algorithm.init(KEY)
     after, metrics = jax.jit(algorithm.step)(before)
     # each group is centred by itself: mixed, the real ones would be high and the fakes low
@@ -334,7 +334,7 @@ def test_exploration_uses_running_statistics():
         one_reward(), model("actor", Whitened()), MLP((4,)),
         exploration=0.0, batch_size=4, capacity=8, warmup=1, num_envs=3,
     )  # fmt: skip
-    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)))
+    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)), still="actor")
     state, _ = jax.jit(algorithm.step)(algorithm.init(KEY))
     # all copies see a 1: over this batch it would be normalised to 0
     np.testing.assert_allclose(state.world["env"]["transition"]["action"], np.tanh(1), rtol=1e-5)

@@ -148,7 +148,8 @@ def test_batches_are_fresh_in_sequence_and_shared_in_parallel() -> None:
         jax.debug.callback(lambda k: drawn_keys.append(tuple(k.tolist())), jax.random.key_data(key))
         return jnp.ones(2)
 
-    algorithm = gacf.compose(game()._replace(sample=sample), rules.repeat(step("critic"), 4))
+    played = game()._replace(sample=sample)
+    algorithm = gacf.compose(played, rules.repeat(step("critic"), 4), still="actor")
     jax.jit(algorithm.step)(algorithm.init(KEY))
     jax.effects_barrier()
     assert len(drawn_keys) == len(set(drawn_keys)) == 4
@@ -167,7 +168,7 @@ def test_delayed_rules_rest_without_a_trace() -> None:
     played = base._replace(
         losses={**base.losses, "actor": actor}, init=lambda key: (base.init(key)[0], {"seen": 0})
     )
-    algorithm = gacf.compose(played, rules.every(3, step("actor")))
+    algorithm = gacf.compose(played, rules.every(3, step("actor")), still="critic")
     advance = jax.jit(algorithm.step)
     state = algorithm.init(KEY)
     for count in range(1, 7):
@@ -189,11 +190,11 @@ def test_two_optimisers_of_one_player() -> None:
     """Of one structure they share the moments; of two structures they are refused."""
     fast = rules.player_step("critic", optax.adam(0.1))
     slow = rules.player_step("critic", optax.adam(0.01))
-    state, _ = gacf.run(gacf.compose(game(), rules.sequence(fast, slow)), KEY, 2)
+    state, _ = gacf.run(gacf.compose(game(), rules.sequence(fast, slow), still="actor"), KEY, 2)
     assert state.opt_state["critic"].optimizer[0].count[0] == 4
     mixed = rules.sequence(fast, rules.player_step("critic", optax.sgd(0.1)))
     with pytest.raises(ValueError, match="'critic' is moved by two optimisers"):
-        gacf.compose(game(), mixed).init(KEY)
+        gacf.compose(game(), mixed, still="actor").init(KEY)
 
 
 def test_optimisers_receive_step_metrics_value_and_gradient() -> None:
@@ -211,7 +212,7 @@ def test_optimisers_receive_step_metrics_value_and_gradient() -> None:
         return optax.GradientTransformationExtraArgs(init, update)
 
     rule = rules.player_step("critic", optax.chain(optax.clip(1e6), spy()))
-    state, metrics = gacf.run(gacf.compose(game(), rule), KEY, 3)
+    state, metrics = gacf.run(gacf.compose(game(), rule, still="actor"), KEY, 3)
     seen = state.opt_state["critic"].optimizer[1]
     assert seen["step"][0] == 2
     assert seen["same"][0]

@@ -26,7 +26,7 @@ def sgd(rate: Any = 0.1) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def algorithm() -> Algorithm:
-    return gacf.compose(worldly(), rules.alternating(sgd()))
+    return gacf.compose(worldly(), rules.alternating(sgd()), still="model")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_hyperparameters_lead_the_seeds() -> None:
     def build(hyper: Any) -> Algorithm:
         game = worldly()
         rule = rules.alternating({"actor": optax.sgd(hyper), "critic": optax.adam(hyper)})
-        return gacf.compose(game, rule)
+        return gacf.compose(game, rule, still="model")
 
     rates = jnp.array([0.01, 0.1])
     state, metrics = gacf.run(

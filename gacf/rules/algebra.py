@@ -40,6 +40,16 @@ class Move(NamedTuple):
     direction: PyTree
 
 
+class Slow(NamedTuple):
+    """What a `lookahead` remembers: the weights to which it steps back, an entry a player.
+
+    A type of its own, so that a `lookahead` around others can find their slow weights wherever
+    the combinators put them.
+    """
+
+    params: Params
+
+
 def extended(
     optimizers: Mapping[str, optax.GradientTransformation],
 ) -> dict[str, optax.GradientTransformationExtraArgs]:
@@ -113,10 +123,60 @@ def player_step(
     return Rule((player,), init, update)
 
 
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """The name, numbered if it is taken."""
+    names = [name, *(f"{name} {count}" for count in range(2, len(tuple(taken)) + 2))]
+    return next(each for each in names if each not in taken)
+
+
+def _places(rules: tuple[Rule, ...], params: Params) -> list[dict[str, str]]:
+    """For each rule, where the entries of its state stand in the state of all of them.
+
+    Moves of one player share its entry. Slow weights belong to one `lookahead` alone, so those of
+    another one with the same players and period get another place; the same rule given twice is
+    one rule that is applied twice, as in `repeat`.
+    """
+    places: list[dict[str, str]] = []
+    taken: set[str] = set()
+    for i, rule in enumerate(rules):
+        earlier = next((j for j in range(i) if rules[j] is rule), None)
+        if earlier is not None:
+            places.append(places[earlier])
+            continue
+        own: dict[str, str] = {}
+        for name, entry in jax.eval_shape(rule.init, params).items():
+            taken_here = taken.union(own.values())
+            own[name] = free_name(name, taken_here) if isinstance(entry, Slow) else name
+        places.append(own)
+        taken.update(own.values())
+    return places
+
+
+def _update_at(
+    places: dict[str, str],
+    rule: Rule,
+    game: Game,
+    params: Params,
+    world: World,
+    opt_state: OptState,
+    key: Key,
+) -> Updated:
+    """The rule's update, where its entries stand at those places of the state."""
+    moved = {name: place for name, place in places.items() if name != place}
+    seen = {**opt_state, **{name: opt_state[place] for name, place in moved.items()}}
+    params, seen, outcomes = rule.update(game, params, world, seen, key)
+    return (
+        params,
+        {**opt_state, **{place: seen[name] for name, place in places.items()}},
+        outcomes,
+    )
+
+
 def _merge_states(rules: tuple[Rule, ...], params: Params) -> OptState:
     merged: OptState = {}
-    for rule in rules:
-        for name, entry in rule.init(params).items():
+    for rule, places in zip(rules, _places(rules, params), strict=True):
+        for own_name, entry in rule.init(params).items():
+            name = places[own_name]
             if name in merged and jax.tree.structure(merged[name]) != jax.tree.structure(entry):
                 raise ValueError(
                     f"rule: {name!r} is moved by two optimisers or directions whose states differ; "
@@ -141,8 +201,11 @@ def sequence(*rules: Rule) -> Rule:
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
         outcomes: dict[str, Outcome] = {}
-        for rule, rule_key in zip(rules, jax.random.split(key, len(rules)), strict=True):
-            params, opt_state, new = rule.update(game, params, world, opt_state, rule_key)
+        keys = jax.random.split(key, len(rules))
+        for rule, places, rule_key in zip(rules, _places(rules, params), keys, strict=True):
+            params, opt_state, new = _update_at(
+                places, rule, game, params, world, opt_state, rule_key
+            )
             outcomes = {**outcomes, **new}
         return params, opt_state, outcomes
 
@@ -171,10 +234,10 @@ def parallel(*rules: Rule) -> Rule:
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
         new_params, new_state = dict(params), dict(opt_state)
         outcomes: dict[str, Outcome] = {}
-        for rule in rules:
-            moved, state, new = rule.update(game, params, world, opt_state, key)
+        for rule, places in zip(rules, _places(rules, params), strict=True):
+            moved, state, new = _update_at(places, rule, game, params, world, opt_state, key)
             new_params |= {player: moved[player] for player in rule.players}
-            new_state |= {name: state[name] for name in jax.eval_shape(rule.init, params)}
+            new_state |= {place: state[place] for place in places.values()}
             outcomes |= new
         return new_params, new_state, outcomes
 

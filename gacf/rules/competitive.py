@@ -34,8 +34,9 @@ def competitive(
 
     Args:
         learning_rates: player -> η > 0, a number (may be traced) or a schedule `update -> number`;
-            players left out stay as they are. No optax transformations: the step sizes stand
-            inside the system that is solved, and an adaptive transformation has none to put there.
+            players left out stay as they are, and have to be named in `compose(…, still=…)`. No
+            optax transformations: the step sizes stand inside the system that is solved, and an
+            adaptive transformation has none to put there.
         solver: `gmres`, `cg`, `normal` or `neumann`.
         iterations: of the solver, static.
 

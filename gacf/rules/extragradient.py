@@ -23,7 +23,8 @@ def extragradient(
     Cost: two gradients a player.
 
     Args:
-        optimizers: player -> optax transformation; players left out stay as they are.
+        optimizers: player -> optax transformation; players left out stay as they are, and have to
+            be named in `compose(…, still=…)`.
         commit: whether the look ahead's optimiser states are kept and the second step starts
             from them, as in ExtraAdam; otherwise both steps start from the same states.
         direction: one for all, or player -> direction; own gradients by default.

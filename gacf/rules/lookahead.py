@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.game import Game, Rule
-from gacf.rules.algebra import OptState, Updated
+from gacf.rules.algebra import OptState, Slow, Updated, free_name
 from gacf.rules.response import only
 from gacf.types import Key, Params, World, require, whole
 
@@ -18,8 +18,9 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
 
     All players are averaged jointly, after a whole update of the rule: `optax.lookahead` on each
     player's optimiser is something else where the players alternate. Optimiser states go on as
-    they are. Updates are counted by `world["update"]`, so it belongs outside of `repeat`.
-    No gradients of its own; memory is one copy of the params.
+    they are. Lookaheads inside the rule, at any depth, step back with it: their slow weights become
+    the new fast ones (nested lookahead-minmax). Updates are counted by `world["update"]`, so it
+    belongs outside of `repeat`. No gradients of its own; memory is one copy of the params.
 
     Args:
         rule: any rule.
@@ -40,24 +41,42 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
     """
     require("lookahead: period", period, whole, "a whole number >= 1")
     require("lookahead: rate", rate, lambda n: 0 <= n <= 1, "a number in [0, 1]")
-    # lookaheads may be nested, or stand side by side: each needs an entry of its own
-    entry = f"lookahead({', '.join(rule.players)}; {period})"
+
+    def inner(params: Params) -> OptState:
+        """The shapes of the inner rule's state, which may hold slow weights of its own."""
+        return jax.eval_shape(rule.init, params)
+
+    def entry(within: OptState) -> str:
+        return free_name(f"lookahead({', '.join(rule.players)}; {period})", within)
 
     def init(params: Params) -> OptState:
+        within = rule.init(params)
         # a copy: two names for one buffer could not both be donated
-        return {**rule.init(params), entry: jax.tree.map(jnp.copy, only(params, rule.players))}
+        slow = Slow(jax.tree.map(jnp.copy, only(params, rule.players)))
+        return {**within, entry(within): slow}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        within = inner(params)
+        own = entry(within)
         params, opt_state, outcomes = rule.update(game, params, world, opt_state, key)
+        slows = {
+            name: opt_state[name]
+            for name in (own, *(name for name, each in within.items() if isinstance(each, Slow)))
+        }
 
-        def back(fast: Params, slow: Params) -> tuple[Params, Params]:
-            slow = jax.tree.map(lambda s, f: (s + rate * (f - s)).astype(s.dtype), slow, fast)
-            return slow, slow
+        def back(fast: Params, slows: dict[str, Slow]) -> tuple[Params, dict[str, Slow]]:
+            slow = jax.tree.map(
+                lambda s, f: (s + rate * (f - s)).astype(s.dtype), slows[own].params, fast
+            )
+            # the inner levels start anew from there, or they would pull away from it at once
+            return slow, {
+                name: Slow(only(slow, tuple(each.params))) for name, each in slows.items()
+            }
 
         due = (world["update"] + 1) % period == 0
-        fast, slow = jax.lax.cond(
-            due, back, lambda fast, slow: (fast, slow), only(params, rule.players), opt_state[entry]
+        fast, slows = jax.lax.cond(
+            due, back, lambda fast, slows: (fast, slows), only(params, rule.players), slows
         )
-        return {**params, **fast}, {**opt_state, entry: slow}, outcomes
+        return {**params, **fast}, {**opt_state, **slows}, outcomes
 
     return Rule(rule.players, init, update)

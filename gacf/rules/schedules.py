@@ -43,7 +43,8 @@ def simultaneous(optimizers: Optimizers, direction: Directions | None = None) ->
     """All players move at once from the same point, on the same batch: z ← z − η v(z).
 
     Args:
-        optimizers: player -> optax transformation; players left out stay as they are.
+        optimizers: player -> optax transformation; players left out stay as they are, and have to
+            be named in `compose(…, still=…)`.
         direction: one for all, or player -> direction; own gradients by default.
 
     Raises:
@@ -71,7 +72,8 @@ def alternating(
         n × y ← y − η f_y(x, y),   then   x ← x − η F_x(x, y⁺)
 
     Args:
-        optimizers: player -> optax transformation; players left out stay as they are.
+        optimizers: player -> optax transformation; players left out stay as they are, and have to
+            be named in `compose(…, still=…)`.
         order: who moves first, second, …; by default the order of `optimizers` with `actor`
             last, as is usual for GANs and for actor-critic methods.
         steps: player -> inner steps, each on a fresh batch; 1 where nothing is said.

@@ -27,7 +27,8 @@ def make(env: Any, actor: Any = STILL, critic: Any = NUMBER, **options: Any) -> 
 
 
 def critic_only(game: gacf.Game, rate: float = 1.0, **options: Any) -> gacf.Algorithm:
-    return gacf.compose(game, rules.player_step("critic", optax.sgd(rate)), **options)
+    step = rules.player_step("critic", optax.sgd(rate))
+    return gacf.compose(game, step, still="actor", **options)
 
 
 def walk(algorithm: gacf.Algorithm, steps: int) -> Any:

@@ -52,7 +52,7 @@ def test_memory_is_that_of_the_episode():
         one_reward(length=3), still, number, exploration=ornstein_uhlenbeck(0.05), warmup=0,
         batch_size=1, capacity=8, num_envs=2,
     )  # fmt: skip
-    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)))
+    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)), still="actor")
 
     @jax.jit
     def play(key):

@@ -99,7 +99,7 @@ def test_values_do_not_depend_on_n():
         envs.make("probe-delayed"), actor, critic, discount=GAMMA, n_step=2, exploration=0.0,
         warmup=0, batch_size=32, capacity=64, target_rate=1.0,
     )  # fmt: skip
-    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(1.0)))
+    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(1.0)), still="actor")
 
     @jax.jit
     def values(key):

@@ -60,7 +60,7 @@ def tell(**options):
 
 
 def steps(game, number):
-    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.0)))
+    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.0)), still="actor")
 
     @jax.jit
     def play(key):

@@ -98,7 +98,7 @@ def test_instance_noise_follows_the_step():
     sizes = [np.std(game.sample({"step": jnp.array(step)}, KEY)["blur"]) for step in (0, 5, 10, 20)]
     np.testing.assert_allclose(sizes, [sizes[0], sizes[0] / 2, 0, 0], rtol=1e-5)
     rule = gacf.rules.simultaneous({"critic": optax.sgd(0.1)})
-    algorithm = gacf.compose(game, rule)
+    algorithm = gacf.compose(game, rule, still="actor")
     state, _ = jax.jit(algorithm.step)(algorithm.init(KEY))
     assert np.isfinite(state.params["critic"])
 

@@ -128,6 +128,109 @@ def test_competitive_follows_a_schedule_of_its_own_count() -> None:
     assert float(first.params["actor"][0]) == float(later.params["actor"][0])
 
 
+def averaged(levels: list[tuple[int, float]], steps: int, rate: float = 0.3) -> np.ndarray:
+    """Nested lookahead-minmax on the bilinear game by hand, the innermost level first."""
+    z = np.ones(2)
+    slow = [z for _ in levels]
+    for t in range(1, steps + 1):
+        z = z - rate * np.array([z[1], -z[0]])
+        for depth, (period, alpha) in enumerate(levels):
+            if t % period == 0:
+                z = slow[depth] + alpha * (z - slow[depth])
+                slow[: depth + 1] = [z] * (depth + 1)
+    return z
+
+
+def inside(kind: str, rule: Rule) -> Rule:
+    """The rule within another one that leaves its moves as they are."""
+    nobody = rules.player_step("critic", optax.sgd(0.0))
+    kinds = {
+        "bare": lambda: rule,
+        "sequence": lambda: rules.sequence(nobody, rules.sequence(rule)),
+        "every": lambda: rules.every(1, rules.repeat(rule, 1)),
+        "parallel": lambda: rules.parallel(rule),
+    }
+    return kinds[kind]()
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("kind", "levels"),
+    [
+        ("bare", [(3, 0.4), (3, 0.7)]),
+        ("sequence", [(2, 0.5), (4, 0.3), (8, 0.6)]),
+        ("every", [(2, 0.5), (4, 0.5)]),
+        ("parallel", [(3, 0.5), (4, 0.5)]),
+    ],
+)
+def test_an_outer_lookahead_takes_the_inner_ones_back(
+    kind: str, levels: list[tuple[int, float]]
+) -> None:
+    """At any depth, under scan and vmap, wherever in the outer rule the inner one stands."""
+
+    def build(step_size: Any) -> gacf.Algorithm:
+        rule: Rule = simultaneous(sgd(step_size, step_size))
+        for period, alpha in levels:
+            rule = rules.lookahead(inside(kind, rule), period, alpha)
+        return gacf.compose(bilinear(), rule)
+
+    rates = jnp.array([0.3, 0.1])
+    state, _ = gacf.run(build, jax.random.key(0), 21, log_every=21, hyper=rates, map="vmap")
+    for i, rate in enumerate(rates):
+        found = [float(state.params[player][i, 0]) for player in PAIR]
+        np.testing.assert_allclose(found, averaged(levels, 21, float(rate)), rtol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("combine", [rules.sequence, rules.parallel])
+def test_lookaheads_of_single_players_are_taken_back_too(combine: Any) -> None:
+    """Two inner ones with periods of their own, side by side, under an outer one of both."""
+    step = {player: rules.player_step(player, optax.sgd(0.3)) for player in PAIR}
+    inner = [rules.lookahead(step["actor"], 2, 0.5), rules.lookahead(step["critic"], 3, 0.25)]
+    algorithm = gacf.compose(bilinear(), rules.lookahead(combine(*inner), 4, 0.5))
+    state, advance = algorithm.init(jax.random.key(0)), jax.jit(algorithm.step)
+    x = y = slow_x = slow_y = outer_x = outer_y = 1.0
+    for t in range(1, 20):
+        state, _ = advance(state)
+        old_x, x = x, x - 0.3 * y
+        if t % 2 == 0:
+            x = slow_x = slow_x + 0.5 * (x - slow_x)
+        y = y + 0.3 * (x if combine is rules.sequence else old_x)
+        if t % 3 == 0:
+            y = slow_y = slow_y + 0.25 * (y - slow_y)
+        if t % 4 == 0:
+            x = slow_x = outer_x = outer_x + 0.5 * (x - outer_x)
+            y = slow_y = outer_y = outer_y + 0.5 * (y - outer_y)
+    np.testing.assert_allclose([state.params["actor"], state.params["critic"]], [x, y], rtol=1e-12)
+
+
+@pytest.mark.usefixtures("x64")
+def test_two_lookaheads_in_a_row_have_slow_weights_of_their_own() -> None:
+    """Of the same players and period; the same rule twice is one rule that is applied twice."""
+
+    def by_hand(shared: bool) -> np.ndarray:
+        z, slow = np.ones(2), [np.ones(2), np.ones(2)]
+        for t in range(1, 12):
+            for turn in (0, 1):
+                own = 0 if shared else turn
+                z = z - 0.3 * np.array([z[1], -z[0]])
+                if t % 3 == 0:
+                    z = slow[own] = slow[own] + 0.5 * (z - slow[own])
+        return z
+
+    def end(*turns: Rule) -> list[float]:
+        algorithm = gacf.compose(bilinear(), rules.sequence(*turns))
+        state, _ = gacf.run(algorithm, jax.random.key(0), 11, log_every=11)
+        return [float(state.params[player][0]) for player in PAIR]
+
+    first, second = (rules.lookahead(simultaneous(sgd(0.3, 0.3)), 3, 0.5) for _ in range(2))
+    np.testing.assert_allclose(end(first, second), by_hand(shared=False), rtol=1e-12)
+    np.testing.assert_allclose(end(first, first), by_hand(shared=True), rtol=1e-12)
+    # also where one of them already holds two of the same name
+    both = rules.lookahead(second, 3, 1.0)
+    np.testing.assert_allclose(end(first, both), by_hand(shared=False), rtol=1e-12)
+
+
 def test_the_slow_copy_of_a_lookahead_stays_one_branch_under_vmap() -> None:
     """The counter is not batched, so the averaging is a branch and no select over seeds."""
     rule = rules.lookahead(rules.lookahead(simultaneous(sgd(0.1, 0.1)), 2), 4)

@@ -29,7 +29,7 @@ def climbing() -> gacf.Game:
 
 def run(game: gacf.Game, steps: int = 4, updates: int = 1) -> Any:
     rule = rules.simultaneous({"actor": optax.sgd(1.0)})
-    algorithm = gacf.compose(game, rule, updates)
+    algorithm = gacf.compose(game, rule, updates, still="critic")
     state, _ = jax.lax.scan(
         lambda s, _: (algorithm.step(s)[0], None), algorithm.init(KEY), length=steps
     )

@@ -89,7 +89,7 @@ def test_batch_statistics_never_cross_players(mover: str):
     virtual = with_reference(Virtual(width=1), gacf.data.ring().sample(KEY, 4))
     judged = gacf.gan(Batch(), virtual, gacf.data.ring(), batch_size=4, noise=2)
     for played in (game, judged):
-        algorithm = gacf.compose(played, rules.player_step(mover, optax.sgd(0.1)))
+        algorithm = gacf.compose(played, rules.player_step(mover, optax.sgd(0.1)), still=other)
         before = algorithm.init(KEY)
         after, _ = jax.jit(algorithm.step)(before)
         chex.assert_tree_all_finite(after.params)

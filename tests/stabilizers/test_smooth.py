@@ -60,7 +60,7 @@ def best_critic(real: Any, fake: Any, transform: Any) -> jax.Array:
         generator, table, lambda key, n: jnp.asarray(real, float), batch_size=len(real),
         noise=lambda key, n: jnp.asarray(fake, float), transform_target=transform,
     )  # fmt: skip
-    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(2.0)))
+    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(2.0)), still="actor")
     state = algorithm.init(jax.random.key(0))
     end = jax.lax.scan(lambda s, _: (algorithm.step(s)[0], None), state, length=400)[0]
     return jax.nn.sigmoid(end.params["critic"])

@@ -94,7 +94,7 @@ def test_vectors_move_in_their_players_step_alone():
         samples=5,
     )  # fmt: skip
     for mover, other in (("actor", "critic"), ("critic", "actor")):
-        algorithm = gacf.compose(game, rules.player_step(mover, optax.sgd(0.1)))
+        algorithm = gacf.compose(game, rules.player_step(mover, optax.sgd(0.1)), still=other)
         made = algorithm.init(KEY)
         # far from what they are to find
         away = {

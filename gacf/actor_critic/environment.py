@@ -101,11 +101,14 @@ def environment(
         episodes: how many an evaluation plays, from start states common to all seeds and times.
         length: time steps T.
         memory: `N -> the explorer's memory at the start`, leaves [N, …].
-        normalize_observations: keep their running mean and variance, `world["observations"]`, for
-            models wrapped by `normalize.standardised`. It takes in a step's observations only when
-            the next one begins, so that the step's batch is judged as it was collected.
+        normalize_observations: keep the running mean and variance of the observations that were
+            acted on, `world["observations"]`, for models wrapped by `normalize.standardised`. It
+            takes in a step's observations only when the next one begins, so that the step's batch
+            is judged as it was collected. What is discrete is left alone.
         normalize_rewards: γ: divide recorded rewards by the running deviation of the discounted
-            return, `world["rewards"]`. Metrics stay in the environment's units.
+            return so far, G ← γG + r, which begins anew after an episode's end, however it came;
+            the step's own are among them. It is kept in `world["rewards"]`, and counts as 1 as
+            long as it is 0. Metrics stay in the environment's units.
         finish: `(params, world, transitions, key) -> transitions`: what to add to the step's
             transitions, [T·N, …], once they are collected.
         keep_states: record the environment's `state` before the step and the step's `key`, as raw
@@ -171,7 +174,8 @@ def environment(
         }
         world: World = {}
         if normalize_observations:
-            nothing = normalize.start(observation[0])
+            one = jax.tree.map(lambda x: x[0], observation)
+            nothing = normalize.start_all(env.observation, one)
             world["observations"] = {"now": nothing, "next": jax.tree.map(jnp.copy, nothing)}
         if normalize_rewards is not None:
             world["rewards"] = {"returns": returns, "running": normalize.start(returns[0])}
@@ -204,7 +208,8 @@ def environment(
             world = {**world, "observations": {"now": now, "next": now}}
         entry, found = collect(params, world, act_key)
         if normalize_observations:
-            seen = normalize.take_in(now, found["next_observation"])
+            # What was acted on, the first of an episode included. Nobody acts on where one ended.
+            seen = normalize.take_in_all(now, found["observation"])
             world = {**world, "observations": {"now": now, "next": seen}}
         if normalize_rewards is not None:
             scale, rewards = scaled(world["rewards"], found, normalize_rewards)
@@ -225,8 +230,8 @@ def environment(
 
         returns, totals = jax.lax.scan(discounted, kept["returns"], (rewards, over))
         running = normalize.take_in(kept["running"], totals.reshape(-1))
-        scale = jnp.sqrt(normalize.variance(running) + 1e-8)
-        return {"returns": returns, "running": running}, (rewards / scale).reshape(-1)
+        divided = rewards / normalize.deviation(running)
+        return {"returns": returns, "running": running}, divided.reshape(-1)
 
     def start(params: Params, world: World, key: Key) -> World:
         """The world with transitions of zeros, in the shape that `observe` gives them."""

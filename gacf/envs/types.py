@@ -39,6 +39,11 @@ class Discrete(NamedTuple):
 Space = Box | Discrete
 
 
+def is_space(node: PyTree) -> bool:
+    """Whether a node of a pytree of spaces is one of them; for `is_leaf`."""
+    return isinstance(node, Box | Discrete)
+
+
 class Timestep(NamedTuple):
     """What one step of an environment showed.
 

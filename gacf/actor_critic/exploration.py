@@ -30,7 +30,7 @@ def gaussian_noise(deviation: float | jax.Array) -> Exploration:
     Args:
         deviation: standard deviation, in units of the actions; may be traced.
     """
-    require("exploration", deviation, lambda x: x >= 0, "a number >= 0")
+    require("exploration", deviation, lambda x: 0 <= x < math.inf, "a number >= 0")
 
     def noise(memory: PyTree, shape: tuple[int, ...], key: Key) -> tuple[jax.Array, PyTree]:
         return deviation * jax.random.normal(key, shape), memory
@@ -53,9 +53,9 @@ def ornstein_uhlenbeck(
     Reference:
         Uhlenbeck & Ornstein 1930; Lillicrap et al. 2016, section 7 of the supplement.
     """
-    require("deviation", deviation, lambda x: x >= 0, "a number >= 0")
-    require("pull", pull, lambda x: x >= 0, "a number >= 0")
-    require("interval", interval, lambda x: x > 0, "a number > 0")
+    require("deviation", deviation, lambda x: 0 <= x < math.inf, "a number >= 0")
+    require("pull", pull, lambda x: 0 <= x < math.inf, "a number >= 0")
+    require("interval", interval, lambda x: 0 < x < math.inf, "a number > 0")
 
     def noise(memory: PyTree, shape: tuple[int, ...], key: Key) -> tuple[jax.Array, PyTree]:
         kick = deviation * math.sqrt(interval) * jax.random.normal(key, shape)

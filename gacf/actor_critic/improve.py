@@ -98,14 +98,34 @@ def _total(verdicts: dict[str, jax.Array]) -> jax.Array:
     return jnp.sum(jnp.stack([jnp.mean(verdict) for verdict in verdicts.values()]))
 
 
-def _entropy(policy: Policy, output: Any, log_prob: jax.Array) -> jax.Array:
-    """Mean entropy; where it has no closed form −mean log π, whose gradient has mean 0."""
-    return -jnp.mean(log_prob) if policy.entropy is None else jnp.mean(policy.entropy(output))
+def _entropy(policy: Policy, output: Any, log_prob: jax.Array, ratio: jax.Array) -> jax.Array:
+    """Mean entropy; where it has no closed form −mean ρ log π, the gradient of which is right.
+
+    Without the likelihood ratio ρ the gradient of −mean log π would be 0 in expectation.
+    """
+    if policy.entropy is None:
+        return -jnp.mean(ratio * log_prob)
+    return jnp.mean(policy.entropy(output))
 
 
 def _spread(advantage: jax.Array) -> jax.Array:
-    """The advantages at mean 0 and standard deviation 1 over the batch."""
-    return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-8)
+    """The advantages at mean 0 and standard deviation 1 over the batch.
+
+    Where they are equal up to rounding, no action was better than another, and all are 0.
+
+    Raises:
+        ValueError: there is only one, which would always become 0.
+    """
+    if advantage.size < 2:
+        raise ValueError(
+            "standardise: True was given with an advantage of one transition, which would become "
+            "0; allowed: batches and minibatches of at least 2, or standardise=False"
+        )
+    rounding = 8 * jnp.finfo(advantage.dtype).eps * jnp.max(jnp.abs(advantage))
+    differ = jnp.max(advantage) - jnp.min(advantage) > rounding
+    # a deviation of 0 has no derivative, which cross gradients would meet
+    apart = jnp.where(differ, advantage, jnp.arange(advantage.size, dtype=advantage.dtype))
+    return jnp.where(differ, (apart - jnp.mean(apart)) / (jnp.std(apart) + 1e-8), 0)
 
 
 def score_function(
@@ -153,7 +173,8 @@ def advantage(
     Args:
         policy: of which the actor yields the parameters.
         entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over the batch.
+        standardise: advantages to mean 0 and deviation 1 over the batch, of at least 2. Where all
+            are equal they are 0: no action was better than another.
 
     Reference:
         Mnih et al. 2016 (A2C, A3C); Schulman et al. 2016, eq. 16 (GAE).
@@ -170,7 +191,7 @@ def advantage(
         apart = [targets[group] - verdicts[group] for group in verdicts]
         better = functools.reduce(jnp.add, apart)
         better = _spread(better) if standardise else better
-        spread = _entropy(policy, output, log_prob)
+        spread = _entropy(policy, output, log_prob, ratio)
         return -jnp.mean(ratio * better) - entropy * spread, {"entropy": spread}, entries
 
     return improve
@@ -194,7 +215,7 @@ def clipped(
         policy: of which the actor yields the parameters.
         clip: ε.
         entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over the (mini)batch.
+        standardise: advantages to mean 0 and deviation 1 over the (mini)batch, as in `advantage`.
 
     Reference:
         Schulman et al. 2017, eq. 7.
@@ -210,7 +231,7 @@ def clipped(
         better = _spread(batch["advantage"]) if standardise else batch["advantage"]
         kept = jnp.clip(ratio, 1 - clip, 1 + clip)
         gain = jnp.mean(jnp.minimum(ratio * better, kept * better))
-        spread = _entropy(policy, output, log_prob)
+        spread = _entropy(policy, output, log_prob, ratio)
         metrics = {
             "entropy": spread,
             "ratio_clipped": jnp.mean(jnp.abs(ratio - 1) > clip, dtype=ratio.dtype),

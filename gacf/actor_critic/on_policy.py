@@ -14,7 +14,14 @@ from gacf.actor_critic.heads import Head
 from gacf.actor_critic.improve import advantage, clipped, natural
 from gacf.actor_critic.normalize import standardised
 from gacf.actor_critic.off_policy import Divergence, acted, head_of, made
-from gacf.actor_critic.policies import Policy, categorical, gaussian, shared_scale, yields
+from gacf.actor_critic.policies import (
+    SHARED_LOG_SCALES,
+    Policy,
+    categorical,
+    gaussian,
+    shared_scale,
+    yields,
+)
 from gacf.actor_critic.sac import acting
 from gacf.actor_critic.target import lambda_target, recorded_target, row_returns, state_value
 from gacf.game import Game
@@ -32,7 +39,8 @@ def policy_of(env: envs.Environment, network: Any, log_scale: float) -> tuple[Mo
     require("env", env.action.shape, lambda s: len(s) == 1, "actions that are vectors")
     (size,) = env.action.shape
     mean = model("actor", MLP((64, 64), (size,), jnp.tanh) if network is None else network)
-    return standardised(shared_scale(mean, size, log_scale)), gaussian(size)
+    policy = gaussian(size, SHARED_LOG_SCALES)
+    return standardised(shared_scale(mean, size, log_scale)), policy
 
 
 def seen(batch: Batch, action: jax.Array) -> dict[str, Any]:
@@ -105,11 +113,11 @@ def a2c(
         discount: γ.
         trace: λ.
         entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1.
+        standardise: advantages to mean 0 and deviation 1 over a batch, of at least 2 transitions.
         num_envs: environments N.
         length: time steps T between two updates.
         divergence: a name in `DIVERGENCES`, a function, or a `Head`.
-        log_scale: log σ at the start, for boxes.
+        log_scale: log σ at the start, for boxes, in [−20, 20].
         episodes: an evaluation plays, with the policy's mode.
         normalize_observations: by their running mean and deviation.
         normalize_rewards: by the running deviation of the discounted return.
@@ -171,11 +179,12 @@ def ppo(
         trace: λ.
         clip: ε.
         entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over a minibatch.
+        standardise: advantages to mean 0 and deviation 1 over a minibatch, of at least 2
+            transitions.
         num_envs: environments N.
         length: time steps T between two batches.
         divergence: a name in `DIVERGENCES`, a function, or a `Head`.
-        log_scale: log σ at the start, for boxes.
+        log_scale: log σ at the start, for boxes, in [−20, 20].
         episodes: an evaluation plays, with the policy's mode.
         normalize_observations: by their running mean and deviation.
         normalize_rewards: by the running deviation of the discounted return.
@@ -247,7 +256,7 @@ def natural_actor_critic(
         num_envs: environments N.
         length: time steps T between two updates.
         divergence: a name in `DIVERGENCES`, or a function.
-        log_scale: log σ at the start, for boxes.
+        log_scale: log σ at the start, for boxes, in [−20, 20].
         episodes: an evaluation plays, with the policy's mode.
         normalize_observations: by their running mean and deviation.
         normalize_rewards: by the running deviation of the discounted return.

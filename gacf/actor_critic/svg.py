@@ -71,7 +71,7 @@ def svg(
         target_rate: Polyak rate of the slow copies, for h = 0.
         num_envs: environments N; 1 for h = 0, otherwise 16. A batch holds h·N transitions.
         divergence: as for `ddpg`.
-        log_scale: log σ at the start, for h >= 1.
+        log_scale: log σ at the start, for h >= 1, in [−20, 20].
         episodes: an evaluation plays, with the policy's mode.
         normalize_observations: by their running mean and deviation.
 

@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
             "learning_rate": 1e-3,
             "decay": 0.01,
             "autoencoder": {"weight": 2.0, "r1": 0.1},
-            "vae_gan": {"weight": 1.0, "prior_weight": 0.05, "r1": 0.3},
+            "vae_gan": {"weight": 0.09, "prior_weight": 0.57, "r1": 0.3},
         }
     )
 

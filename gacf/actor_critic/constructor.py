@@ -7,6 +7,7 @@ from its verdict alone. A GAN and DDPG differ in the arguments below, and in not
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 from gacf.actor_critic.heads import Head, scalar
 from gacf.actor_critic.improve import Evidence, Improve
 from gacf.game import Game
-from gacf.networks import column, model
+from gacf.networks import Model, column, model
 from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, blank
 
 Groups = dict[str, Any]
@@ -56,6 +57,31 @@ def _read(output: jax.Array, head: Head, group: str) -> jax.Array:
 
 
 Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]
+# Folded into the key of a critic's own evaluations for those of its penalty. `split(key)[i]` is
+# `fold_in(key, i)`, so it must be larger than any number of parts.
+PENALTY = 0x70656E
+
+
+def penalty_judge(
+    critic: Model, own: PyTree, params: Params, world: World, read: Callable[..., Any], key: Key
+) -> Callable[..., jax.Array]:
+    """The critic as its penalty sees it: what it draws, dropout for one, it draws anew each time.
+
+    Args:
+        critic: the critic's model.
+        own: its params.
+        params: all players'.
+        world: the world.
+        read: `output -> verdicts [B]`.
+        key: that of the critic's evaluations in the same loss.
+    """
+    calls = itertools.count(PENALTY)
+
+    def judge(*inputs: Any) -> jax.Array:
+        own_key = jax.random.fold_in(key, next(calls))
+        return read(critic.given(params).apply(own, world, *inputs, key=own_key)[0])
+
+    return judge
 
 
 def _inputs(seen: Any) -> tuple[Any, ...]:
@@ -173,11 +199,11 @@ def actor_critic(
         loss = functools.reduce(jnp.add, losses.values())
         if penalty is not None:
 
-            def own_judge(*inputs: Any) -> jax.Array:
-                output = critic.given(params).apply(own, world, *inputs, key=judge_key)[0]
+            def read(output: jax.Array) -> jax.Array:
                 return head.value(_read(output, head, "penalty"))
 
-            metrics["penalty"] = penalty(own_judge, groups, penalty_key)
+            judge = penalty_judge(critic, own, params, world, read, judge_key)
+            metrics["penalty"] = penalty(judge, groups, penalty_key)
             loss = loss + metrics["penalty"]
         return loss, Outcome(metrics, entries)
 
@@ -187,7 +213,9 @@ def actor_critic(
         act_key, judge_key, target_key = jax.random.split(key, 3)
 
         def propose(weights: PyTree) -> tuple[PyTree, World]:
-            return actor.apply(weights, world, *_inputs(sees(batch)), key=act_key)
+            # proposals of one loss are meant to share their draws: ratios of two are then 1
+            same_key = jax.random.clone(act_key)
+            return actor.apply(weights, world, *_inputs(sees(batch)), key=same_key)
 
         def verdicts(action: PyTree) -> dict[str, jax.Array]:
             groups = view(batch, action)

@@ -203,7 +203,10 @@ def environment(
             world["observations"] = {"now": nothing, "next": jax.tree.map(jnp.copy, nothing)}
         if normalize_rewards is not None:
             world["rewards"] = {"returns": returns, "running": normalize.start(returns[0])}
-        _, timestep = jax.eval_shape(step, jax.random.split(key, num_envs), state, nothing_done())
+        # the keys are of the right shape, and nothing is drawn with them
+        _, timestep = jax.eval_shape(
+            lambda: step(jax.random.split(key, num_envs), state, nothing_done())
+        )
         seen = jax.eval_shape(record, observation, Act(nothing_done()), timestep)
         entry["transition"] = _blank(seen, length * num_envs)
         return {**world, "env": entry}

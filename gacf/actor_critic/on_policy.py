@@ -210,8 +210,9 @@ def ppo(
     value = state_value(v, head)
 
     def finish(params: Params, world: World, found: Batch, key: Key) -> Batch:
-        now = value(params, world, found["observation"], key)
-        then = value(params, world, found["next_observation"], key)
+        now_key, then_key = jax.random.split(key)
+        now = value(params, world, found["observation"], now_key)
+        then = value(params, world, found["next_observation"], then_key)
         returns = row_returns(found, then, discount, trace, length)
         kept = ("observation", "action", "log_prob")
         lean = {name: found[name] for name in kept}

@@ -100,14 +100,16 @@ def bigan(
     def encoder_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        pairs, entries = real_pair(own, world, batch, key)
-        return judge.fool(params, world, pairs, key), Outcome({}, entries)
+        code_key, judge_key = jax.random.split(key)
+        pairs, entries = real_pair(own, world, batch, code_key)
+        return judge.fool(params, world, pairs, judge_key), Outcome({}, entries)
 
     def actor_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        pairs, entries = fake_pair(own, world, batch, key)
-        return judge.fool(params, world, pairs, key), Outcome({}, entries)
+        make_key, judge_key = jax.random.split(key)
+        pairs, entries = fake_pair(own, world, batch, make_key)
+        return judge.fool(params, world, pairs, judge_key), Outcome({}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
     return Game(losses, init, sample=sample, evaluate=evaluate)

@@ -95,8 +95,9 @@ def domain_adversarial(
     def encode(
         own: PyTree, world: World, batch: Batch, key: Key
     ) -> tuple[dict[str, jax.Array], World]:
-        near, entries = coder.apply(own, world, batch["source"], key=key)
-        far, news = coder.apply(own, {**world, **entries}, batch["target"], key=key)
+        near_key, far_key = jax.random.split(key)
+        near, entries = coder.apply(own, world, batch["source"], key=near_key)
+        far, news = coder.apply(own, {**world, **entries}, batch["target"], key=far_key)
         return {"real": near, "fake": far}, {**entries, **news}
 
     def surprise(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.actor_critic import DIVERGENCES
-from gacf.actor_critic.constructor import Groups, Penalty
+from gacf.actor_critic.constructor import Groups, Penalty, penalty_judge
 from gacf.game import Game, add_player
 from gacf.networks import Model, column
 from gacf.types import Batch, Key, Loss, Metrics, Params, PyTree, World, blank, lookup
@@ -164,11 +164,7 @@ def adversary(
         loss = total(found, {"real": 1.0, "fake": 0.0})
         metrics = {f"verdict/{group}": jnp.mean(v) for group, v in found.items()}
         if penalty is not None:
-
-            def judge(*seen: Any) -> jax.Array:
-                given = critic.given(params)
-                return column(given.apply(own, world, *seen, key=judge_key)[0])
-
+            judge = penalty_judge(critic, own, params, world, column, judge_key)
             metrics["penalty"] = penalty(judge, groups, penalty_key)
             loss = loss + metrics["penalty"]
         return loss, metrics, entries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -126,10 +125,13 @@ def vae_gan(
         return actor.apply(own, world, jnp.concatenate([batch["noise"], code]), key=key)
 
     def apart(params: Params, world: World, x: jax.Array, y: jax.Array, key: Key) -> jax.Array:
-        """L, as a mean over the features."""
-        see = lambda z: whole_critic.apply(params["critic"], world, z, key=key)[0][:, 1:]  # noqa: E731
-        features = see(x)
-        return square_error(features, see(y)) / (2 * math.sqrt(features.shape[-1]))
+        """L: the features of x and y are those of one network, down to what it drops."""
+
+        def features(z: jax.Array) -> jax.Array:
+            same_key = jax.random.clone(key)
+            return whole_critic.apply(params["critic"], world, z, key=same_key)[0][:, 1:]
+
+        return square_error(features(x), features(y)) / 2
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key

@@ -58,6 +58,7 @@ from gacf.types import (
 
 Build = Callable[[Any], Algorithm]
 MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
+MOST_STEPS = 2**31 - 1  # what the step counter, an int32, can count
 LOOP_FROM = 1e7  # floating-point operations a step from which a loop beats vmap on one CPU core
 
 

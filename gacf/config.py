@@ -48,7 +48,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from ml_collections.config_flags import config_path
 from ml_collections.config_flags.config_flags import UnsupportedOperationError
 
-from gacf.report import BadInput
+from gacf.report import BadInput, check_text
 from gacf.runner import MAPS, MOST_STEPS
 from gacf.types import Algorithm, nearest
 
@@ -248,12 +248,6 @@ def load(path: str | Path, name: str | None = None) -> Experiment:
             raise BadInput(f"CONFIG: {path.name} does not define the function {function}()")
     _check_stated(module, path.name)
     return Experiment(name or path.stem, path, module)
-
-
-def check_text(argument: str, text: str, allowed: str) -> None:
-    """Raises a `BadInput` for a path without letters, or with a NUL byte."""
-    if not text or "\0" in text:
-        raise BadInput(f"{argument}: {text!r} was given; allowed: {allowed}")
 
 
 def _check_stated(module: ModuleType, name: str) -> None:

@@ -18,3 +18,9 @@ class Failed(Exception):
     def __init__(self, message: str, again: bool = True):
         super().__init__(message)
         self.again = again
+
+
+def check_text(argument: str, text: str, allowed: str) -> None:
+    """Raises a `BadInput` for a path without letters, or with a NUL byte."""
+    if not text or "\0" in text:
+        raise BadInput(f"{argument}: {text!r} was given; allowed: {allowed}")

@@ -25,6 +25,7 @@ from gacf.gan import generate, r1
 from gacf.networks import MLP, Model, model
 
 KEY_METRIC = "evaluate/kid"
+GOAL = "min"
 METRICS = [f"evaluate/{m}" for m in ("kid", "coverage", "reconstruction", "latent_mmd")]
 SAMPLES = 898
 

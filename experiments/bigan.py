@@ -27,6 +27,7 @@ from gacf.gan import generate, r1
 from gacf.networks import MLP, Model, model
 
 KEY_METRIC = "evaluate/reconstruction"
+GOAL = "min"
 METRICS = [
     KEY_METRIC,
     "evaluate/chance",

@@ -29,6 +29,7 @@ from gacf import rules
 from gacf.games import bilinear, bilinear_modes
 
 KEY_METRIC = "evaluate/distance"
+GOAL = "min"
 PAIR = ("actor", "critic")
 
 

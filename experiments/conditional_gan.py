@@ -24,6 +24,7 @@ from gacf.gan import generate, r1
 from gacf.networks import model
 
 KEY_METRIC = "evaluate/accuracy"
+GOAL = "max"
 METRICS = [KEY_METRIC, "evaluate/coverage", "evaluate/kid", "final/classifier_accuracy"]
 CLASSES, SAMPLES = 10, 898
 

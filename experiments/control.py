@@ -26,6 +26,7 @@ from gacf.networks import MLP, computed_in
 from gacf.types import lookup
 
 KEY_METRIC = "evaluate/return"
+GOAL = "max"
 
 OFF_POLICY = {
     "env_steps": 20_000,

@@ -21,6 +21,7 @@ from gacf.gan import generate, r1
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/coverage"
+GOAL = "max"
 METRICS = [
     "final/fid",
     *(f"evaluate/{m}" for m in ("kid", "precision", "recall", "density", "coverage")),

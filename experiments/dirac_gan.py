@@ -41,6 +41,7 @@ from gacf.games import dirac_gan, project
 from gacf.metrics.game_spectrum import draw_spectrum, game_spectrum
 
 KEY_METRIC = "evaluate/distance"
+GOAL = "min"
 SCHEDULES = {
     "simultaneous": gacf.rules.simultaneous,
     "alternating": functools.partial(gacf.rules.alternating, order=("actor", "critic")),

@@ -19,6 +19,7 @@ from gacf.flows import domain_adversarial, ramp
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/accuracy"
+GOAL = "max"
 METRICS = [KEY_METRIC, "evaluate/source_accuracy"]
 CLASSES = 10
 

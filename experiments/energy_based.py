@@ -27,6 +27,7 @@ from gacf.gan.networks import Autoencoder
 from gacf.networks import MLP, Model, model
 
 KEY_METRIC = "evaluate/coverage"
+GOAL = "max"
 METRICS = [f"evaluate/{m}" for m in ("coverage", "density", "kid", "reconstruction", "energy_gap")]
 SAMPLES = 898
 

@@ -29,6 +29,7 @@ from gacf.actor_critic import DIVERGENCES, Source, identity, pathwise, reward_ta
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/modes"
+GOAL = "max"
 METRICS = [
     "final/distance",
     "final/actor_cosine",

@@ -13,8 +13,9 @@ alternating, simultaneous, or those with an actor that looks ahead: unrolled, im
 units of their own deviation, and critics in the plane see `octaves` of sines beside the point
 itself: modes are a hundredth as wide as the picture, which a plain network is slow to resolve. Each
 kind of data has metrics of its own, the first of which is `score`: modes and high quality (ring,
-grid), sliced Wasserstein distance (swiss_roll), distances in the features of a small classifier
-(digits), modes of 1,000 and KL by that classifier (stacked_digits). Cost: half a minute a seed in
+grid), sliced Wasserstein distance (swiss_roll; its negative, for more of a score is better),
+distances in the features of a small classifier (digits), modes of 1,000 and KL by that classifier
+(stacked_digits). Cost: half a minute a seed in
 the plane, more for convolutions; the sweep three quarters of an hour on one core. Expected:
 docs/results.md.
 """
@@ -46,6 +47,7 @@ from gacf.report import table as tables
 from gacf.types import lookup
 
 KEY_METRIC = "evaluate/score"
+GOAL = "max"
 PAIR = ("actor", "critic")
 
 
@@ -56,7 +58,7 @@ class Task(NamedTuple):
         shape: of an example.
         data: `() -> ` what `gacf.gan` takes.
         samples: how many the metrics see.
-        measure: `(samples [n, *shape], key) -> metrics`; the first is the score.
+        measure: `(samples [n, *shape], key) -> metrics`; the first is the score, a distance with a minus.
         defaults: of the config's keys that were left at None.
     """
 
@@ -278,7 +280,8 @@ def build(config: ConfigDict) -> gacf.Algorithm:
 
     def measure(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         found = task.measure(samples, key)
-        return {"score": next(iter(found.values())), **found}
+        name, first = next(iter(found.items()))
+        return {"score": -first if name == "sliced_wasserstein" else first, **found}
 
     def blur(step: jax.Array) -> Any:
         """Linearly to 0 over the first half."""

@@ -21,6 +21,7 @@ from gacf.gan import r1
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/share"
+GOAL = "max"
 METRICS = [KEY_METRIC, "evaluate/return", "evaluate/expert_return"]
 ENVIRONMENT, TRAJECTORIES = "CartPole-v1", 10
 

@@ -26,6 +26,7 @@ from gacf.gan import generate, r1
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/majority"
+GOAL = "max"
 METRICS = ["final/accuracy", KEY_METRIC, "evaluate/coverage", "evaluate/kid"]
 CODES, SAMPLES = 10, 898
 

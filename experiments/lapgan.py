@@ -27,6 +27,7 @@ from gacf.networks import MLP
 SIZES = (2, 4, 8)
 LEVELS = {size: f"{size}x{size}" for size in SIZES}
 KEY_METRIC = "evaluate/kid"
+GOAL = "min"
 METRICS = [KEY_METRIC, *(f"evaluate/coverage/{level}" for level in LEVELS.values())]
 SAMPLES = 898
 

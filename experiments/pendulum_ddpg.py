@@ -18,6 +18,7 @@ import gacf
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/return"
+GOAL = "max"
 
 
 def get_config() -> ConfigDict:

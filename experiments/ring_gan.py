@@ -21,6 +21,7 @@ from gacf.gan import generate, r1
 from gacf.networks import MLP, computed_in, model
 
 KEY_METRIC = "evaluate/modes"
+GOAL = "max"
 
 
 def get_config() -> ConfigDict:

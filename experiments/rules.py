@@ -33,6 +33,7 @@ from gacf.report import table as tables
 from gacf.types import lookup
 
 KEY_METRIC = "evaluate/score"
+GOAL = "max"
 PAIR = ("actor", "critic")
 # What is the score, what a table shows of each game, and in which unit.
 SHOWN = {

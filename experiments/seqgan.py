@@ -21,6 +21,7 @@ import gacf
 from gacf.flows import SequenceCritic, log_likelihood, lstm, seqgan, speak
 
 KEY_METRIC = "evaluate/oracle_nll"
+GOAL = "min"
 METRICS = [KEY_METRIC, "evaluate/held_out_nll", "evaluate/oracle_entropy"]
 ORACLE = 0  # key of the oracle and of its sequences
 

@@ -45,6 +45,7 @@ from gacf.report.statistics import iqm
 from gacf.types import Batch, Key, Outcome, Params, PyTree, World, lookup
 
 KEY_METRIC = "evaluate/score"
+GOAL = "max"
 METRICS = ["evaluate/score"]
 PLAIN = "none"
 RESULTS = Path(__file__).parent / "results"

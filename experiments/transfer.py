@@ -27,6 +27,7 @@ from gacf.gan import r1
 from gacf.networks import MLP, column, model
 
 KEY_METRIC = "evaluate/share"
+GOAL = "max"
 METRICS = [KEY_METRIC, "evaluate/before", "evaluate/return"]
 SIDE, HORIZON = 5, 20
 MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))

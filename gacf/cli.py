@@ -1,7 +1,8 @@
 """The command `gacf` (L7).
 
-Exit code 0: done; 1: some variant of a sweep failed, or a process of the run was lost; 2: bad
-input, told in one line, nothing written.
+Exit code 0: done; 1: something failed in the run or in a variant of the sweep, or a process of the
+run was lost; 2: bad input, nothing written. Both come with one line that says what is wrong; with
+--traceback, where in the code.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from gacf.report import BadInput
+from gacf import __version__
+from gacf.report import BadInput, Failed
 from gacf.report.table import SWEEP
 
 COMMANDS = ("run", "sweep", "resume", "watch", "report", "draw", "list")
@@ -82,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"gacf {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     for name, does, where in (
         ("run", "train an experiment", "new directory"),
@@ -115,11 +118,6 @@ def _parser() -> argparse.ArgumentParser:
                 "--resume", action="store_true", help="CONFIG is a sweep's directory: go on with it"
             )
             _add_executor(train)
-        train.add_argument(
-            "--traceback",
-            action="store_true",
-            help="show where in the code something was refused or failed",
-        )
         train.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
         if name == "run":
             train.add_argument(
@@ -133,15 +131,14 @@ def _parser() -> argparse.ArgumentParser:
         "resume", help="go on with a run or a sweep that was stopped", allow_abbrev=False
     )
     resume.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` made")
-    resume.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
     resume.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
     _add_executor(resume)
     _add_processes(resume)
 
     watch = commands.add_parser(
-        "watch", help="show where a sweep stands, until it is over", allow_abbrev=False
+        "watch", help="show where a run or a sweep stands, until it is over", allow_abbrev=False
     )
-    watch.add_argument("directory", metavar="DIR", help="what `gacf sweep` made or is making")
+    watch.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` makes")
     watch.add_argument("--once", action="store_true", help="one look is enough")
 
     report = commands.add_parser(
@@ -157,13 +154,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     draw.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
     draw.add_argument("--workdir", metavar="DIR", help="for the drawings; default: drawings")
-    draw.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
 
     commands.add_parser(
         "list",
         help="list experiments, games, rules, stabilisers and environments",
         allow_abbrev=False,
     )
+    for command in commands.choices.values():
+        command.add_argument(
+            "--traceback",
+            action="store_true",
+            help="show where in the code something was refused or failed",
+        )
     return parser
 
 
@@ -442,6 +444,10 @@ def _train(run: Any, programs: Any, track: str | None) -> int:
         heard = functools.partial(tracker, run.directory.name) if tracker else None
         try:
             summary = experiment.train(run, programs, out, err, heard)
+        except Failed as error:
+            if processes.first():
+                _tell_failure(run.directory, error)
+            return 1
         except (OSError, ValueError, RuntimeError) as error:
             if not work.disk_full(error):
                 raise
@@ -469,6 +475,18 @@ def _tracker(kind: str | None, directory: Path, err: Any) -> Iterator[Any]:
         yield made
     finally:
         made.close()
+
+
+def _tell_failure(directory: Path, error: Failed) -> None:
+    _say(
+        f"{error}; what was trained is kept; once {directory / 'experiment.py'} is mended, go on "
+        f"with: gacf resume {directory}"
+    )
+
+
+def _say(message: object) -> None:
+    """One line on standard error."""
+    print(f"gacf: {' '.join(str(message).splitlines())}", file=sys.stderr)
 
 
 def _full(directory: Path, error: BaseException) -> int:
@@ -518,19 +536,15 @@ def _train_variants(opened: Any, args: argparse.Namespace, dotted: _Dotted, work
     failed = work.failures(opened)
     by_name = {unit.name: unit for unit in opened.units}
     for name, failure in failed.items():
-        if failure["traceback"] and not _plain(failure):
+        if args.traceback and failure["traceback"]:
             print(failure["traceback"], file=sys.stderr)
         text = f"gacf: {work.words(by_name[name])} failed: {failure['message']}"
         err.print(text, markup=False, soft_wrap=True)
     if failed:
-        names = ", ".join(v for name in failed for v in by_name[name].variants)
+        missing = set(opened.missing())
+        names = ", ".join(v for name in failed for v in by_name[name].variants if v in missing)
         print(f"gacf: failed: {names}; once that is mended: {again}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _plain(failure: dict[str, str]) -> bool:
-    """Whether a failure is explained by its one line."""
-    return "BadInput" in failure["traceback"].strip().splitlines()[-1]
 
 
 def _work(
@@ -602,6 +616,7 @@ def _report_effects(args: argparse.Namespace) -> int:
 
 def _draw(args: argparse.Namespace, overrides: list[str]) -> int:
     from gacf import config, draw
+    from gacf.experiment import refusing
 
     loaded = config.load(args.config)
     built = config.build(loaded, config.resolve(loaded, overrides))
@@ -610,7 +625,8 @@ def _draw(args: argparse.Namespace, overrides: list[str]) -> int:
     if not flows:
         raise BadInput("CONFIG: no algorithm in it was made by compose; allowed: those that are")
     directory = Path(args.workdir or "drawings")
-    directory.mkdir(parents=True, exist_ok=True)
+    with refusing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     for cell, flow in flows.items():
         stem = cell if len(flows) == 1 else f"{loaded.name}-{cell}"
         place = directory / re.sub(r"[^\w.-]+", "_", stem)
@@ -655,6 +671,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("MPLBACKEND", "Agg")
     arguments = list(sys.argv[1:] if argv is None else argv)
     plain, dotted = _split(arguments)
+    if not arguments:
+        _parser().print_help()
+        return 0
     if plain and not plain[0].startswith("-") and plain[0] not in COMMANDS:
         import difflib
 
@@ -663,6 +682,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gacf: {plain[0]!r}: {hint}allowed: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     args, unknown = _parser().parse_known_args(plain)
+    if args.command is None:
+        _say(f"COMMAND: none was given; allowed: {', '.join(COMMANDS)}")
+        return 2
     if unknown:
         word, _, value = unknown[0].partition("=")
         if args.command in TRAINING and word.startswith("--"):
@@ -685,6 +707,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gacf: {dotted.executor[0]}: only sweeps take it", file=sys.stderr)
         return 2
     try:
+        _check_places(args)
         group = _group(args)
     except BadInput as error:
         print(f"gacf: {error}", file=sys.stderr)
@@ -703,6 +726,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
+def _check_places(args: argparse.Namespace) -> None:
+    """Raises a `BadInput` for a name that no file or directory can have."""
+    from gacf.report import check_text
+
+    for argument, given in (
+        ("--workdir", getattr(args, "workdir", None)),
+        ("CONFIG", getattr(args, "config", None)),
+        ("DIR", getattr(args, "directory", None)),
+        *(("DIR", given) for given in getattr(args, "directories", ())),
+    ):
+        if given is not None:
+            check_text(argument, given, "the name of a file or a directory")
+
+
 def _do(args: argparse.Namespace, dotted: _Dotted) -> int:
     try:
         if args.command == "run":
@@ -719,8 +756,19 @@ def _do(args: argparse.Namespace, dotted: _Dotted) -> int:
     except KeyboardInterrupt:
         print("gacf: stopped", file=sys.stderr)
         return INTERRUPTED
-    except BadInput as error:
-        if getattr(args, "traceback", False):
+    except (BadInput, Failed) as error:
+        if args.traceback:
             traceback.print_exc()
-        print(f"gacf: {error}", file=sys.stderr)
-        return 2
+        _say(error)
+        return 2 if isinstance(error, BadInput) else 1
+    except Exception as error:
+        if args.traceback:
+            traceback.print_exc()
+        from gacf.config import one_line
+
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        _say(
+            f"{args.command}: {type(error).__name__}: {one_line(error)} "
+            f"({Path(frame.filename).name}:{frame.lineno}); --traceback shows where it comes from"
+        )
+        return 1

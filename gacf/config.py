@@ -5,7 +5,8 @@ An experiment is one Python file:
     get_config() -> ConfigDict            its keys may be nested freely
     build(config) -> Algorithm            or {cell: Algorithm}, trained one after the other
     KEY_METRIC = "evaluate/…"             optional: in the progress bar, and first in tables
-    GOAL = "max" or "min"                 optional: which KEY_METRIC is better; else by its name
+    GOAL = "max" or "min"                 optional: whether more or less of KEY_METRIC is better;
+                                          without it no report ranks variants or names a best one
     METRICS = ["evaluate/…", "final/…"]   optional: what tables show; else all of these two kinds
     complete(config)                      optional: fills in keys that are left at None
     finish(config, finals)                optional: -> {cell: {metric: array [S]}}, named final/…
@@ -33,7 +34,9 @@ import contextlib
 import importlib.util
 import math
 import re
+import site
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,13 +48,16 @@ from ml_collections import ConfigDict, config_dict, config_flags
 from ml_collections.config_flags import config_path
 from ml_collections.config_flags.config_flags import UnsupportedOperationError
 
-from gacf.report import BadInput
-from gacf.runner import MAPS
+from gacf.report import BadInput, check_text
+from gacf.runner import MAPS, MOST_STEPS
 from gacf.types import Algorithm, nearest
 
 Config = Any  # a ConfigDict, whose own types make every value a union of six
 DEFAULTS = {"seeds": 16, "seed": 0, "map": "auto", "x64": False}
 DERIVED = ("log_every", "evaluate_every", "checkpoint_every")
+GOALS = ("max", "min")
+OPTIONAL = ("complete", "finish", "pictures", "get_sweep")  # functions of an experiment
+LONGEST = 500  # letters of a message that are shown
 
 
 class Limit(NamedTuple):
@@ -61,10 +67,16 @@ class Limit(NamedTuple):
     allowed: str
 
 
-def _whole(least: int) -> Limit:
+def _whole(least: int, most: int | None = None) -> Limit:
+    bound = "" if most is None else f" and <= {most}"
     return Limit(
-        lambda x: isinstance(x, int) and not isinstance(x, bool) and x >= least,
-        f"a whole number >= {least}",
+        lambda x: (
+            isinstance(x, int)
+            and not isinstance(x, bool)
+            and x >= least
+            and (most is None or x <= most)
+        ),
+        f"a whole number >= {least}{bound}",
     )
 
 
@@ -75,17 +87,19 @@ def _number(holds: Callable[[float], bool], allowed: str) -> Limit:
 
 
 _COUNT = _whole(1)
+_STEPS = _whole(1, MOST_STEPS)
+_RATE = Limit(lambda x: not isinstance(x, float) or math.isfinite(x), "a number that is finite")
 _FRACTION = _number(lambda x: 0 <= x <= 1, "a number in [0, 1]")
 _NOT_NEGATIVE = _number(lambda x: 0 <= x < math.inf, "a number >= 0")
 
 # By the last part of a key, so that actor.learning_rate and learning_rate share a line.
 LIMITS: dict[str, Limit] = {
     "seeds": _COUNT,
-    "seed": _whole(0),
-    "steps": _COUNT,
-    "log_every": _COUNT,
-    "evaluate_every": _COUNT,
-    "checkpoint_every": _COUNT,
+    "seed": _whole(0, 2**32 - 1),  # keys are made of 32 bits: 2**32 would be seed 0 again
+    "steps": _STEPS,
+    "log_every": _STEPS,
+    "evaluate_every": _STEPS,
+    "checkpoint_every": _STEPS,
     "map": Limit(lambda x: x in MAPS, "one of " + ", ".join(MAPS)),
     "batch_size": _COUNT,
     "capacity": _COUNT,
@@ -103,6 +117,13 @@ LIMITS: dict[str, Limit] = {
     "weight_decay": _NOT_NEGATIVE,
     "damping": _NOT_NEGATIVE,
 }
+
+
+def _limit(key: str) -> Limit | None:
+    """What a key's values are limited to; every rate is finite, whatever it is the rate of."""
+    last = key.rpartition(".")[2]
+    return LIMITS.get(last, _RATE if re.search(r"(^|_)rate$", last) else None)
+
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -127,11 +148,9 @@ class Experiment(NamedTuple):
         return getattr(self.module, "KEY_METRIC", None)
 
     @property
-    def goal(self) -> str:
-        """Whether more or less of the key metric is better: `max` or `min`."""
-        smaller = re.search("distance|error|loss|gap|fid|kid|mmd|wasserstein|kl|divergence|regret",
-                            self.key_metric or "")  # fmt: skip
-        return getattr(self.module, "GOAL", "min" if smaller else "max")
+    def goal(self) -> str | None:
+        """Whether more or less of the key metric is better: `max`, `min`, or None: not stated."""
+        return getattr(self.module, "GOAL", None)
 
     @property
     def metrics(self) -> list[str] | None:
@@ -140,9 +159,55 @@ class Experiment(NamedTuple):
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's message."""
+    """The first line of an error's message, printable and not too long."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].strip()
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in lines[0].strip())
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
+def user_line(error: BaseException, experiment: Path) -> traceback.FrameSummary | None:
+    """The last line of the user's own code that an error came through.
+
+    It is one of the experiment's file if there is one, or else one of a file that belongs neither
+    to Python, nor to an installed package, nor to gacf.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        frames.append(traceback.FrameSummary(error.filename, error.lineno, "<module>"))
+    own = [f for f in frames if Path(f.filename) == experiment]
+    others = [f for f in frames if not is_library(f.filename)]
+    if isinstance(error, SyntaxError):
+        own = own if others[-1:] == own[-1:] else others
+    return next(reversed(own or others), None)
+
+
+def is_library(filename: str) -> bool:
+    """Whether code belongs to Python, an installed package or gacf."""
+    places = [Path(__file__).parent, *map(Path, (*site.getsitepackages(), site.USER_SITE or "/"))]
+    places += [Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib"))]
+    path = Path(filename)
+    return filename.startswith("<") or any(
+        place != Path("/") and path.is_relative_to(place) for place in places
+    )
+
+
+def told(error: BaseException, experiment: Path) -> tuple[str, str]:
+    """Where in the user's code an error came from, and what it is: `("toy.py:7", "KeyError: 'a'")`.
+
+    Args:
+        error: what was raised.
+        experiment: the experiment's file, which is named where no line of the user's is known.
+    """
+    line = user_line(error, experiment)
+    where = experiment.name if line is None else f"{Path(line.filename).name}:{line.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1].filename if frames else ""
+    # What gacf refuses is a sentence by itself; what the user's own code raises names its kind.
+    kind = "" if type(error) is ValueError and is_library(last) else f"{type(error).__name__}: "
+    text = one_line(error)
+    if not str(error).strip() and line is not None and line.line:
+        text = line.line.strip()
+    return where, kind + text
 
 
 @contextlib.contextmanager
@@ -152,13 +217,9 @@ def blame(experiment: Path, doing: str) -> Iterator[None]:
         yield
     except BadInput:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, ImportError, SyntaxError) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f.lineno for f in frames if Path(f.filename) == experiment]
-        line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
-        where = experiment.name if line is None else f"{experiment.name}:{line}"
-        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise BadInput(f"{doing} ({where}): {kind}{one_line(error)}") from error
+    except (Exception, SystemExit) as error:
+        where, what = told(error, experiment)
+        raise BadInput(f"{doing} ({where}): {what}") from error
 
 
 def load(path: str | Path, name: str | None = None) -> Experiment:
@@ -167,6 +228,7 @@ def load(path: str | Path, name: str | None = None) -> Experiment:
     Raises:
         BadInput: no such file, it does not run, or it lacks `get_config` or `build`.
     """
+    check_text("CONFIG", str(path), "a Python file")
     path = Path(path)
     if not path.is_file():
         known = [str(p) for p in sorted(Path("experiments").glob("*.py"))]
@@ -184,7 +246,36 @@ def load(path: str | Path, name: str | None = None) -> Experiment:
     for function in ("get_config", "build"):
         if not callable(getattr(module, function, None)):
             raise BadInput(f"CONFIG: {path.name} does not define the function {function}()")
+    _check_stated(module, path.name)
     return Experiment(name or path.stem, path, module)
+
+
+def _check_stated(module: ModuleType, name: str) -> None:
+    """Raises a `BadInput` for what an experiment states about its metrics and is none."""
+
+    def refuse(key: str, value: Any, allowed: str) -> None:
+        raise BadInput(f"{key}: {value!r:.80} was given in {name}; {allowed}")
+
+    def is_name(x: Any) -> bool:
+        return isinstance(x, str) and bool(x)
+
+    key_metric, goal, metrics = (
+        getattr(module, k, None) for k in ("KEY_METRIC", "GOAL", "METRICS")
+    )
+    if key_metric is not None and not is_name(key_metric):
+        refuse("KEY_METRIC", key_metric, "allowed: the name of a metric, as text")
+    if goal is not None and not (isinstance(goal, str) and goal in GOALS):
+        refuse("GOAL", goal, nearest(str(goal), GOALS))
+    if goal is not None and key_metric is None:
+        refuse("GOAL", goal, "allowed: together with KEY_METRIC, of which it says which is better")
+    if metrics is not None and not (
+        isinstance(metrics, list | tuple) and all(map(is_name, metrics))
+    ):
+        refuse("METRICS", metrics, "allowed: a list of names of metrics, as text")
+    for function in OPTIONAL:
+        given = getattr(module, function, None)
+        if given is not None and not callable(given):
+            refuse(function, given, "allowed: a function")
 
 
 def leaves(config: Config, prefix: str = "") -> dict[str, Any]:
@@ -227,7 +318,7 @@ def _check(config: Config) -> Config:
     """The config with its derived keys filled in; raises `BadInput` at the first bad value."""
 
     def check(key: str, value: Any) -> None:
-        limit = LIMITS.get(key.rpartition(".")[2])
+        limit = _limit(key)
         if limit and value is not None and not _holds(limit, value):
             raise BadInput(f"{key}: {value!r} was given; allowed: {limit.allowed}")
         for one in value if isinstance(value, tuple | list) else (value,):
@@ -312,11 +403,14 @@ def overridden(overrides: Sequence[str]) -> set[str]:
     return {key for key, _ in _grouped(overrides)}
 
 
+_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
+
+
 def _grouped(tokens: Sequence[str]) -> list[tuple[str, list[str]]]:
     groups: dict[str, list[str]] = {}
     key = ""
     for token in tokens:
-        match = re.match(r"--?(?:no)?config\.([^=]*)", token)
+        match = _OVERRIDE.match(token)
         if match:
             key = match[1]
         groups.setdefault(key, []).append(token)
@@ -339,7 +433,7 @@ def _override(config: Config, key: str, tokens: list[str]) -> None:
     _, equals, text = tokens[-1].partition("=")
     given = repr(text if equals else tokens[-1]) if equals or len(tokens) > 1 else "no value"
     example = f"a tuple such as {old!r}" if kind is tuple else _WORDS.get(kind, kind.__name__)
-    allowed = getattr(LIMITS.get(key.rpartition(".")[2]), "allowed", example)
+    allowed = getattr(_limit(key), "allowed", example)
     wrong = BadInput(f"{key}: {given} was given; allowed: {allowed}")
     argv = ["gacf", *tokens]
     values = flags.FlagValues()
@@ -388,11 +482,14 @@ def from_json(experiment: Experiment, stored: Mapping[str, Any]) -> Config:
 
     for key, value in flat.items():
         kind = _kind(config, key)
+        needed = mine[key] is not None or key in ("steps", *DERIVED)
         try:
+            if value is None and needed:
+                raise TypeError
             config_path.set_value(key, config, tuples(value) if kind is tuple else value)
         except (TypeError, ValueError):
             raise BadInput(
-                f"{key}: {value!r} was given in config.json; "
+                f"{key}: {'null' if value is None else repr(value)} was given in config.json; "
                 f"allowed: {_WORDS.get(kind, kind.__name__)}"
             ) from None
     return _check(config)

@@ -37,13 +37,14 @@ from rich.console import Console
 
 from gacf import checkpoint, config, processes
 from gacf.config import BadInput, Config, Experiment
-from gacf.progress import Display
-from gacf.report import results, table
+from gacf.progress import PROGRESS, Display, Record
+from gacf.report import Failed, results, table
 from gacf.report.picture import WAITING, Painter
 from gacf.report.results import Cell, Grid
 from gacf.runner import Program, bytes_free, on_one_device, windows
 from gacf.types import State, nearest
 
+BYTES = 100  # of memory that a logged number takes until it is in the table
 CALLS = 100  # calls of the compiled program that a run is cut into, if its windows allow
 
 History = dict[str, np.ndarray]
@@ -93,7 +94,7 @@ def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
     for cell, algorithm in config.build(experiment, settings).items():
         with config.blame(experiment.path, f"cell {cell!r}"):
             programs[cell] = Program(algorithm, settings.seeds, map=settings.map, evaluate=True)
-        _check_memory(programs[cell])
+        _check_memory(programs[cell], settings)
     return _check_metrics(experiment, programs)
 
 
@@ -131,10 +132,22 @@ def prepare_group(
 
 
 def _check_metrics(experiment: Experiment, programs: dict[str, Program]) -> dict[str, Program]:
-    known = dict.fromkeys(m for p in programs.values() for m in p.metrics_shape())
-    for name in [experiment.key_metric, *(experiment.metrics or [])]:
-        if name and name not in known and not name.startswith("final/"):
-            raise BadInput(f"METRICS: {name!r} is reported by no cell; {nearest(name, known)}")
+    known = {k: v.shape for p in programs.values() for k, v in p.metrics_shape().items()}
+    scalars = [name for name, shape in known.items() if shape == ()]
+    stated = [
+        ("KEY_METRIC", experiment.key_metric),
+        *(("METRICS", m) for m in experiment.metrics or ()),
+    ]
+    for argument, name in stated:
+        if name is None or name in scalars:
+            continue
+        if name in known:
+            raise BadInput(
+                f"{argument}: {name!r} has shape {known[name]}; allowed: a metric that is one "
+                f"number, {nearest(name, scalars)}"
+            )
+        if not (name.startswith("final/") and getattr(experiment.module, "finish", None)):
+            raise BadInput(f"{argument}: {name!r} is reported by no cell; {nearest(name, scalars)}")
     return programs
 
 
@@ -148,9 +161,19 @@ def memory(program: Program) -> tuple[int, int | None]:
     return program.bytes_needed() // (1 if shared else len(devices)), bytes_free(devices[0])
 
 
-def _check_memory(program: Program) -> None:
-    """Raises a `BadInput` with the numbers if the state of all seeds cannot fit."""
+def _check_memory(program: Program, settings: Config) -> None:
+    """Raises a `BadInput` with the numbers if the state of all seeds or the metrics cannot fit."""
     needed, free = memory(program)
+    here = bytes_free(jax.devices("cpu")[0])
+    scalars = sum(not leaf.shape for leaf in program.metrics_shape().values())
+    logged = -(-settings.steps // settings.log_every) * program.seeds * scalars * BYTES
+    if here is not None and logged > here:
+        least = -(-settings.log_every * logged // here)
+        raise BadInput(
+            f"steps: {settings.steps} with log_every {settings.log_every} leave about "
+            f"{logged / 2**30:.3g} GiB of metrics, and {here / 2**30:.1f} GiB are free; allowed: "
+            f"fewer steps, or log_every >= {least}"
+        )
     if free is not None and needed > free:
         fits = program.seeds * free // needed
         raise BadInput(
@@ -198,6 +221,8 @@ def describe(directory: Path, experiment: Experiment, settings: Config) -> Run:
     """A run whose directory is not there yet."""
     stored = {
         "experiment": experiment.name,
+        "key_metric": experiment.key_metric,
+        "goal": experiment.goal,
         "config": config.to_json(settings),
         "versions": versions(),
         "devices": devices(),
@@ -261,9 +286,13 @@ def read_stored(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / "config.json"
     try:
         stored = json.loads(path.read_text())
-        if {"experiment", "config", "devices"} <= set(stored):
-            return stored
-        raise ValueError("a key is missing")
+        if not {"experiment", "config", "devices"} <= set(stored):
+            raise ValueError("a key is missing")
+        kinds = {"experiment": str, "config": dict, "devices": dict}
+        for key, kind in kinds.items():
+            if not isinstance(stored[key], kind):
+                raise ValueError(f"{key}: {json.dumps(stored[key]):.60} was found")
+        return stored
     except FileNotFoundError:
         raise BadInput(f"DIR: {str(directory)!r} is no directory of a run") from None
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -355,23 +384,42 @@ def _manifest(runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _told_in_a_line() -> Iterator[None]:
-    """Turns a ValueError of a callback on the host, a reader's say, into a `BadInput`."""
+def _failing(experiment: Experiment, doing: Callable[[], str], again: bool) -> Iterator[None]:
+    """Turns what is raised once training has begun into a `Failed` that names file and line.
+
+    Args:
+        experiment: whose code may raise.
+        doing: what it was that failed.
+        again: whether another attempt may succeed.
+    """
     log = logging.getLogger("jax._src.callback")
     level = log.level
     log.setLevel(logging.CRITICAL)  # it would print the traceback, which the error holds
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        found = re.findall(r"^ValueError: (.+)$", str(error), re.MULTILINE)
-        if not found:
-            raise
-        raise BadInput(found[-1]) from error
+    except (BadInput, Failed):
+        raise
+    except (Exception, SystemExit) as error:
+        where, what = _of_callback(error, experiment.path) or config.told(error, experiment.path)
+        raise Failed(f"{doing()} ({where}): {what}", again) from error
     finally:
         log.setLevel(level)
 
 
-@_told_in_a_line()
+def _of_callback(error: BaseException, path: Path) -> tuple[str, str] | None:
+    """Where a callback on the host raised and what, out of the text in which XLA hands it on."""
+    text = str(error)
+    frames = re.findall(r'^  File "(.+?)", line (\d+)', text, re.MULTILINE)
+    raised = re.findall(r"^(?:[A-Za-z_][\w.]*)(?:: .+)?$", text, re.MULTILINE)
+    if not (isinstance(error, jax.errors.JaxRuntimeError) and frames and raised):
+        return None
+    own = [f for f in frames if Path(f[0]) == path]
+    others = [f for f in frames if not config.is_library(f[0])]
+    name, line = (own or others or [(path.name, "")])[-1]
+    what = config.one_line(Exception(raised[-1]))
+    return f"{Path(name).name}:{line}".rstrip(":"), what.removeprefix("ValueError: ")
+
+
 def _train(
     runs: Sequence[Run],
     cell: str,
@@ -412,7 +460,13 @@ def _train(
             return resumed
         lanes = program.lanes_of(resumed[0])
     else:
-        lanes = program.init(jax.random.key(first.config.seed))
+        with _failing(first.experiment, lambda: f"cell {cell!r}, at its start", again=True):
+            lanes = program.init(jax.random.key(first.config.seed))
+    at = start
+
+    def doing() -> str:
+        return f"cell {cell!r}, after step {at:,}"
+
     done = int(np.searchsorted(grid.ends, start, side="right"))
     key_metric = first.experiment.key_metric
     with Display(out, cell, steps, program.lanes, start, key_metric) as display:
@@ -424,11 +478,14 @@ def _train(
             kept = min(width, len(counts) - done)
             these, rest = slice(done, done + kept), width - kept
             due = [*grid.due[these].tolist(), *[False] * rest]
-            lanes, metrics = program.advance(lanes, counts[these] + [0] * rest, due)
-            scalars = {k: np.asarray(v)[..., :kept] for k, v in metrics.items() if v.ndim == ndim}
+            with _failing(first.experiment, doing, again=True):
+                lanes, metrics = program.advance(lanes, counts[these] + [0] * rest, due)
+                scalars = {
+                    k: np.asarray(v)[..., :kept] for k, v in metrics.items() if v.ndim == ndim
+                }
             history.append(scalars)
             done += kept
-            step = int(grid.ends[done - 1])
+            at = step = int(grid.ends[done - 1])
             if step % every == 0 or step == steps:
                 now = time.perf_counter()
                 history = [_joined(history)]
@@ -463,8 +520,17 @@ def train(
     Returns:
         The summary, as summary.json holds it; an empty one on other processes than the first.
     """
+    name, path = run.directory.name, run.directory / PROGRESS
+    record = Record(path, list(programs), run.config.steps, [name], run.experiment.key_metric)
+
+    def note(cell: str, ends: np.ndarray, scalars: History) -> None:
+        if processes.first():
+            record(cell, ends, {k: v[None] for k, v in scalars.items()})
+        if heard is not None:
+            heard(cell, ends, scalars)
+
     trained = {
-        cell: _train([run], cell, program, run.directory, out, err, heard)
+        cell: _train([run], cell, program, run.directory, out, err, note)
         for cell, program in programs.items()
     }
     summary: dict[str, Any] = {}
@@ -472,6 +538,7 @@ def train(
     def write() -> str:
         with Painter(beside=False) as painter:
             summary.update(_write(run, trained, painter)())
+        path.unlink(missing_ok=True)
         return "written"
 
     processes.agreed(write)  # nobody leaves before
@@ -503,6 +570,14 @@ def train_group(
         for cell, program in programs.items()
     }
     left: list[Callable[[], Any]] = []
+    failed: list[str] = []
+
+    def complete() -> None:
+        try:
+            left.pop(0)()
+        except Failed as error:  # one that fails does not keep the others from being complete
+            failed.append(str(error))
+
     with Painter() as painter:
         try:
             for h, run in enumerate(runs):
@@ -521,10 +596,12 @@ def train_group(
                     checkpoint.save(where, one, own[cell][1], manifest)
                 left.append(_write(run, own, painter))
                 if len(left) > WAITING:
-                    left.pop(0)()
-        finally:  # one that fails does not keep those before it from being complete
-            for complete in left:
+                    complete()
+        finally:
+            while left:
                 complete()
+    if failed:
+        raise Failed("; ".join(dict.fromkeys(failed)), again=False)
 
 
 def _write(
@@ -533,21 +610,39 @@ def _write(
     """Writes the table, and begins to draw the pictures.
 
     Returns:
-        What writes these, and the summary last, for it says that all is there; it returns it.
+        What writes these, and the summary last, for it says that all is there; it returns it. If
+        the experiment's own `finish` or `pictures` fail, it raises a `Failed` in place of writing
+        the summary; table and learning curves are there by then.
     """
     states = {cell: state for cell, (state, _, _) in trained.items()}
-    finals = _finish(run, states)
+    failed: list[str] = []
+
+    def attempt(name: str, call: Callable[[], Any], otherwise: Any) -> Any:
+        try:
+            with _failing(run.experiment, lambda: f"{name}(config, finals)", again=False):
+                return call()
+        except (BadInput, Failed) as error:
+            failed.append(str(error))
+            return otherwise
+
+    finals = attempt("finish", lambda: _finish(run, states), {cell: {} for cell in states})
     cells = {c: Cell(history, finals[c], s) for c, (_, history, s) in trained.items()}
     grid = plan(run.config).grid
     buffer = io.BytesIO()
     results.tidy(grid, cells).to_parquet(buffer, index=False)
     checkpoint.write_atomically(run.directory / "metrics.parquet", buffer.getvalue())
-    drawn = painter.draw(_pictures(run, grid, cells, states))
+    drawn = painter.draw(results.learning_curves(grid, cells))
+    own = attempt("pictures", lambda: painter.draw(_pictures(run, states)), None)
     summary = _summary(run, results.summary(grid, cells))
 
     def complete() -> dict[str, Any]:
-        for stem, picture in drawn.result().items():
+        pictures = drawn.result()
+        if own is not None:
+            pictures |= attempt("pictures", own.result, {})
+        for stem, picture in pictures.items():
             checkpoint.write_atomically(run.directory / f"{stem}.png", picture)
+        if failed:
+            raise Failed("; ".join(failed), again=False)
         text = json.dumps(summary, indent=2, allow_nan=False).encode()
         checkpoint.write_atomically(run.directory / "summary.json", text)
         return summary
@@ -563,6 +658,7 @@ def _summary(run: Run, cells: dict[str, Any]) -> dict[str, Any]:
     return {
         "experiment": run.experiment.name,
         "key_metric": key,
+        "goal": run.experiment.goal,
         "metrics": list(dict.fromkeys(shown)),
         "cells": cells,
         "versions": versions(),
@@ -573,6 +669,10 @@ def _summary(run: Run, cells: dict[str, Any]) -> dict[str, Any]:
 def _finish(run: Run, finals: dict[str, State]) -> dict[str, dict[str, np.ndarray]]:
     finish = getattr(run.experiment.module, "finish", None)
     found = finish(run.config, finals) if finish else {}
+    if not (isinstance(found, Mapping) and all(isinstance(m, Mapping) for m in found.values())):
+        raise ValueError(
+            f"finish: {found!r:.60} was returned; allowed: {{cell: {{metric: array [seeds]}}}}"
+        )
     extra: dict[str, dict[str, np.ndarray]] = {cell: {} for cell in finals}
     for cell, metrics in found.items():
         if cell not in extra:
@@ -584,22 +684,33 @@ def _finish(run: Run, finals: dict[str, State]) -> dict[str, dict[str, np.ndarra
                     f"finish: {name!r} of {cell!r} has shape {values.shape}; "
                     f"allowed: one number a seed, ({run.config['seeds']},)"
                 )
+            if values.dtype.kind not in "biuf":
+                raise ValueError(
+                    f"finish: {name!r} of {cell!r} has dtype {values.dtype}; allowed: real numbers"
+                )
             extra[cell][f"final/{name}"] = values
+    reported = dict.fromkeys(name for metrics in extra.values() for name in metrics)
+    for name in [run.experiment.key_metric, *(run.experiment.metrics or [])]:
+        if name and name.startswith("final/") and name not in reported:
+            raise ValueError(f"finish: {name!r} is reported by no cell; {nearest(name, reported)}")
     return extra
 
 
-def _pictures(
-    run: Run, grid: Grid, cells: Mapping[str, Cell], finals: dict[str, State]
-) -> dict[str, Any]:
-    """File stem -> figure, the experiment's own among them."""
+def _pictures(run: Run, finals: dict[str, State]) -> dict[str, Any]:
+    """File stem -> figure, of the experiment's own."""
     pictures = getattr(run.experiment.module, "pictures", None)
     own = pictures(run.config, finals) if pictures else {}
     if own:
         import matplotlib.pyplot as plt
+        from matplotlib.figure import Figure
 
+        if not (isinstance(own, Mapping) and all(isinstance(f, Figure) for f in own.values())):
+            raise ValueError(
+                f"pictures: {own!r:.60} was returned; allowed: {{file stem: matplotlib Figure}}"
+            )
         for figure in own.values():
             plt.close(figure)
-    return {**results.learning_curves(grid, cells), **own}
+    return dict(own or {})
 
 
 def show(run: Run, summary: dict[str, Any], out: Console) -> None:

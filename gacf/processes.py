@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from gacf.report import BadInput
+from gacf.report import BadInput, Failed
 
 CHILD = "GACF_PARENT_PIPE"  # environment: the child's end of a pipe that closes with its parent
 LOST = 75  # exit code of a child that could not reach another process
@@ -110,7 +110,7 @@ def first() -> bool:
 
 
 def agreed(choose: Callable[[], str]) -> str:
-    """What process 0 chooses, on each process; a `BadInput` that it raises, too.
+    """What process 0 chooses, on each process; a `BadInput` or a `Failed` that it raises, too.
 
     Args:
         choose: called on process 0 alone.
@@ -123,12 +123,16 @@ def agreed(choose: Callable[[], str]) -> str:
             text = "+" + choose()
         except BadInput as error:
             text = f"-{error}"
+        except Failed as error:
+            text = f"!{error}"
         data = text.encode()[:LONGEST]
         said[: len(data)] = np.frombuffer(data, np.uint8)
     heard = np.asarray(multihost_utils.broadcast_one_to_all(said), np.uint8)
     text = heard.tobytes().rstrip(b"\0").decode(errors="ignore")
     if text.startswith("-"):
         raise BadInput(text[1:])
+    if text.startswith("!"):
+        raise Failed(text[1:])
     return text[1:]
 
 

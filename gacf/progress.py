@@ -1,8 +1,12 @@
-"""What a running training shows: a bar in a terminal, a few plain lines elsewhere."""
+"""What a running training shows: a bar in a terminal, a few plain lines elsewhere, and a file."""
 
 from __future__ import annotations
 
+import json
+import os
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,6 +17,89 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from gacf.report.statistics import iqm
 
 LINES = 20
+PROGRESS = "progress.json"
+
+
+def latest(values: np.ndarray) -> float | None:
+    """Interquartile mean over the seeds in the last window that knows the metric.
+
+    Args:
+        values: [S, W], NaN where a window has no value.
+
+    Example:
+        >>> latest(np.array([[1.0, 2.0, np.nan], [3.0, 4.0, np.nan]]))
+        3.0
+    """
+    known = values[:, np.isfinite(values).any(axis=0)]
+    if not known.size:
+        return None
+    last = known[:, -1]
+    value = float(iqm(last[np.isfinite(last)]))
+    return value if np.isfinite(value) else None
+
+
+def label(variant: str, cell: str, cells: int) -> str:
+    """What a cell of a variant is called: without the cell's name where there is only one."""
+    return variant if cells == 1 else f"{variant} {cell}"
+
+
+class Record:
+    """Keeps in a file where a training stands, for `gacf watch`.
+
+    Args:
+        path: of the file.
+        cells: what is trained one after the other.
+        steps: steps of each.
+        variants: that are trained at once.
+        key_metric: whose latest values are kept, by `label`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        cells: Sequence[str],
+        steps: int,
+        variants: Sequence[str],
+        key_metric: str | None,
+    ):
+        self.path, self.cells, self.steps = path, list(cells), steps
+        self.variants, self.key_metric = variants, key_metric
+        self.began = self.written = time.time()
+        self.first: int | None = None
+        self.values: dict[str, float] = {}
+
+    def __call__(self, cell: str, ends: np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
+        """Takes what was just trained; writes about once a second.
+
+        Args:
+            cell: its name.
+            ends: where its windows end, [W].
+            rows: metric -> [H, S, W], H the variants.
+        """
+        for name, values in zip(self.variants, rows.get(str(self.key_metric), ()), strict=False):
+            if (value := latest(values)) is not None:
+                self.values[label(name, cell, len(self.cells))] = value
+        made = self.cells.index(cell) * self.steps + int(ends[-1])
+        if self.first is None:
+            self.first = made - int(ends[-1] - ends[0])
+        total = len(self.cells) * self.steps
+        if time.time() - self.written < 1.0 and made < total:
+            return
+        self.written = time.time()
+        alone = {k: latest(v[0]) for k, v in rows.items() if len(self.variants) == 1}
+        text = {
+            "cell": cell,
+            "step": made,
+            "steps": total,
+            "seconds": self.written - self.began,
+            "since": self.first,
+            "values": self.values,
+            "metrics": {k: v for k, v in alone.items() if v is not None and k != "diverged"},
+            "diverged": int(rows["diverged"][..., -1].sum()),
+        }
+        beside = self.path.with_name(f".writing-{self.path.name}")
+        beside.write_text(json.dumps(text))
+        os.replace(beside, self.path)
 
 
 def _rate(x: float) -> str:
@@ -97,8 +184,6 @@ class Display:
             self.out.print(f"{text}  {news}".rstrip(), markup=False)
 
     def _read(self, values: Any) -> None:
-        known = values[:, np.isfinite(values).any(axis=0)]
-        if known.size:
-            last = known[:, -1]
-            name = str(self.key_metric).rpartition("/")[2]
-            self.value = f"{name} {iqm(last[np.isfinite(last)]):.4g}"
+        value = latest(values)
+        if value is not None:
+            self.value = f"{str(self.key_metric).rpartition('/')[2]} {value:.4g}"

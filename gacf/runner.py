@@ -58,6 +58,7 @@ from gacf.types import (
 
 Build = Callable[[Any], Algorithm]
 MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
+MOST_STEPS = 2**31 - 1  # what the step counter, an int32, can count
 LOOP_FROM = 1e7  # floating-point operations a step from which a loop beats vmap on one CPU core
 
 
@@ -420,6 +421,11 @@ class Program:
         state, metrics = jax.lax.scan(window, State._make((*body, step)), (counts, due))
         return tuple(state[:4]), metrics
 
+    def _spread_empty(self, body: PyTree) -> PyTree:
+        """Leaves without elements where the program takes them; XLA leaves these on every device."""
+        sharding = self._sharding(PartitionSpec("lane"))
+        return jax.tree.map(lambda x: x if x.size else jax.device_put(x, sharding), body)
+
     def _all(
         self,
         consts: Any,
@@ -500,6 +506,8 @@ class Program:
         program = self.compile(lanes, len(counts))
         control = self._control(counts, due)
         body, step, metrics = program(self._consts, lanes.step, *control, lanes.hyper, lanes.body)
+        if self.mesh.size > 1:
+            body = self._spread_empty(body)
         return Lanes(lanes.hyper, body, step), self._shape(metrics)
 
 

@@ -49,15 +49,15 @@ class Results(NamedTuple):
     Attributes:
         directory: the sweep's.
         metric: the key metric.
-        goal: `max` or `min`.
+        goal: `max`, `min`, or None: the experiment states none, so nothing is ranked.
         keys: the swept ones.
-        cells: the best first.
+        cells: the best first; without a goal in the order of the variants.
         missing: variants without results.
     """
 
     directory: Path
     metric: str
-    goal: str
+    goal: str | None
     keys: list[str]
     cells: list[Cell]
     missing: list[str]
@@ -91,7 +91,12 @@ def read(directory: str | Path) -> Results:
     every = dict.fromkeys(key for one in flat.values() for key in one)
     keys = [k for k in every if len({repr(one.get(k)) for one in flat.values()}) > 1]
     summaries = {name: table.read(place) for name, place in runs}
-    metric = stored.get("key_metric") or next(iter(summaries.values()))["key_metric"]
+    metric = stored.get("key_metric") or next(iter(summaries.values())).get("key_metric")
+    if not metric:
+        raise BadInput(
+            f"DIR: {str(directory)!r}: its experiment states no KEY_METRIC; allowed: sweeps whose "
+            "experiment does, or a table with --markdown"
+        )
     cells = []
     for name, summary in summaries.items():
         for cell, entry in summary["cells"].items():
@@ -105,9 +110,11 @@ def read(directory: str | Path) -> Results:
                 cells.append(Cell(title, name, cell, settings, finals, len(values)))
     if not cells:
         raise BadInput(f"DIR: {str(directory)!r}: no variant reports {metric!r}, its key metric")
-    sign = -1.0 if stored.get("goal") == "min" else 1.0
-    cells.sort(key=lambda c: -sign * iqm(c.finals) if c.finals.size else np.inf)
-    return Results(directory, metric, stored.get("goal", "max"), keys, cells, missing)
+    goal = table.stated_goal(directory, stored)
+    if goal:
+        sign = -1.0 if goal == "min" else 1.0
+        cells.sort(key=lambda c: -sign * iqm(c.finals) if c.finals.size else np.inf)
+    return Results(directory, metric, goal, keys, cells, missing)
 
 
 def middle(values: np.ndarray) -> Interval:
@@ -147,7 +154,8 @@ def sensitivity(results: Results) -> dict[str, list[tuple[str, Interval, Interva
 
     Returns:
         Key -> for each of its values, or bins of them: the value, the interquartile mean over all
-        cells that have it, and that of the best cell that has it, with intervals.
+        cells that have it, and that of the best cell that has it, with intervals. Without a goal
+        no cell is the best, and the last one is NaN.
     """
     found = {}
     for key in results.keys:
@@ -163,7 +171,8 @@ def sensitivity(results: Results) -> dict[str, list[tuple[str, Interval, Interva
             groups[label[cell.settings[key]]].append(cell)
         rows = []
         for name, cells in groups.items():  # cells are sorted, the best first
-            rows.append((name, pooled([c.finals for c in cells]), middle(cells[0].finals)))
+            best = middle(cells[0].finals if results.goal else np.empty(0))
+            rows.append((name, pooled([c.finals for c in cells]), best))
         if len(rows) > 1:
             found[key] = rows
     return found
@@ -275,21 +284,28 @@ def seeds_needed(curve: Mapping[int, float]) -> int | None:
     return min(enough, default=None)
 
 
-def tracks(results: Results, cells: Sequence[Cell]) -> dict[str, Any]:
-    """Learning curves of the key metric, cell -> `curves.Curve`."""
+def tracks(results: Results, cells: Sequence[Cell]) -> list[Any]:
+    """Learning curves of the key metric, a `curves.Curve` a cell.
+
+    Raises:
+        BadInput: a variant's metrics.parquet cannot be read.
+    """
     import pandas as pd
 
     from gacf.report.curves import Curve
 
-    found = {}
+    found = []
     for cell in cells:
         place = results.directory / cell.variant
-        rows = pd.read_parquet(
-            place / "metrics.parquet",
-            filters=[("metric", "==", results.metric), ("cell", "==", cell.cell)],
-        )
+        path = place / "metrics.parquet"
+        wanted = [("metric", "==", results.metric), ("cell", "==", cell.cell)]
+        try:
+            rows = pd.read_parquet(path, filters=wanted)
+        except (OSError, ValueError) as error:
+            why = str(error).partition("\n")[0]
+            raise BadInput(f"DIR: {str(path)!r} cannot be read: {why}") from error
         wide = rows.pivot(index="seed", columns="step", values="value")
         summary = json.loads((place / "summary.json").read_text())
         bad = [int(seed) for seed in summary["cells"][cell.cell]["diverged"]]
-        found[cell.name] = Curve(wide.columns.to_numpy(), wide.to_numpy(), bad)
+        found.append(Curve(wide.columns.to_numpy(), wide.to_numpy(), bad))
     return found

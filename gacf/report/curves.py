@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import textwrap
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,6 +36,68 @@ class Curve(NamedTuple):
     diverged: Sequence[int]
 
 
+TITLE = 44  # letters of a line above a panel
+LABEL = 40  # letters of a line in a legend
+
+
+def apart(names: Sequence[str], width: int) -> list[str]:
+    """Titles that tell names apart, however long these are: folded, without what all have alike.
+
+    Args:
+        names: any texts.
+        width: letters a line.
+
+    Returns:
+        As many texts, no two of them the same.
+
+    Example:
+        >>> apart(["the_rate_of_the_critic=0.1", "the_rate_of_the_critic=0.2"], 20)
+        ['…=0.1', '…=0.2']
+    """
+    shown = list(names)
+    if len(set(names)) > 1 and max(map(len, names)) > width:
+        # Only whole words go, so that 0.12 and 0.1 do not become 2 and nothing.
+        words = [re.split(r"(?<=[^\w.])|(?<=_)|(?=[^\w.])|(?=_)", name) for name in names]
+        first = max(0, _alike(words) - 1)
+        last = max(0, _alike([w[first + 1 :][::-1] for w in words]) - 1)
+        parts = ["".join(w[first : len(w) - last]) for w in words]
+        shown = [f"{'…' if first else ''}{p}{'…' if last else ''}" for p in parts]
+    folded = [_folded(text, width) for text in shown]
+    return [
+        text if folded.count(text) == 1 else f"{text} ({folded[: i + 1].count(text)})"
+        for i, text in enumerate(folded)
+    ]
+
+
+def _alike(lists: Sequence[Sequence[str]]) -> int:
+    """How many elements all lists begin with.
+
+    Example:
+        >>> _alike(["abc", "abd", "ab"])
+        2
+    """
+    alike = itertools.takewhile(lambda row: len(set(row)) == 1, zip(*lists, strict=False))
+    return sum(1 for _ in alike)
+
+
+def _folded(text: str, width: int) -> str:
+    """Lines of at most so many letters, cut between words where there are any."""
+    lines = [""]
+    for word in re.split(r"(?<=[^\w.])|(?<=_)", text):
+        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return "\n".join(line.strip() for line in lines if line.strip())
+
+
+def literal(text: str) -> str:
+    """The text as Matplotlib is to show it: without formulas, and never hidden from a legend."""
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """A panel a metric, a colour a cell.
 
@@ -46,18 +109,20 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     names = list(dict.fromkeys(cell for cells in curves.values() for cell in cells))
-    size = (3.6 * columns, 2.7 * rows + 0.3)
+    titles = apart(list(curves), TITLE)
+    most = max(title.count("\n") for title in titles)
+    size = (3.6 * columns, (2.7 + 0.15 * most) * rows + 0.3)
     if len(names) > 1:
         figure, room = Figure(size, layout="constrained", dpi=150), {}
     else:
         # as good where there is no legend, and faster
-        figure, room = Figure(size, dpi=150), _room(size, rows, columns)
+        figure, room = Figure(size, dpi=150), _room(size, rows, columns, 0.3 + 0.15 * most)
     panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw=room).ravel()
-    for ax, (metric, cells) in zip(panels, curves.items(), strict=False):
+    for ax, title, cells in zip(panels, titles, curves.values(), strict=False):
         for i, curve in enumerate(cells.values()):
             _draw_one(ax, curve, f"C{i % 10}")
         _limit(ax, list(cells.values()))
-        ax.set_title(metric, fontsize=9)
+        ax.set_title(literal(title), fontsize=9)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_xlabel("step", fontsize=8)
@@ -68,7 +133,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
         ax.axis("off")
     if len(names) > 1:
         handles = [_handle(f"C{i % 10}") for i in range(len(names))]
-        labels = [textwrap.shorten(n, 40, placeholder="…") for n in names]
+        labels = list(map(literal, apart(names, LABEL)))
         per_row = max(1, min(len(names), 2 * columns))
         figure.legend(
             handles, labels, loc="outside lower center", ncols=per_row, fontsize=8, frameon=False
@@ -76,9 +141,9 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     return figure
 
 
-def _room(size: tuple[float, float], rows: int, columns: int) -> dict[str, float]:
+def _room(size: tuple[float, float], rows: int, columns: int, top: float) -> dict[str, float]:
     """Margins of panels, for tick labels, titles and names of axes."""
-    left, right, bottom, top = 0.65, 0.12, 0.45, 0.3  # inches
+    left, right, bottom = 0.65, 0.12, 0.45  # inches
     width, height = size
     return {
         "left": left / width,

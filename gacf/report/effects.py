@@ -21,7 +21,7 @@ from scipy import stats
 from gacf.report import BadInput
 from gacf.report.analysis import LEVEL, RESAMPLES, Interval, improvement
 from gacf.report.picture import png
-from gacf.report.statistics import iqm
+from gacf.report.statistics import caution, iqm
 from gacf.report.table import Table, figure, latex, markdown
 
 if TYPE_CHECKING:
@@ -271,7 +271,8 @@ def table(found: Effects) -> Table:
                 ]
             )
     heads = ["task", "strategy", "strength", "plain", "effect", "P", "p", "diverged", "n"]
-    return Table(heads, rows, NOTE)
+    few = caution(min((cell.pairs for cell in found.cells.values() if cell.pairs), default=0))
+    return Table(heads, rows, "; ".join(filter(None, [NOTE, few])))
 
 
 def heat_map(found: Effects) -> Figure:

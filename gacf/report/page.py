@@ -7,7 +7,6 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,8 @@ import numpy as np
 from gacf.report import analysis, curves
 from gacf.report.analysis import Interval, Results
 from gacf.report.picture import png
+from gacf.report.statistics import caution
+from gacf.report.table import direction
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,12 +50,13 @@ def _words(value: Interval) -> str:
 
 
 def sections(results: Results) -> list[Section]:
-    """All parts of the report."""
+    """All parts of the report; those that need to know which cell is better only with a goal."""
     made = [_best(results), _sensitivity(results)]
     whole = [cell for cell in results.cells if cell.finals.size][:DRAWN]
     made.append(_curves(results, whole))
-    made.append(_profiles(results, whole))
-    if len(whole) > 1:
+    if results.goal:
+        made.append(_profiles(results, whole))
+    if results.goal and len(whole) > 1:
         made += [_improvement(results), _power(results, whole)]
     return [one for one in made if one.rows or one.figures]
 
@@ -63,15 +65,21 @@ def _curves(results: Results, cells: Sequence[analysis.Cell]) -> Section:
     found = analysis.tracks(results, cells)
     if not found:
         return Section("Learning curves", "")
-    panels = {shorten(name, 44, placeholder="…"): {"": curve} for name, curve in found.items()}
+    titles = curves.apart([cell.name for cell in cells], curves.TITLE)
+    panels = {title: {"": curve} for title, curve in zip(titles, found, strict=True)}
     figure = curves.draw(panels)
     drawn = figure.axes[: len(panels)]
     low, high = zip(*(ax.get_ylim() for ax in drawn), strict=True)
     for ax in drawn:
         ax.set_ylim(min(low), max(high))
+    those = (
+        f"the best {_cells(len(panels))}, the best first"
+        if results.goal
+        else f"{_cells(len(panels))} of {len(results.cells)}, in the order of the sweep"
+    )
     words = (
-        f"{results.metric} of the best {len(panels)} cells, the best first: interquartile mean, "
-        "95 % bootstrap interval, single seeds faint."
+        f"{results.metric} of {those}: interquartile mean, 95 % bootstrap interval, single seeds "
+        "faint."
     )
     return Section("Learning curves", words, figures={"learning curves": figure})
 
@@ -82,16 +90,35 @@ def _best(results: Results) -> Section:
         settings = [_value(cell.settings[key]) for key in results.keys]
         value = _words(analysis.middle(cell.finals))
         n = f"{cell.finals.size}/{cell.seeds}"
-        rows.append([str(rank), *settings, *_cell_name(results, cell), value, n])
+        place = [str(rank)] if results.goal else []
+        rows.append([*place, *settings, *_cell_name(results, cell), value, n])
     more = len(results.cells) - len(rows)
     words = (
-        f"{results.metric} at the last step, {'more' if results.goal == 'max' else 'less'} is "
-        "better: interquartile mean [95 % bootstrap interval] over the n seeds that did not "
-        "diverge. The first ones are chosen by these same seeds, which flatters them."
+        f"{results.metric} at the last step, {direction(results.goal)}: interquartile mean [95 % "
+        "bootstrap interval] over the n seeds that did not diverge."
     )
-    words += f" {more} more cells are not listed." if more else ""
+    if results.goal:
+        words += " The first ones are chosen by these same seeds, which flatters them."
+    else:
+        words += (
+            ' So nothing here is ranked or called the best; GOAL = "max" or "min" in the '
+            "experiment, and the same gacf sweep again, which trains nothing anew, say which is."
+        )
+    words += f" {more} more {'cell is' if more == 1 else 'cells are'} not listed." if more else ""
+    words += f" {few}." if (few := _caution(results)) else ""
     several = ["cell"] if _several(results) else []
-    return Section("Best cells", words, ["rank", *results.keys, *several, "value", "n"], rows)
+    heads = ["rank"] if results.goal else []
+    title = "Best cells" if results.goal else "Cells"
+    return Section(title, words, [*heads, *results.keys, *several, "value", "n"], rows)
+
+
+def _cells(n: int) -> str:
+    return "cell" if n == 1 else f"{n} cells"
+
+
+def _caution(results: Results) -> str:
+    """What the fewest seeds of a cell can carry."""
+    return caution(min((c.finals.size for c in results.cells if c.finals.size), default=0))
 
 
 def _several(results: Results) -> bool:
@@ -124,31 +151,32 @@ def _sensitivity(results: Results) -> Section:
     columns = min(3, len(found))
     figure, axes = _figure(columns, -(-len(found) // columns))
     rows = []
+    shown = 4 if results.goal else 3  # without a goal no cell is the best
     for ax, (key, values) in zip(axes, found.items(), strict=False):
         for name, of_all, of_best in values:
-            rows.append([key, name, _words(of_all), _words(of_best)])
+            rows.append([key, name, _words(of_all), _words(of_best)][:shown])
         at = np.arange(len(values))
-        for i, (label, shift) in enumerate((("all cells", -0.08), ("best cell", 0.08))):
+        for i, (label, shift) in enumerate(
+            (("all cells", -0.08), ("best cell", 0.08))[: shown - 2]
+        ):
             middle, low, high = np.array([value[1 + i] for value in values]).T
             ends = np.nan_to_num(np.stack([middle - low, high - middle])).clip(0)
             ax.errorbar(at + shift, middle, ends, fmt="o-", ms=4, lw=1.2, capsize=3, label=label)
-        ax.set_xticks(at, [value[0] for value in values], rotation=20 if len(values) > 4 else 0)
-        ax.set_title(key, fontsize=9)
+        labels = [curves.literal(value[0]) for value in values]
+        ax.set_xticks(at, labels, rotation=20 if len(values) > 4 else 0)
+        ax.set_title(curves.literal(key), fontsize=9)
     axes[0].legend(fontsize=8, frameon=False)
     for ax in axes[len(found) :]:
         ax.axis("off")
-    words = (
-        "Each value of each swept key: over all cells that have it (resampled within cells), and "
-        "of the best cell that has it."
+    words = "Each value of each swept key: over all cells that have it (resampled within cells)" + (
+        ", and of the best cell that has it." if results.goal else "."
     )
-    return Section(
-        "Sensitivity", words, ["key", "value", "all cells", "best cell"], rows,
-        {"sensitivity": figure},
-    )  # fmt: skip
+    heads = ["key", "value", "all cells", "best cell"][:shown]
+    return Section("Sensitivity", words, heads, rows, {"sensitivity": figure})
 
 
 def _profiles(results: Results, cells: Sequence[analysis.Cell]) -> Section:
-    if not cells:
+    if not cells or results.goal is None:
         return Section("Performance profiles", "")
     values = np.concatenate([cell.finals for cell in cells])
     low, high = np.quantile(values, (0.01, 0.99))
@@ -156,30 +184,36 @@ def _profiles(results: Results, cells: Sequence[analysis.Cell]) -> Section:
     thresholds = np.linspace(low - margin, high + margin, 101)
     figure, (ax,) = _figure(1)
     figure.set_size_inches(6.5, 3.4)
+    labels = curves.apart([cell.name for cell in cells], curves.LABEL)
     for i, cell in enumerate(cells):
         share, lower, upper = analysis.profile(cell.finals, thresholds, results.goal)
-        ax.plot(thresholds, share, color=f"C{i}", lw=1.6, label=cell.name)
+        ax.plot(thresholds, share, color=f"C{i}", lw=1.6, label=curves.literal(labels[i]))
         ax.fill_between(thresholds, lower, upper, color=f"C{i}", alpha=0.15, lw=0)
-    ax.set_xlabel(results.metric, fontsize=8)
+    ax.set_xlabel(curves.literal(results.metric), fontsize=8)
     ax.set_ylabel("share of seeds that are better", fontsize=8)
     figure.legend(loc="outside lower center", fontsize=7, frameon=False, ncols=2)
     return Section(
         "Performance profiles",
-        "The share of seeds whose value is better than a threshold, with 95 % bootstrap intervals.",
+        f"The share of seeds whose {results.metric} is better than a threshold "
+        f"({direction(results.goal)}), with 95 % bootstrap intervals: the best "
+        f"{_cells(len(cells))}.",
         figures={"performance profiles": figure},
     )
 
 
 def _improvement(results: Results) -> Section:
     best, *others = [cell for cell in results.cells if cell.finals.size]
+    goal = results.goal or "max"
     rows = [
-        [cell.name, _words(analysis.improvement(best.finals, cell.finals, results.goal))]
+        [cell.name, _words(analysis.improvement(best.finals, cell.finals, goal))]
         for cell in others[:BEST]
     ]
+    more = len(others) - len(rows)
     words = (
         f"How likely a seed of the best cell ({best.name}) is better than one of another; ½ means "
         "no difference, and an interval that holds ½ that these seeds show none."
     )
+    words += f" {more} more {'cell is' if more == 1 else 'cells are'} not listed." if more else ""
     return Section("Probability of improvement", words, ["over", "probability"], rows)
 
 
@@ -188,6 +222,7 @@ def _power(results: Results, cells: Sequence[analysis.Cell]) -> Section:
     figure, (ax,) = _figure(1)
     figure.set_size_inches(6.5, 3.4)
     rows = []
+    labels = curves.apart([cell.name for cell in others], curves.LABEL)
     for i, cell in enumerate(others):
         curve = analysis.power(best.finals, cell.finals)
         needed = analysis.seeds_needed(curve)
@@ -198,7 +233,8 @@ def _power(results: Results, cells: Sequence[analysis.Cell]) -> Section:
                 f"{curve[max(n for n in curve if n <= max(2, best.seeds))]:.2f}",
             ]
         )
-        ax.plot(list(curve), list(curve.values()), "o-", color=f"C{i + 1}", ms=3, label=cell.name)
+        label = curves.literal(labels[i])
+        ax.plot(list(curve), list(curve.values()), "o-", color=f"C{i + 1}", ms=3, label=label)
     ax.axhline(analysis.POWER, color="0.6", lw=0.8, ls="--")
     ax.set_xscale("log", base=2)
     ax.set_xticks(analysis.SEEDS[::3], [str(n) for n in analysis.SEEDS[::3]])

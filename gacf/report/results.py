@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gacf.report import curves
-from gacf.report.statistics import summarise
+from gacf.report.statistics import caution, summarise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,6 +96,7 @@ def summary(grid: Grid, cells: Mapping[str, Cell]) -> dict[str, Any]:
         bad = diverged(grid, history)
         last = {k: grid.track(k, v)[1][:, -1] for k, v in history.items() if k != "diverged"}
         seeds, steps = len(history["diverged"]), int(grid.ends[-1])
+        metrics = {k: summarise(v, bad) for k, v in {**last, **finals}.items()}
         made[cell] = {
             "seeds": seeds,
             "steps": steps,
@@ -104,7 +105,8 @@ def summary(grid: Grid, cells: Mapping[str, Cell]) -> dict[str, Any]:
             "compile_seconds": seconds["compile"],
             "train_seconds": seconds["train"],
             "seed_steps_per_second": seeds * steps / max(seconds["train"], 1e-9),
-            "metrics": {k: summarise(v, bad) for k, v in {**last, **finals}.items()},
+            "caution": caution(min((m["n"] for m in metrics.values() if m["n"]), default=0)),
+            "metrics": metrics,
         }
     return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 2000
+FEW = 8  # from so many seeds on a bootstrap interval is about what it says
 NUMBERS = 100_000  # drawn at once: more do not fit the cache, fewer cost a call each
 
 
@@ -54,6 +56,33 @@ def interval(values: Any, axis: int = -1, resamples: int = RESAMPLES) -> tuple[A
         (values,), iqm, axis=axis, n_resamples=resamples, batch=batch, method="percentile", rng=0
     )
     return found.confidence_interval.low, found.confidence_interval.high
+
+
+def caution(n: int) -> str:
+    """What so few seeds can carry, in a sentence; nothing from `FEW` seeds on.
+
+    A bootstrap of n seeds has C(2n − 1, n) different resamples. Its interval lies between the
+    lowest and the highest seed, and these miss the median of all seeds with probability 2^(1 − n),
+    whatever the distribution. The smallest two-sided p value of a rank test against n other seeds
+    is 2 / C(2n, n).
+
+    Example:
+        >>> caution(3)  # doctest: +ELLIPSIS
+        '3 seeds carry little: they have 10 different resamples, the bootstrap interval cannot ...'
+        >>> caution(8)
+        ''
+    """
+    if n >= FEW or n < 1:
+        return ""
+    if n == 1:
+        return "1 seed carries little: it says nothing about how much seeds differ"
+    missed = 100 * 2.0 ** (1 - n)
+    return (
+        f"{n} seeds carry little: they have {math.comb(2 * n - 1, n)} different resamples, the "
+        "bootstrap interval cannot leave the range of the seeds, which misses the median of all "
+        f"seeds with probability {missed:.2g} %, and no two-sided rank test against {n} other "
+        f"seeds gives p < {2 / math.comb(2 * n, n):.2g}"
+    )
 
 
 def summarise(finals: Any, diverged: Mapping[int, int]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gacf.report import BadInput
+from gacf.report.statistics import caution
 
 
 class Table(NamedTuple):
@@ -43,14 +44,17 @@ def read(run: str | Path) -> dict[str, Any]:
     """
     run = Path(run)
     try:
-        return json.loads((run / "summary.json").read_text())
+        summary = json.loads((run / "summary.json").read_text())
+        if not {"cells", "metrics"} <= set(summary) or not isinstance(summary["cells"], dict):
+            raise ValueError("a key is missing")
+        return summary
     except FileNotFoundError:
         if (run / "config.json").exists():
             why = f"has not finished; go on with: gacf resume {run}"
         else:
             why = "is no directory of a run"
         raise BadInput(f"DIR: {str(run)!r} {why}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"DIR: {str(run / 'summary.json')!r} cannot be read: {error}") from None
 
 
@@ -63,11 +67,43 @@ def read_sweep(directory: str | Path) -> dict[str, Any]:
     path = Path(directory) / SWEEP
     try:
         stored = json.loads(path.read_text())
-        if {"experiment", "variants", "devices"} <= set(stored):
-            return stored
-        raise ValueError("a key is missing")
+        if not {"experiment", "variants", "devices"} <= set(stored):
+            raise ValueError("a key is missing")
+        variants = stored["variants"]
+        if not (isinstance(variants, dict) and all(isinstance(x, dict) for x in variants.values())):
+            raise ValueError("its variants are no configs by name")
+        return stored
     except (OSError, ValueError, TypeError) as error:
         raise BadInput(f"DIR: {str(path)!r} cannot be read: {error}") from error
+
+
+def stated_goal(directory: str | Path, stored: dict[str, Any]) -> str | None:
+    """Whether more or less of a sweep's key metric is better: `max`, `min`, or None: not stated.
+
+    Earlier versions recorded a guess from the metric's name where the experiment did not state a
+    goal. So what is recorded counts only if the experiment's copy in the directory speaks of one.
+
+    Args:
+        directory: the sweep's.
+        stored: what `read_sweep` gave.
+    """
+    goal = stored.get("goal")
+    try:
+        states = "GOAL" in (Path(directory) / "experiment.py").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        states = True
+    return goal if goal in ("max", "min") and states else None
+
+
+def direction(goal: str | None) -> str:
+    """A goal in words.
+
+    Example:
+        >>> direction("min"), direction(None)
+        ('less is better', 'the experiment states no GOAL')
+    """
+    words = {"max": "more is better", "min": "less is better"}
+    return words.get(goal or "", "the experiment states no GOAL")
 
 
 def expand(directory: str | Path) -> tuple[list[tuple[str, Path]], list[str]]:
@@ -134,7 +170,20 @@ def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     lead = [] if len(summaries) == 1 else ["run"]
     heads = [m.removeprefix("evaluate/").removeprefix("final/") for m in columns]
     heads = [h if heads.count(h) == 1 else m for h, m in zip(heads, columns, strict=True)]
-    return Table([*lead, "cell", *heads, "n", "diverged"], rows, NOTE)
+    return Table([*lead, "cell", *heads, "n", "diverged"], rows, _note(summaries))
+
+
+def _note(summaries: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """What the numbers are, which way is better, and what they can carry."""
+    stated = dict.fromkeys((s.get("key_metric"), s.get("goal")) for _, s in summaries)
+    ways = [
+        f"{metric.removeprefix('evaluate/').removeprefix('final/')}: {direction(goal)}"
+        for metric, goal in stated
+        if metric
+    ]
+    entries = [entry for _, summary in summaries for entry in summary["cells"].values()]
+    counts = [m["n"] for entry in entries for m in entry["metrics"].values() if m["n"]]
+    return "; ".join(filter(None, [NOTE, *ways, caution(min(counts, default=0))]))
 
 
 def console(stderr: bool = False) -> Any:

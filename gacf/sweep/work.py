@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +19,8 @@ from rich.console import Console
 
 from gacf import checkpoint, config, experiment
 from gacf.config import BadInput
-from gacf.report.statistics import iqm, number
+from gacf.progress import PROGRESS, Record
+from gacf.report import Failed
 from gacf.sweep import claims
 from gacf.sweep.claims import ATTEMPTS, Claim
 from gacf.sweep.directory import Sweep
@@ -115,11 +116,12 @@ def _attempt(
         trace = "".join(traceback.format_exception(error))
         if options.show_traceback:
             err.print(trace, markup=False)
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, ValueError | Failed) else f"{type(error).__name__}: "
         message = kind + config.one_line(error)
         # The same input fails the same way again.
-        claim.fail(message, trace, ATTEMPTS if isinstance(error, BadInput) else claim.number)
-        if not isinstance(error, BadInput) and claim.number < ATTEMPTS:
+        again = not isinstance(error, BadInput) and getattr(error, "again", True)
+        claim.fail(message, trace, claim.number if again else ATTEMPTS)
+        if again and claim.number < ATTEMPTS:
             text = f"{words(unit)} failed: {message}; attempt {claim.number} of {ATTEMPTS}"
             err.print(f"gacf: {text}", markup=False, soft_wrap=True)
         return
@@ -184,7 +186,7 @@ def _train(
     }
     checkpoint.write_atomically(place / "done.json", json.dumps(done, indent=2).encode())
     shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    (place / "progress.json").unlink(missing_ok=True)
+    (place / PROGRESS).unlink(missing_ok=True)
 
 
 def peak_bytes() -> int:
@@ -220,12 +222,9 @@ class _Report:
         settings: config.Config,
         track: Track | None,
     ):
-        self.unit, self.claim, self.cells, self.track = unit, claim, cells, track
-        self.path = sweep.place(unit) / "progress.json"
-        self.settings, self.key_metric = settings, sweep.experiment.key_metric
-        self.began = self.written = time.time()
-        self.first: int | None = None
-        self.best: dict[str, float] = {}
+        self.unit, self.claim, self.track = unit, claim, track
+        path, key_metric = sweep.place(unit) / PROGRESS, sweep.experiment.key_metric
+        self.record = Record(path, cells, settings.steps, unit.variants, key_metric)
         self.seconds = 0.0
         self.last = time.perf_counter()
 
@@ -238,30 +237,4 @@ class _Report:
             for h, name in enumerate(self.unit.variants):
                 self.track(name, cell, ends, {k: v[h] for k, v in rows.items()})
         self.claim.check()
-        self._note(rows)
-        steps = self.settings.steps
-        made = self.cells.index(cell) * steps + int(ends[-1])
-        if self.first is None:
-            self.first = made - int(ends[-1] - ends[0])
-        if time.time() - self.written < 1.0 and made < len(self.cells) * steps:
-            return
-        self.written = time.time()
-        text = {
-            "step": made,
-            "steps": len(self.cells) * steps,
-            "seconds": self.written - self.began,
-            "since": self.first,
-            "values": self.best,
-            "diverged": int(rows["diverged"][..., -1].sum()),
-        }
-        checkpoint.write_atomically(self.path, json.dumps(text).encode())
-
-    def _note(self, rows: Any) -> None:
-        if self.key_metric in rows:
-            for name, values in zip(self.unit.variants, rows[self.key_metric], strict=True):
-                known = values[:, np.isfinite(values).any(axis=0)]
-                if known.size:
-                    last = known[:, -1]
-                    value = number(iqm(last[np.isfinite(last)]))
-                    if value is not None:
-                        self.best[name] = value
+        self.record(cell, ends, rows)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, config_dict
 import gacf
 
 KEY_METRIC = "evaluate/distance"
+GOAL = "min"
 
 
 def get_config():

@@ -16,6 +16,7 @@ import optax
 
 from gacf.game import Game, Rule
 from gacf.rules.direction import Direction, advance, field, gradient
+from gacf.rules.trained import Trained, trained_by
 from gacf.types import (
     MARK,
     Key,
@@ -34,10 +35,17 @@ Updated = tuple[Params, OptState, dict[str, Outcome]]
 
 
 class Move(NamedTuple):
-    """What one player's move remembers: the optimiser's state and the direction's memory."""
+    """What one player's move remembers.
+
+    Attributes:
+        optimizer: the optimiser's state.
+        direction: the direction's memory.
+        trained: which of the player's parameters the optimiser moves; no arrays.
+    """
 
     optimizer: optax.OptState
     direction: PyTree
+    trained: Trained
 
 
 class Slow(NamedTuple):
@@ -60,6 +68,11 @@ def extended(
 def states_of(players: Iterable[str], opt_state: OptState) -> dict[str, optax.OptState]:
     """The live optimiser states of those players whose moves `opt_state` remembers."""
     return {name: opt_state[name].optimizer for name in players if name in opt_state}
+
+
+def trained_of(opt_state: OptState) -> dict[str, Trained]:
+    """Which parameters move, of every player whose moves `opt_state` remembers."""
+    return {name: each.trained for name, each in opt_state.items() if isinstance(each, Move)}
 
 
 def player_step(
@@ -95,19 +108,22 @@ def player_step(
     """
     direction = gradient() if direction is None else direction
     known = extended({**(optimizers or {}), player: optimizer})
+    trained = trained_by(known[player])
 
     def init(params: Params) -> OptState:
         if player not in params:
             raise ValueError(
                 f"player_step: {player!r} has no params; there are {', '.join(params)}"
             )
-        return {player: Move(known[player].init(params[player]), direction.init(player, params))}
+        own = params[player]
+        memory = direction.init(player, params)
+        return {player: Move(known[player].init(own), memory, trained(own))}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
         batch_key, loss_key = jax.random.split(key)
         with jax.named_scope(MARK + "sample"):
             batch = game.sample(world, batch_key)
-        at = field(game, world, batch, loss_key)
+        at = field(game, world, batch, loss_key, trained_of(opt_state))
         move: Move = opt_state[player]
         with jax.named_scope(MARK + player):
             vector, outcome, memory = direction.follow(
@@ -117,7 +133,7 @@ def player_step(
             moved, optimizer_state = advance(
                 at, player, known[player], vector, outcome, move.optimizer, params
             )
-        opt_state = {**opt_state, player: Move(optimizer_state, memory)}
+        opt_state = {**opt_state, player: Move(optimizer_state, memory, move.trained)}
         return {**params, player: moved}, opt_state, {player: outcome}
 
     return Rule((player,), init, update)
@@ -177,6 +193,10 @@ def _merge_states(rules: tuple[Rule, ...], params: Params) -> OptState:
     for rule, places in zip(rules, _places(rules, params), strict=True):
         for own_name, entry in rule.init(params).items():
             name = places[own_name]
+            if isinstance(entry, Move) and isinstance(merged.get(name), Move):
+                both = merged[name].trained.joined(entry.trained)
+                merged[name] = merged[name]._replace(trained=both)
+                entry = entry._replace(trained=both)
             if name in merged and jax.tree.structure(merged[name]) != jax.tree.structure(entry):
                 raise ValueError(
                     f"rule: {name!r} is moved by two optimisers or directions whose states differ; "

@@ -15,8 +15,9 @@ from gacf.types import Outcome, Params, PyTree, require
 def consensus(weight: float | jax.Array = 0.5) -> Direction:
     """The field, and the gradient of half its squared norm: v + γ Jᵀv = v + γ ∇ ½‖v‖².
 
-    v and J are those of all players of the game, also of those that the rule does not move. Cost
-    of one joint move: a gradient and a VJP of each player; under `simultaneous` they are merged.
+    v and J are those of all players of the game, also of those that the rule does not move, but
+    for parameters that a player's optimiser keeps. Cost of one joint move: a gradient and a VJP of
+    each player; under `simultaneous` they are merged.
 
     Args:
         weight: γ >= 0; may be traced.
@@ -46,7 +47,7 @@ def consensus(weight: float | jax.Array = 0.5) -> Direction:
         del optimizers, opt_state
         at, everyone = joint(field, params)
         vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
-        (pulled,) = pull(vector)
+        (pulled,) = pull(field.kept(vector))
         own = jax.tree.map(
             lambda v, c: (v + weight * c).astype(v.dtype), vector[player], pulled[player]
         )

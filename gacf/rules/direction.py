@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from gacf.game import Game, check_player
+from gacf.rules.trained import Trained
 from gacf.types import Batch, Key, Outcome, Params, PyTree, World
 
 # `fold_in(key, i)` and `split(key)[i]` are the same key: the offset keeps the losses' keys apart
@@ -31,15 +32,31 @@ class Field(NamedTuple):
         loss: `(player, own, params) -> (scalar, Outcome)`.
         gradient: `(player, params) -> (v_player, Outcome)`; the outcome's metrics include `loss`.
         step: the step that the world is at, for optimisers that ask.
+        trained: player -> which of its parameters its optimiser moves, for the players whose
+            moves the rule remembers.
     """
 
     players: tuple[str, ...]
     loss: Callable[[str, PyTree, Params], tuple[jax.Array, Outcome]]
     gradient: Callable[[str, Params], tuple[PyTree, Outcome]]
     step: jax.Array
+    trained: Mapping[str, Trained]
+
+    def kept(self, vectors: Params) -> Params:
+        """Vectors of some players with zeros at the parameters that their optimisers keep."""
+        return {
+            player: self.trained[player].keep(vector) if player in self.trained else vector
+            for player, vector in vectors.items()
+        }
 
 
-def field(game: Game, world: World, batch: Batch, key: Key) -> Field:
+def field(
+    game: Game,
+    world: World,
+    batch: Batch,
+    key: Key,
+    trained: Mapping[str, Trained] | None = None,
+) -> Field:
     """The game's field where `world`, `batch` and `key` are held fixed.
 
     Each player's loss gets a key of its own, `fold_in(key, LOSS + i)` for the i-th player of the
@@ -60,7 +77,7 @@ def field(game: Game, world: World, batch: Batch, key: Key) -> Field:
         return vector, outcome._replace(metrics={**outcome.metrics, "loss": value})
 
     step = world["step"] if "step" in world else jnp.zeros((), jnp.int32)
-    return Field(players, loss, gradient, step)
+    return Field(players, loss, gradient, step, trained or {})
 
 
 def joint(

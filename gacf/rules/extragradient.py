@@ -5,9 +5,10 @@ from __future__ import annotations
 import jax
 
 from gacf.game import Game, Rule
-from gacf.rules.algebra import Move, OptState, Updated, extended, states_of
+from gacf.rules.algebra import Move, OptState, Updated, extended, states_of, trained_of
 from gacf.rules.direction import advance, field
 from gacf.rules.schedules import Directions, Optimizers, chosen
+from gacf.rules.trained import trained_by
 from gacf.types import Key, Params, World
 
 
@@ -41,17 +42,23 @@ def extragradient(
         ('actor', 'critic')
     """
     known = extended(optimizers)
+    trained = {player: trained_by(optimizer) for player, optimizer in known.items()}
     directions = chosen(optimizers, direction)
 
     def init(params: Params) -> OptState:
         return {
-            player: Move(optimizer.init(params[player]), directions[player].init(player, params))
+            player: Move(
+                optimizer.init(params[player]),
+                directions[player].init(player, params),
+                trained[player](params[player]),
+            )
             for player, optimizer in known.items()
         }
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
         batch_key, loss_key = jax.random.split(key)
-        at = field(game, world, game.sample(world, batch_key), loss_key)
+        batch = game.sample(world, batch_key)
+        at = field(game, world, batch, loss_key, trained_of(opt_state))
 
         def move(seen: Params, opt_state: OptState) -> Updated:
             moved, moves, outcomes = dict(params), dict(opt_state), {}
@@ -63,7 +70,7 @@ def extragradient(
                 moved[player], state = advance(
                     at, player, optimizer, vector, outcome, own.optimizer, params
                 )
-                moves[player], outcomes[player] = Move(state, memory), outcome
+                moves[player], outcomes[player] = Move(state, memory, own.trained), outcome
             return moved, moves, outcomes
 
         ahead, looked, _ = move(params, opt_state)

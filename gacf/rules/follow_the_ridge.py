@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 
 from gacf.game import Game, Rule
-from gacf.rules.algebra import OptState, Updated
+from gacf.rules.algebra import OptState, Updated, trained_of
 from gacf.rules.direction import field
 from gacf.rules.linear_solve import Operator, check_solver, solve
-from gacf.rules.response import Followers, followers_field, noted, only, pair
+from gacf.rules.response import Followers, check_moved, followers_field, noted, only, pair
 from gacf.rules.schedules import Optimizers, simultaneous
 from gacf.types import Key, Params, World, nearest, require
 
@@ -68,14 +68,16 @@ def follow_the_ridge(
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
         moved, opt_state, outcomes = moves.update(game, params, world, opt_state, key)
         batch_key, loss_key = jax.random.split(key)
-        at = field(game, world, game.sample(world, batch_key), loss_key)
+        batch = game.sample(world, batch_key)
+        at = field(game, world, batch, loss_key, trained_of(opt_state))
+        check_moved("follow_the_ridge", at, followers)
         response = followers_field(at, leader, followers, params)
         x, y = params[leader], only(params, followers)
         change = jax.tree.map(lambda new, old: new - old, moved[leader], x)
         _, shift = jax.jvp(lambda x: response(x, y), (x,), (change,))
         _, push = jax.linearize(lambda y: response(x, y), y)
         pull = jax.linear_transpose(push, y)
-        operator = Operator(push, lambda u: pull(u)[0])
+        operator = Operator(push, lambda u: at.kept(pull(u)[0]))
         correction, residual = solve(operator, shift, solver, iterations, damping, rate)
         new = jax.tree.map(lambda y, c: y - c, only(moved, followers), correction)
         outcomes |= {name: noted(outcomes[name], residual=residual) for name in followers}

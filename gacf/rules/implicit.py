@@ -96,7 +96,7 @@ def implicit(
         _, pull = jax.vjp(response, *at)
         _, push = jax.linearize(lambda others: response(at[0], others), at[1])
         u, residual = solve(
-            Operator(lambda u: pull(u)[1], push),
+            Operator(lambda u: field.kept(pull(u)[1]), push),
             toward,
             solver,
             iterations,

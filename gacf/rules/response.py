@@ -73,9 +73,20 @@ def directed(
         if player != leader:
             vector, outcome = field.gradient(player, params)
             return vector, outcome, memory
+        check_moved(where, field, followers)
         return lead(field, params, memory, optimizers, opt_state)
 
     return Direction(start, follow)
+
+
+def check_moved(where: str, field: Field, followers: Sequence[str]) -> None:
+    """Raises a ValueError if a follower's optimiser keeps all that the follower has."""
+    for name in followers:
+        if name in field.trained and not field.trained[name].anything():
+            raise ValueError(
+                f"{where}: follower: {name!r} was given, but its optimiser keeps all of its "
+                "parameters as they are, so it has no response; allowed: one that moves some"
+            )
 
 
 def only(params: Params, players: Sequence[str]) -> Params:
@@ -89,7 +100,7 @@ def leader_gradients(
     """One gradient of the leader's loss, in its own slot and in the followers' parameters.
 
     Returns:
-        F_x, F_y (an entry a follower), and the outcome.
+        F_x, F_y (an entry a follower; zero where its optimiser moves nothing), and the outcome.
     """
 
     def loss(own: PyTree, others: Params) -> tuple[jax.Array, Outcome]:
@@ -98,17 +109,21 @@ def leader_gradients(
     (value, outcome), (own, others) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
         params[leader], only(params, followers)
     )
-    return own, others, outcome._replace(metrics={"loss": value, **outcome.metrics})
+    return own, field.kept(others), outcome._replace(metrics={"loss": value, **outcome.metrics})
 
 
 def followers_field(
     field: Field, leader: str, followers: Sequence[str], params: Params
 ) -> Callable[[PyTree, Params], Params]:
-    """The followers' field as a function of the leader's parameters and their own: f_y(x, y)."""
+    """The followers' field as a function of the leader's parameters and their own: f_y(x, y).
+
+    Zero where a follower's optimiser moves nothing: such parameters are constants, and no part of
+    the response. A product with the Jacobian's transpose has to pass through `field.kept` too.
+    """
 
     def at(own: PyTree, others: Params) -> Params:
         here = {**params, **others, leader: own}
-        return {player: field.gradient(player, here)[0] for player in followers}
+        return field.kept({player: field.gradient(player, here)[0] for player in followers})
 
     return at
 

@@ -69,6 +69,7 @@ def single_loop(
         response = followers_field(field, leader, followers, params)
         _, pull = jax.vjp(response, params[leader], only(params, followers))
         through, product = pull(memory)
+        product = field.kept(product)
         error = jax.tree.map(lambda a, u, b: a + damping * u - b, product, memory, toward)
         total = jax.tree.map(lambda f, g: f - g, partial, through)
         moved = jax.tree.map(lambda u, e: (u - rate * e).astype(u.dtype), memory, error)

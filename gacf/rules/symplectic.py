@@ -20,8 +20,8 @@ def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction
 
     With `align` the sign of λ is that of ⟨v, Jᵀv⟩ ⟨Aᵀv, Jᵀv⟩ / d + 0.1, d the number of all
     parameters: it turns toward stable fixed points and away from unstable ones. v and J are those
-    of all players of the game. Cost of one joint move: a gradient, a VJP and a JVP of each player;
-    under `simultaneous` they are merged.
+    of all players of the game, but for parameters that a player's optimiser keeps. Cost of one
+    joint move: a gradient, a VJP and a JVP of each player; under `simultaneous` they are merged.
 
     Args:
         weight: λ >= 0; may be traced.
@@ -52,12 +52,13 @@ def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction
         del optimizers, opt_state
         at, everyone = joint(field, params)
         vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
-        (pulled,) = pull(vector)
-        _, pushed, _ = jax.jvp(at, (everyone,), (vector,), has_aux=True)
-        turn = jax.tree.map(lambda t, f: 0.5 * (t - f), pulled, pushed)
+        moving = field.kept(vector)
+        pulled = field.kept(pull(moving)[0])
+        _, pushed, _ = jax.jvp(at, (everyone,), (moving,), has_aux=True)
+        turn = jax.tree.map(lambda t, f: 0.5 * (t - f), pulled, field.kept(pushed))
         sign = jnp.ones(())
         if align:
-            inner = optax.tree.vdot(vector, pulled) * optax.tree.vdot(turn, pulled)
+            inner = optax.tree.vdot(moving, pulled) * optax.tree.vdot(turn, pulled)
             sign = jnp.sign(jnp.asarray(inner) / optax.tree.size(everyone) + ALIGNMENT)
         own = jax.tree.map(
             lambda v, t: (v + weight * sign * t).astype(v.dtype), vector[player], turn[player]

@@ -7,15 +7,18 @@ and live in the world under `stats/<player>`.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import linen, nnx
+from flax import errors, linen, nnx
 
 from gacf.types import Key, Params, PyTree, World, lookup, require, whole
 
@@ -30,12 +33,14 @@ class Model(NamedTuple):
             and the world's entries that this evaluation renews (none where there are none).
         bind: `all players' params -> Model`, for a network that looks at another player's
             parameters (a compatible critic at the actor's); None for all others.
+        members: how many leading axes of every parameter count the members of an ensemble.
     """
 
     player: str
     init: Callable[..., tuple[PyTree, World]]
     apply: Callable[..., tuple[jax.Array, World]]
     bind: Callable[[Params], Model] | None = None
+    members: int = 0
 
     def given(self, params: Params) -> Model:
         """The model that has seen all players' parameters; itself, if it need not see them."""
@@ -48,93 +53,389 @@ class Model(NamedTuple):
             output, entries = self.apply(*args, **options)
             return function(output), entries
 
-        return self._replace(apply=apply)
+        bind = self.bind
+        if bind is None:
+            return self._replace(apply=apply)
+
+        def given_others(params: Params) -> Model:
+            return bind(params).then(function)
+
+        return self._replace(apply=apply, bind=given_others)
 
 
 class _Network(NamedTuple):
-    """`init(key, *inputs) -> (params, stats)`, `apply(params, stats, key, train, *inputs)`."""
+    """`init(key, *inputs) -> (params, stats)`, `apply(params, stats, key, train, *inputs)`.
+
+    The leading `members` axes of every parameter count the members of ensembles.
+    """
 
     init: Callable[..., tuple[PyTree, PyTree]]
     apply: Callable[..., tuple[jax.Array, PyTree]]
+    members: int = 0
 
 
-def _mode(call: Callable[..., Any]) -> Callable[[bool], dict[str, Any]]:
-    """How a Linen module wants to be told whether it trains: by one of the usual arguments."""
-    names = inspect.signature(call).parameters
-    for name, when_training in (
-        ("train", True),
-        ("training", True),
-        ("is_training", True),
-        ("deterministic", False),
-        ("use_running_average", False),
-    ):
-        if name in names:
-            return lambda train, name=name, value=when_training: {name: train == value}
-    return lambda train: {}
+MODES = {
+    "train": True,
+    "training": True,
+    "is_training": True,
+    "is_train": True,
+    "update_stats": True,
+    "deterministic": False,
+    "use_running_average": False,
+    "is_eval": False,
+    "inference": False,
+}
+"""Names of an argument or a field that says whether a network trains, and what it is then."""
 
 
-def _linen(module: linen.Module) -> _Network:
-    mode = _mode(type(module).__call__)
+@functools.cache
+def _signature(call: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(call)
+
+
+def _modes(signature: inspect.Signature) -> list[str]:
+    """The arguments by which a call wants to be told whether it trains."""
+    return [
+        name
+        for name, parameter in signature.parameters.items()
+        if name in MODES
+        and parameter.kind is not parameter.VAR_POSITIONAL
+        and (parameter.default in (parameter.empty, None) or isinstance(parameter.default, bool))
+    ]
+
+
+def _open(signature: inspect.Signature) -> bool:
+    """Whether it takes keywords of any name, so that it does not show what it wants to be told."""
+    return any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+
+
+def _told(name: str, train: bool) -> bool:
+    return MODES[name] == train
+
+
+Options = dict[str, bool]
+
+
+def _hidden(
+    player: str, attempt: Callable[[bool, Options], PyTree], needs: str, *arguments: PyTree
+) -> list[str]:
+    """The keyword by which a network that takes any wants to be told whether it trains, if one is.
+
+    Signatures do not show it, so each usual name is tried: one that changes the program is it.
+
+    Args:
+        player: whose network it is.
+        attempt: `(train, options) -> (*arguments) -> output`.
+        needs: what to do about a network that cannot train.
+        *arguments: to trace with.
+
+    Raises:
+        ValueError: a network that one of the names puts into evaluation mode alone.
+    """
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
+
+    def program(train: bool, options: Options) -> str:
+        return str(jax.make_jaxpr(attempt(train, options))(*shapes))
+
+    plain: tuple[str, str] | None = None
+    for name in MODES:
+        try:
+            resting = program(False, {name: _told(name, False)})
+        except Exception:  # noqa: BLE001 - whatever it raises, it does not take the name
+            continue
+        try:
+            training = program(True, {name: _told(name, True)})
+        except Exception as error:  # noqa: BLE001
+            line = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            raise ValueError(
+                f"{player}: its network fails with {name}={_told(name, True)}, in training "
+                f"({type(error).__name__}: {line}); allowed: {needs}"
+            ) from None
+        if plain is None:
+            try:
+                plain = program(False, {}), program(True, {})
+            except Exception:  # noqa: BLE001 - it cannot do without
+                plain = "", ""
+        if (resting, training) != plain:
+            return [name]
+    return []
+
+
+def _kept(old: PyTree, new: PyTree) -> PyTree:
+    """The news of what is kept; what a network merely leaves behind is dropped."""
+    if not isinstance(old, Mapping):
+        return new
+    return {name: _kept(part, new[name]) if name in new else part for name, part in old.items()}
+
+
+def _lifted(module: linen.Module, method: str) -> bool:
+    """Whether the method is under `nn.remat`, `nn.jit`, …, which call the method proper in turn."""
+    call = getattr(type(module), method)
+    while hasattr(call, "__wrapped__"):
+        call = call.__wrapped__
+        if getattr(call, "method_handler_wrapped", False):
+            return True
+    return False
+
+
+def _telling(player: str, outermost: linen.Module, train: bool) -> Callable[..., Any]:
+    """Tells each module within a network whether it trains, unless its caller does.
+
+    It acts where the module proper is called, inside of lifted transformations, so that it is a
+    plain `bool` there, and reaches those whose callers hand nothing on.
+    """
+
+    def tell(call: Callable[..., Any], args: Any, options: Any, context: Any) -> Any:
+        module, method = context.module, context.method_name
+        for field in dataclasses.fields(module):
+            value = getattr(module, field.name, None)
+            if (
+                field.name in MODES
+                and isinstance(value, bool)
+                and field.default is not None  # of Flax's own, None leaves it to the caller
+                and value != _told(field.name, train)
+            ):
+                raise ValueError(
+                    f"{player}: {'/'.join(module.path) or type(module).__name__} has "
+                    f"{field.name}={value} as a field, whatever the mode; allowed: an argument of "
+                    f"`__call__`, or a field of the outermost module, {type(outermost).__name__}, "
+                    "that it hands on"
+                )
+        if not hasattr(type(module), method) or _lifted(module, method):
+            return call(*args, **options)
+        signature = _signature(getattr(type(module), method))
+        names = _modes(signature)
+        if names:
+            given = signature.bind_partial(module, *args, **options).arguments
+            missing = {
+                name: _told(name, train)
+                for name in names
+                if name not in given and getattr(module, name, None) is None
+            }
+            options = {**options, **missing}
+        return call(*args, **options)
+
+    return tell
+
+
+def _linen(player: str, module: linen.Module) -> _Network:
+    fields = [
+        field.name
+        for field in dataclasses.fields(module)
+        if field.name in MODES
+        and field.default is not None
+        and isinstance(getattr(module, field.name), bool)
+    ]
+    accepts_any = _open(_signature(type(module).__call__)) and not _modes(
+        _signature(type(module).__call__)
+    )
+    streams: set[str] = set()
+    names: list[str] = []
+
+    def run(train: bool, method: str, given: Any, key: Key | None, *inputs: Any, **options: Any):
+        """`init` or `apply` in one of the modes, with a key for each stream that it draws from."""
+        own = module.clone(**{name: _told(name, train) for name in fields}) if fields else module
+        told = {name: _told(name, train) for name in names} | options.pop("told", {})
+        while True:
+            rngs = dict(given["rngs"])
+            if key is not None:
+                rngs |= {
+                    name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in streams
+                }
+            try:
+                with linen.intercept_methods(_telling(player, module, train)):
+                    if method == "init":
+                        return own.init(rngs, *inputs, **told)
+                    return own.apply(given["variables"], *inputs, rngs=rngs, **options, **told)
+            except errors.InvalidRngError as error:
+                stream = re.search(r'PRNG for "([^"]+)"', str(error))
+                if stream is None or stream[1] in rngs:
+                    raise
+                if key is None:
+                    raise ValueError(
+                        f"{player}: key: None was given; its network draws from the stream "
+                        f"{stream[1]!r}, and needs one"
+                    ) from None
+                streams.add(stream[1])
+
+    def applied(
+        train: bool, params: PyTree, stats: PyTree, key: Key | None, *inputs: PyTree, **options: Any
+    ) -> tuple[jax.Array, PyTree]:
+        given = {
+            "variables": {"params": params, **stats},
+            "rngs": {} if key is None else {"dropout": key},
+        }
+        # programs that `nn.jit` keeps are told apart by what is mutable
+        mutable = [*stats, *(["training"] if train else [])]
+        return run(train, "apply", given, key, *inputs, mutable=mutable, **options)
+
+    def state(params: PyTree, stats: PyTree, key: Key, inputs: Any) -> PyTree:
+        """Of the collections those that the network reads: values that it sows are none."""
+
+        def traced(stats: PyTree) -> PyTree:
+            return jax.eval_shape(
+                lambda p, s, k, x: applied(True, p, s, k, *x)[1], params, stats, key, inputs
+            )
+
+        for name in list(stats):
+            others = {other: part for other, part in stats.items() if other != name}
+            try:
+                traced(others)
+            except Exception:  # noqa: BLE001 - it is missed
+                continue
+            stats = others
+        if any(isinstance(x, tuple) for x in jax.tree.leaves(stats, is_leaf=_is_tuple)):
+            stats = _lasting(stats, traced(stats))
+        return stats
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
         params_key, dropout_key = jax.random.split(key)
-        rngs = {"params": params_key, "dropout": dropout_key}
-        variables = dict(module.init(rngs, *inputs, **mode(True)))
-        return variables.pop("params", {}), variables
+        given = {"rngs": {"params": params_key, "dropout": dropout_key}}
+        if accepts_any:
+
+            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
+                def output(key: Key, inputs: Any) -> PyTree:
+                    made = dict(run(train, "init", given, dropout_key, *inputs, told=told))
+                    params = made.pop("params", {})
+                    return applied(train, params, made, key, *inputs, told=told)
+
+                return output
+
+            needs = "a module whose `__call__` names the argument"
+            names[:] = _hidden(player, attempt, needs, dropout_key, inputs)
+        variables = dict(run(True, "init", given, dropout_key, *inputs))
+        params = variables.pop("params", {})
+        return params, state(params, variables, dropout_key, inputs) if variables else {}
 
     def apply(
         params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
     ) -> tuple[jax.Array, PyTree]:
-        variables = {"params": params, **stats}
-        rngs = {} if key is None else {"dropout": key}
-        if not (train and stats):
-            return module.apply(variables, *inputs, rngs=rngs, **mode(train)), stats  # type: ignore
-        return module.apply(  # type: ignore
-            variables, *inputs, rngs=rngs, mutable=list(stats), **mode(train)
-        )
+        output, news = applied(train, params, stats, key, *inputs)
+        return output, _kept(stats, news) if train else stats
 
     return _Network(init, apply)
 
 
-def _nnx(make: Callable[[Key], nnx.Module]) -> _Network:
+def _is_tuple(x: Any) -> bool:
+    return isinstance(x, tuple)
+
+
+def _lasting(old: PyTree, new: PyTree) -> PyTree:
+    """Statistics without the tuples that grow with each evaluation: `sow` makes such."""
+    if not isinstance(old, Mapping):
+        return old
+    return {
+        name: _lasting(part, new[name])
+        for name, part in old.items()
+        if not (_is_tuple(part) and len(part) != len(new[name]))
+    }
+
+
+@functools.cache
+def _telling_class(kind: type[nnx.Module], train: bool) -> type[nnx.Module]:
+    """The class of NNX modules, told whether they train unless their caller does."""
+    signature = _signature(kind.__call__)
+
+    def __call__(self: Any, *args: Any, **options: Any) -> Any:
+        given = signature.bind_partial(self, *args, **options).arguments
+        missing = {
+            name: _told(name, train)
+            for name in _modes(signature)
+            if name not in given and not isinstance(getattr(self, name, None), bool)
+        }
+        return kind.__call__(self, *args, **options, **missing)  # type: ignore[operator]
+
+    return type(kind)(kind.__name__, (kind,), {"__call__": __call__})
+
+
+def _set_mode(module: nnx.Module, train: bool) -> None:
+    """Tells each module within an NNX network whether it trains: by `train()`, fields, arguments."""
+    method = getattr(module, "train" if train else "eval", None)
+    if callable(method):
+        method()
+    for _, part in list(nnx.iter_modules(module)):
+        for name in MODES:
+            if isinstance(vars(part).get(name), bool):
+                setattr(part, name, _told(name, train))
+        call = getattr(type(part), "__call__", None)
+        if call is not None and _modes(_signature(call)):
+            object.__setattr__(part, "__class__", _telling_class(type(part), train))
+
+
+def _nnx(player: str, make: Callable[[Key], nnx.Module]) -> _Network:
     graph, _, abstract = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))), nnx.Param, ...)
     keeps = bool(jax.tree.leaves(abstract))
+    call = _signature(type(nnx.merge(graph, _, abstract)).__call__)
+    accepts_any = _open(call) and not _modes(call)
+    names: list[str] = []
+
+    def applied(
+        train: bool, params: PyTree, stats: PyTree, inputs: Any, told: Options
+    ) -> tuple[jax.Array, PyTree]:
+        module = nnx.merge(graph, nnx.State(params), nnx.State(stats))
+        _set_mode(module, train)
+        output = module(*inputs, **told)  # type: ignore[operator]
+        rest: Any = nnx.split(module, nnx.Param, ...)[2]
+        return output, _kept(stats, nnx.to_pure_dict(rest)) if keeps and train else stats
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
         _, params, rest = nnx.split(make(key), nnx.Param, ...)
-        return nnx.to_pure_dict(params), nnx.to_pure_dict(rest) if keeps else {}
+        made = nnx.to_pure_dict(params), nnx.to_pure_dict(rest) if keeps else {}
+        if accepts_any and inputs:
+
+            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
+                return lambda params, stats, inputs: applied(train, params, stats, inputs, told)
+
+            needs = "a module whose `__call__` names the argument"
+            names[:] = _hidden(player, attempt, needs, *made, inputs)
+        return made
 
     def apply(
         params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
     ) -> tuple[jax.Array, PyTree]:
-        module = nnx.merge(graph, nnx.State(params), nnx.State(stats))
-        module.train() if train else module.eval()
-        output = module(*inputs)  # type: ignore[operator]
-        rest: Any = nnx.split(module, nnx.Param, ...)[2]
-        return output, nnx.to_pure_dict(rest) if keeps and train else stats
+        return applied(train, params, stats, inputs, {name: _told(name, train) for name in names})
 
     return _Network(init, apply)
 
 
-def _pair(init: Callable[..., PyTree], apply: Callable[..., jax.Array]) -> _Network:
+def _pair(
+    player: str, init: Callable[..., PyTree], apply: Callable[..., jax.Array]
+) -> _Network:
     accepted = inspect.signature(init).parameters.values()
     variadic = any(p.kind is p.VAR_POSITIONAL for p in accepted)
     needed = [
         p
         for p in accepted
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and p.default is p.empty
+        and p.name not in MODES
     ]
     only_key = not variadic and len(needed) <= 1
+    start, call = inspect.signature(init), inspect.signature(apply)
+    accepts_any = _open(call) and not _modes(call)
+    names = _modes(call)
 
     def make(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
-        return (init(key) if only_key else init(key, *inputs)), {}
+        def begin(key: Key, inputs: Any, train: bool, told: Options) -> PyTree:
+            named = {name: _told(name, train) for name in _modes(start)}
+            named |= told if _open(start) else {}
+            return init(key, **named) if only_key else init(key, *inputs, **named)
 
-    def call(
+        if accepts_any:
+
+            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
+                return lambda key, inputs: apply(begin(key, inputs, train, told), *inputs, **told)
+
+            needs = "the module itself in place of a pair of its functions"
+            names[:] = _hidden(player, attempt, needs, key, inputs)
+        return begin(key, inputs, True, {name: _told(name, True) for name in names}), {}
+
+    def evaluate(
         params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
     ) -> tuple[jax.Array, PyTree]:
-        return apply(params, *inputs), stats
+        return apply(params, *inputs, **{name: _told(name, train) for name in names}), stats
 
-    return _Network(make, call)
+    return _Network(make, evaluate)
 
 
 def _takes_rngs(function: Callable[..., Any]) -> bool:
@@ -199,7 +500,7 @@ def _ensemble(player: str, given: Ensemble) -> _Network:
         keys = None if key is None else jax.random.split(key, given.members)
         return jax.vmap(member, out_axes=(1, 0))(params, stats, keys)
 
-    return _Network(init, apply)
+    return _Network(init, apply, base.members + 1)
 
 
 class Computed(NamedTuple):
@@ -251,6 +552,10 @@ def _cast(tree: PyTree, dtype: Any) -> PyTree:
     return jax.tree.map(cast, tree)
 
 
+def _like(x: jax.Array, old: jax.Array) -> jax.Array:
+    return x.astype(old.dtype) if jnp.issubdtype(old.dtype, jnp.floating) else x
+
+
 def _computed(player: str, given: Computed) -> _Network:
     base = _adapt(player, given.network)
 
@@ -260,9 +565,9 @@ def _computed(player: str, given: Computed) -> _Network:
         low = _cast((params, inputs), given.dtype)
         output, news = base.apply(low[0], stats, key, train, *low[1])
         wide = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
-        return _cast(output, wide), jax.tree.map(lambda x, old: x.astype(old.dtype), news, stats)
+        return _cast(output, wide), jax.tree.map(_like, news, stats)
 
-    return _Network(base.init, apply)
+    return base._replace(apply=apply)
 
 
 def _adapt(player: str, network: Any) -> _Network:
@@ -271,15 +576,15 @@ def _adapt(player: str, network: Any) -> _Network:
     if isinstance(network, Computed):
         return _computed(player, network)
     if isinstance(network, linen.Module):
-        return _linen(network)
+        return _linen(player, network)
     if isinstance(network, nnx.Module):
         fixed = nnx.split(network)
-        return _nnx(lambda key: nnx.merge(*fixed))
+        return _nnx(player, lambda key: nnx.merge(*fixed))
     if isinstance(network, Sequence) and len(network) == 2 and all(map(callable, network)):
-        return _pair(*network)
+        return _pair(player, *network)
     if callable(network) and _takes_rngs(network):
         make: Callable[..., Any] = network
-        return _nnx(lambda key: make(rngs=nnx.Rngs(key)))
+        return _nnx(player, lambda key: make(rngs=nnx.Rngs(key)))
     raise ValueError(
         f"{player}: {type(network).__name__} was given; allowed: a Linen module, an NNX module or "
         "a function `rngs -> NNX module`, an (init, apply) pair, or a Model"
@@ -292,18 +597,23 @@ def model(player: str, network: Any) -> Model:
     Args:
         player: whose model it is.
         network: one of
-            - a Flax Linen module. If its call takes `train` (or `training`, `deterministic`,
-              `use_running_average`), it is told; dropout gets a key; all collections but `params`
-              are statistics.
+            - a Flax Linen module. It and the modules within are told whether they train, each by
+              its argument `train` (or `training`, `deterministic`, `use_running_average`, …) if
+              its caller does not, also under `nn.remat`, `nn.jit`, `nn.scan` and `nn.vmap`; the
+              outermost by a field of that name too. Each random stream gets a key of its own. All
+              collections but `params` are statistics; values that it sows are dropped.
             - a function that takes `rngs` and returns a Flax NNX module, or such a class: each
               seed is initialised anew. An NNX module itself serves too, but then every seed starts
-              from its weights.
+              from its weights. Modes are set by `train()` and `eval()`, and as above.
             - a pair of functions, `init(key)` or `init(key, *inputs) -> params` and
-              `apply(params, *inputs) -> output`.
+              `apply(params, *inputs) -> output`, which may take `train` too.
+
+            Where a network takes keywords of any name, the usual ones are tried.
             - a `Model`, which is returned as it is.
 
     Raises:
-        ValueError: something else was given, or another player's `Model`.
+        ValueError: something else was given, or another player's `Model`; from `init` and `apply`,
+            a network that cannot be told whether it trains.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -330,7 +640,7 @@ def model(player: str, network: Any) -> Model:
         output, stats = base.apply(params, world.get(name, {}), key, train, *inputs)
         return output, {name: stats} if name in world and train else {}
 
-    return Model(player, init, apply)
+    return Model(player, init, apply, members=base.members)
 
 
 class MLP(linen.Module):

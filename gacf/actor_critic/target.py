@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from gacf.actor_critic.heads import Head, scalar
 from gacf.actor_critic.policies import Policy
 from gacf.networks import Model, column
-from gacf.types import Batch, Key, Params, World, require, whole
+from gacf.types import Batch, Key, Params, World, require, scan_widened, whole
 
 Target = Callable[[Params, World, Batch, Key], dict[str, jax.Array]]
 Choose = Callable[[Any, Params, Batch, Key], tuple[jax.Array, jax.Array | None]]
@@ -158,7 +158,7 @@ def lambda_return(
         return now, now
 
     rows = (reward, terminated, over, next_value)
-    return jax.lax.scan(back, next_value[-1], rows, reverse=True)[1]
+    return scan_widened(back, next_value[-1], rows, reverse=True)[1]
 
 
 def lambda_target(

@@ -61,7 +61,7 @@ def actions_of(env: Environment) -> Actions:
         return Actions(False, lambda action: action)
 
     def real(action: jax.Array) -> jax.Array:
-        return action.astype(jnp.promote_types(action.dtype, float))
+        return action.astype(jnp.promote_types(action.dtype, jnp.result_type(float)))
 
     if not _bounded(env.action, f"env: {env.name}"):
         return Actions(False, real)

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gacf.actor_critic.heads import Head, scalar
+from gacf.actor_critic.heads import Head, read, scalar
 from gacf.actor_critic.policies import Policy
-from gacf.networks import Model, column
+from gacf.networks import Model
 from gacf.types import Batch, Key, Params, World, require, scan_widened, whole
 
 Target = Callable[[Params, World, Batch, Key], dict[str, jax.Array]]
@@ -98,7 +98,7 @@ def q_target(
         action, bonus = choose(output, params, batch, choose_key)
         judge = critic.given(params)
         found, _ = judge.apply(params["critic"], world, then, action, key=judge_key)
-        value = head.backup(column(found) if head.shape == () else found)
+        value = head.backup(read(found, head, "the target"))
         return {"taken": _backed_up(batch, value, bonus, discount)}
 
     return target
@@ -207,7 +207,7 @@ def state_value(critic: Model, head: Head = PLAIN) -> Value:
 
     def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
         found, _ = critic.apply(params["critic"], world, observation, key=key)
-        return head.value(column(found) if head.shape == () else found)
+        return head.value(read(found, head, "the value of states"))
 
     return value
 

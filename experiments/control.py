@@ -244,7 +244,7 @@ def rule_of(config: ConfigDict, game: gacf.Game) -> gacf.Rule:
             return optax.rprop(config.learning_rate)
         if config.method in ("ddpg", "td3", "sac", "svg0"):
             return optax.adam(config.learning_rate)
-        rate = optax.linear_schedule(config.learning_rate, 0.0, decay_steps(config))
+        rate = optax.linear_schedule(config.learning_rate, 0.0, moves(config, player))
         if config.method == "natural_actor_critic" and player == "actor":
             return optax.chain(optax.clip_by_global_norm(config.max_norm), optax.sgd(rate))
         return optax.chain(optax.clip_by_global_norm(config.max_norm), optax.adam(rate, eps=1e-5))
@@ -273,9 +273,13 @@ def rule_of(config: ConfigDict, game: gacf.Game) -> gacf.Rule:
     return lookup("rule", config.rule, made)()
 
 
-def decay_steps(config: Any) -> int:
-    per_step = config.epochs * config.pieces if config.method == "ppo" else 1
-    return config.steps * per_step
+def moves(config: Any, player: str) -> int:
+    """How often a run of an on-policy method moves the player; its schedule counts these."""
+    updates = config.steps * config.updates
+    if config.method == "ppo":
+        return updates * config.epochs * config.pieces
+    delayed = config.rule == "delayed" and player == "actor"
+    return max(1, updates // config.delay) if delayed else updates
 
 
 def build(config: ConfigDict) -> gacf.Algorithm:

@@ -91,12 +91,14 @@ def build(config):
         samples=SAMPLES,
     )
 
-    def adam(learning_rate):
-        rate = optax.cosine_decay_schedule(learning_rate, config.steps, config.decay)
+    def adam(learning_rate, moves):
+        # schedules count the player's own moves
+        rate = optax.cosine_decay_schedule(learning_rate, config.steps * moves, config.decay)
         return optax.adam(rate, b1=0.5)
 
-    optimizers = {player: adam(config[player].learning_rate) for player in game.losses}
-    rule = gacf.rules.alternating(optimizers, steps={"critic": config.critic.steps})
+    steps = {"actor": 1, "critic": config.critic.steps}
+    optimizers = {player: adam(config[player].learning_rate, n) for player, n in steps.items()}
+    rule = gacf.rules.alternating(optimizers, steps=steps)
     return {"gan": gacf.compose(game, rule), "real images": real_images()}
 
 

@@ -306,10 +306,12 @@ def build(config: ConfigDict) -> gacf.Algorithm:
         game = stabilizers.ema(game, config.ema)
     same = config.critic_rate is None
     rates = config.learning_rate, config.learning_rate if same else config.critic_rate
+    steps = steps_of(config)
     # whoever differentiates through Adam needs a derivative of its root at 0
     optimizers = {
         player: optax.adam(
-            optax.cosine_decay_schedule(rate, config.steps, config.decay),
+            # a schedule counts the player's own moves
+            optax.cosine_decay_schedule(rate, config.steps * steps[player], config.decay),
             b1=config.b1,
             eps_root=1e-10,
         )
@@ -321,14 +323,18 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     return gacf.compose(game, rule_of(config, optimizers))
 
 
+def steps_of(config: ConfigDict) -> dict[str, int]:
+    """How often each player moves in a step of the rule."""
+    return {"actor": 1, "critic": 1 if config.rule == "simultaneous" else config.critic_steps}
+
+
 def rule_of(config: ConfigDict, optimizers: dict[str, Any]) -> gacf.Rule:
     known = {"alternating": None, "simultaneous": None, **AHEAD}
     ahead = lookup("rule", config.rule, known)
     if config.rule == "simultaneous":
         return rules.simultaneous(optimizers)
-    steps = {"critic": config.critic_steps}
     direction = None if ahead is None else {"actor": ahead(config)}
-    return rules.alternating(optimizers, steps=steps, direction=direction)
+    return rules.alternating(optimizers, steps=steps_of(config), direction=direction)
 
 
 def samples(config: ConfigDict, state: gacf.State, n: int) -> jax.Array:

@@ -63,12 +63,14 @@ def build(config: ConfigDict) -> gacf.Algorithm:
         evaluate=lambda samples, key: gacf.metrics.modes(samples, ring.means, ring.scale),
     )
 
-    def adam(learning_rate: float) -> optax.GradientTransformation:
-        rate = optax.cosine_decay_schedule(learning_rate, config.steps, config.decay)
+    def adam(learning_rate: float, moves: int) -> optax.GradientTransformation:
+        # schedules count the player's own moves
+        rate = optax.cosine_decay_schedule(learning_rate, config.steps * moves, config.decay)
         return optax.adam(rate, b1=0.5)
 
-    optimizers = {player: adam(config[player].learning_rate) for player in ("actor", "critic")}
-    rule = gacf.rules.alternating(optimizers, steps={"critic": config.critic.steps})
+    steps = {"actor": 1, "critic": config.critic.steps}
+    optimizers = {player: adam(config[player].learning_rate, n) for player, n in steps.items()}
+    rule = gacf.rules.alternating(optimizers, steps=steps)
     return gacf.compose(game, rule)
 
 

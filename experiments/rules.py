@@ -116,11 +116,17 @@ def choices(config: ConfigDict) -> dict[str, Choice]:
     """Name -> rule and cost; the formulas are those of docs/rules.md."""
     own = config[config.game]
     m, k, damped = config.iterations, config.unrolled_steps, {"damping": own.damping}
-    decaying = lambda rate: optax.cosine_decay_schedule(rate, config.steps, own.decay)  # noqa: E731
+
+    def decaying(rate: float, moves: int = 1) -> optax.Schedule:
+        """A schedule counts moves, of which a step of the rule may make several."""
+        return optax.cosine_decay_schedule(rate, config.steps * moves, own.decay)
+
     # `unrolled` differentiates through Adam, whose root has no derivative at 0.
     settings = {"b1": own.b1, "eps_root": 1e-10}
     rate = decaying(own.learning_rate)
     o = {player: optax.adam(rate, **settings) for player in PAIR}
+    # which keeps the optimiser's state of the look ahead, and so counts two moves a step
+    twice = {p: optax.adam(decaying(own.learning_rate, 2), **settings) for p in PAIR}
     optimistic = {
         player: optax.optimistic_adam_v2(rate, nesterov=False, **settings) for player in PAIR
     }
@@ -134,7 +140,7 @@ def choices(config: ConfigDict) -> dict[str, Choice]:
         "simultaneous": Choice(one(o), 2, 0),
         "alternating": Choice(rules.alternating(o), 2, 0),
         "extragradient": Choice(rules.extragradient(o), 4, 0),
-        "extragradient_commit": Choice(rules.extragradient(o, commit=True), 4, 0),
+        "extragradient_commit": Choice(rules.extragradient(twice, commit=True), 4, 0),
         "optimistic": Choice(one(optimistic), 2, 0),
         "lookahead": Choice(rules.lookahead(one(o), config.period), 2, 0),
         "competitive": Choice(

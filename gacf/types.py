@@ -161,6 +161,22 @@ def scan_last(
     return jax.lax.scan(body, (carry, blank(y)), xs)[0]
 
 
+def scan_widened(
+    body: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    carry: PyTree,
+    xs: PyTree,
+    reverse: bool = False,
+) -> tuple[PyTree, PyTree]:
+    """`lax.scan` whose first carry is raised to the precision that the body gives it.
+
+    Networks and environments may differ in precision, and a scan takes no carry that changes.
+    """
+    first = jax.tree.map(lambda x: x[0], xs)
+    after, _ = jax.eval_shape(body, carry, first)
+    carry = jax.tree.map(lambda x, y: x.astype(jnp.promote_types(x.dtype, y.dtype)), carry, after)
+    return jax.lax.scan(body, carry, xs, reverse=reverse)
+
+
 def through_data(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """The function on an array, or on the numbers that keys consist of."""
     if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gacf.actor_critic.heads import Head, scalar
+from gacf.actor_critic.heads import Head, read, scalar
 from gacf.actor_critic.improve import Evidence, Improve
 from gacf.game import Game
-from gacf.networks import Model, column, model
+from gacf.networks import Model, model
 from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, blank
 
 Groups = dict[str, Any]
@@ -41,19 +41,6 @@ class Source(NamedTuple):
     observe: Callable[[Params, World, Key], tuple[World, Metrics]] | None = None
     evaluate: Callable[[Params, World, Key], Metrics] | None = None
     start: Callable[[Params, World, Key], World] | None = None
-
-
-def _read(output: jax.Array, head: Head, group: str) -> jax.Array:
-    """The critic's output, [B, *head.shape]."""
-    if head.shape == ():
-        return column(output)
-    found, allowed = ([n for n in shape if n != 1] for shape in (output.shape[1:], head.shape))
-    if found != allowed:  # but for axes of one, which an ensemble leaves out
-        wanted = ", ".join(["B", *map(str, head.shape)])
-        raise ValueError(
-            f"critic: its output is {list(output.shape)} in group {group!r}; allowed: [{wanted}]"
-        )
-    return output.reshape(output.shape[0], *head.shape)
 
 
 Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]
@@ -166,7 +153,7 @@ def actor_critic(
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
             inputs = _inputs(groups[group])
             output, news = judge.apply(own, {**world, **entries}, *inputs, key=group_key)
-            found[group] = _read(output, head, group)
+            found[group] = read(output, head, f"group {group!r}")
             entries |= news
         return found, entries
 
@@ -196,11 +183,16 @@ def actor_critic(
                 )
             losses[group] = jnp.mean(head.divergence(prediction, wanted))
             metrics[f"verdict/{group}"] = jnp.mean(head.value(prediction))
+            if head.bounds is not None:
+                low, high = head.bounds
+                metrics[f"clipped/{group}"] = jnp.mean(
+                    (wanted < low) | (wanted > high), dtype=float
+                )
         loss = functools.reduce(jnp.add, losses.values())
         if penalty is not None:
 
             def read(output: jax.Array) -> jax.Array:
-                return head.value(_read(output, head, "penalty"))
+                return head.value(read(output, head, "the penalty"))
 
             judge = penalty_judge(critic, own, params, world, read, judge_key)
             metrics["penalty"] = penalty(judge, groups, penalty_key)

@@ -50,16 +50,23 @@ class Actions(NamedTuple):
 def actions_of(env: Environment) -> Actions:
     """Boxes with finite bounds are [−1, 1]^A, scaled and clipped; all others are as they are.
 
+    Real actions reach the environment in JAX's default precision at least, whatever their
+    network's.
+
     Raises:
         ValueError: bounds of which some are finite and others not, that are NaN or in the wrong
             order, or so far apart that their distance is not finite.
     """
     if not isinstance(env.action, Box):
         return Actions(False, lambda action: action)
+
+    def real(action: jax.Array) -> jax.Array:
+        return action.astype(jnp.promote_types(action.dtype, jnp.result_type(float)))
+
     if not _bounded(env.action, f"env: {env.name}"):
-        return Actions(False, lambda action: action)
+        return Actions(False, real)
     low, high = jnp.asarray(env.action.low), jnp.asarray(env.action.high)
-    return Actions(True, lambda a: low + (jnp.clip(a, -1, 1) + 1) / 2 * (high - low))
+    return Actions(True, lambda a: low + (jnp.clip(real(a), -1, 1) + 1) / 2 * (high - low))
 
 
 def _bounded(space: Box, where: str) -> bool:

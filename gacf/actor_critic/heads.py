@@ -16,6 +16,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
+from gacf.networks import column
 from gacf.types import lookup, require, whole
 
 Read = Callable[[jax.Array], jax.Array]
@@ -30,12 +31,34 @@ class Head(NamedTuple):
         value: `output [B, *shape] -> [B]`: the verdict, which the actor improves.
         backup: `output [B, *shape] -> [B]` or `[B, K]`: what a TD target goes on from.
         divergence: `(output, target) -> [B]`; the target is [B], or like a backup.
+        bounds: (low, high) to which targets are clipped; None if they are not. The critic reports
+            the share of targets outside as the metric `clipped/<group>`.
     """
 
     shape: tuple[int, ...]
     value: Read
     backup: Read
     divergence: Callable[[jax.Array, jax.Array], jax.Array]
+    bounds: tuple[float | jax.Array, float | jax.Array] | None = None
+
+
+def read(output: jax.Array, head: Head, where: str) -> jax.Array:
+    """The critic's output as its head takes it, [B, *head.shape].
+
+    Axes of one may be missing, as in the output of a network that yields [B] or of an ensemble.
+
+    Raises:
+        ValueError: the output has another shape.
+    """
+    if head.shape == ():
+        return column(output)
+    given, allowed = ([n for n in shape if n != 1] for shape in (output.shape[1:], head.shape))
+    if given != allowed:
+        wanted = ", ".join(["B", *map(str, head.shape)])
+        raise ValueError(
+            f"critic: its output is {list(output.shape)} in {where}; allowed: [{wanted}]"
+        )
+    return output.reshape(output.shape[0], *head.shape)
 
 
 def _same(output: jax.Array) -> jax.Array:
@@ -54,7 +77,9 @@ def scalar(divergence: Callable[[jax.Array, jax.Array], jax.Array]) -> Head:
     return Head((), _same, _same, divergence)
 
 
-def _categorical(centres: jax.Array, encode: Read) -> Head:
+def _categorical(
+    centres: jax.Array, encode: Read, low: float | jax.Array, high: float | jax.Array
+) -> Head:
     """Cross-entropy between logits [B, K] and the target's encoding; the value is the mean."""
 
     def value(logits: jax.Array) -> jax.Array:
@@ -63,7 +88,7 @@ def _categorical(centres: jax.Array, encode: Read) -> Head:
     def divergence(logits: jax.Array, target: jax.Array) -> jax.Array:
         return -jnp.sum(encode(target) * jax.nn.log_softmax(logits), axis=-1)
 
-    return Head(centres.shape, value, value, divergence)
+    return Head(centres.shape, value, value, divergence, (low, high))
 
 
 def _check_bins(low: float, high: float, bins: int) -> None:
@@ -77,7 +102,8 @@ def two_hot(low: float, high: float, bins: int = 51) -> Head:
 
         p_k = (z_{k+1} − y)/Δ,  p_{k+1} = (y − z_k)/Δ     for z_k <= y < z_{k+1}
 
-    The encoding's mean is the target, which is clipped to [low, high].
+    The encoding's mean is the target, which is clipped to [low, high]; the critic's metric
+    `clipped/<group>` is the share of targets that lay outside.
 
     Args:
         low: first support point z_1.
@@ -102,7 +128,7 @@ def two_hot(low: float, high: float, bins: int = 51) -> Head:
         clipped = jnp.clip(target, low, high)[:, None]
         return jnp.maximum(1 - jnp.abs(clipped - centres[None].astype(target.dtype)) / step, 0)
 
-    return _categorical(centres, encode)
+    return _categorical(centres, encode, low, high)
 
 
 def hl_gauss(low: float, high: float, bins: int = 51, width: float = 0.75) -> Head:
@@ -111,7 +137,7 @@ def hl_gauss(low: float, high: float, bins: int = 51, width: float = 0.75) -> He
         p_k ∝ Φ((e_{k+1} − y)/σ) − Φ((e_k − y)/σ)      e: edges of the bins, σ = width · bin
 
     Args:
-        low: lowest edge; targets are clipped.
+        low: lowest edge; targets are clipped, as for `two_hot`.
         high: highest edge.
         bins: K >= 2.
         width: σ in bins.
@@ -136,7 +162,7 @@ def hl_gauss(low: float, high: float, bins: int = 51, width: float = 0.75) -> He
         mass = below[:, 1:] - below[:, :-1]
         return mass / jnp.sum(mass, axis=-1, keepdims=True)
 
-    return _categorical(centres, encode)
+    return _categorical(centres, encode, low, high)
 
 
 def quantile(quantiles: int = 25, threshold: float = 1.0) -> Head:
@@ -224,4 +250,5 @@ def several(head: Head, members: int, value: str = "min", backup: str = "min") -
         lambda output: judged(each(head.value)(whole_output(output)), axis=1),
         lambda output: continued(each(head.backup)(whole_output(output)), axis=1),
         divergence,
+        head.bounds,
     )

@@ -22,7 +22,18 @@ from gacf.actor_critic.target import lambda_target, q_target, sampled, state_val
 from gacf.game import Game, add_player
 from gacf.networks import MLP, Model, model
 from gacf.stabilizers import target_networks
-from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, require, whole
+from gacf.types import (
+    Batch,
+    Key,
+    Metrics,
+    Outcome,
+    Params,
+    PyTree,
+    World,
+    require,
+    scan_widened,
+    whole,
+)
 
 
 def svg(
@@ -226,7 +237,7 @@ def _along(
         first = jax.tree.map(lambda x: x[0], rows)
         ones = jnp.ones_like(first["reward"])
         carry = (begin(first), first["observation"], ones, jnp.zeros_like(ones))
-        (_, _, _, total), _ = jax.lax.scan(along, carry, rows)
+        (_, _, _, total), _ = scan_widened(along, carry, rows)
         return -jnp.mean(total), {}, entries
 
     return improve

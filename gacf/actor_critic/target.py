@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gacf.actor_critic.heads import Head, scalar
+from gacf.actor_critic.heads import Head, read, scalar
 from gacf.actor_critic.policies import Policy
-from gacf.networks import Model, column
-from gacf.types import Batch, Key, Params, World, require, whole
+from gacf.networks import Model
+from gacf.types import Batch, Key, Params, World, require, scan_widened, whole
 
 Target = Callable[[Params, World, Batch, Key], dict[str, jax.Array]]
 Choose = Callable[[Any, Params, Batch, Key], tuple[jax.Array, jax.Array | None]]
@@ -98,7 +98,7 @@ def q_target(
         action, bonus = choose(output, params, batch, choose_key)
         judge = critic.given(params)
         found, _ = judge.apply(params["critic"], world, then, action, key=judge_key)
-        value = head.backup(column(found) if head.shape == () else found)
+        value = head.backup(read(found, head, "the target"))
         return {"taken": _backed_up(batch, value, bonus, discount)}
 
     return target
@@ -158,7 +158,7 @@ def lambda_return(
         return now, now
 
     rows = (reward, terminated, over, next_value)
-    return jax.lax.scan(back, next_value[-1], rows, reverse=True)[1]
+    return scan_widened(back, next_value[-1], rows, reverse=True)[1]
 
 
 def lambda_target(
@@ -207,7 +207,7 @@ def state_value(critic: Model, head: Head = PLAIN) -> Value:
 
     def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
         found, _ = critic.apply(params["critic"], world, observation, key=key)
-        return head.value(column(found) if head.shape == () else found)
+        return head.value(read(found, head, "the value of states"))
 
     return value
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gacf.metrics.kernels import square_distances
+from gacf.metrics.distances import ROWS, floating, square_distances_from
 from gacf.types import Metrics, PyTree, require
-
-ROWS = 512  # distances are held for so many rows at a time
 
 
 def _by_row(function: Callable[[jax.Array, jax.Array], PyTree], x: jax.Array) -> PyTree:
@@ -23,7 +21,7 @@ def _square_radii(x: jax.Array, k: int) -> jax.Array:
     """Squared distance of each row to its k-th nearest other row, [n]."""
 
     def radius(index: jax.Array, point: jax.Array) -> jax.Array:
-        square = square_distances(point[None], x)[0]
+        square = square_distances_from(point, x)
         others = jnp.where(jnp.arange(x.shape[0]) == index, jnp.inf, square)
         return -jax.lax.top_k(-others, k)[0][-1]
 
@@ -47,7 +45,7 @@ def prdc(real: jax.Array, fake: jax.Array, k: int = 5) -> Metrics:
         k: neighbours.
 
     Returns:
-        The four, float32 scalars. Memory is that of a few hundred rows of distances.
+        The four, float32 scalars. Memory is that of a few rows of distances.
 
     Raises:
         ValueError: k < 1, or too few samples for it.
@@ -63,16 +61,15 @@ def prdc(real: jax.Array, fake: jax.Array, k: int = 5) -> Metrics:
     """
     least = min(real.shape[0], fake.shape[0])
     require("k", k, lambda k: 1 <= k < least and k == int(k), f"a whole number in [1, {least - 1}]")
-    center = real.mean(0, keepdims=True)  # a matrix product keeps more digits of short vectors
-    real, fake = real - center, fake - center
+    real, fake = floating(real), floating(fake)
     real_radii, fake_radii = _square_radii(real, k), _square_radii(fake, k)
 
     def of_real(index: jax.Array, point: jax.Array) -> tuple[jax.Array, jax.Array]:
-        square = square_distances(point[None], fake)[0]
+        square = square_distances_from(point, fake)
         return jnp.any(square < fake_radii), jnp.min(square) < real_radii[index]
 
     def of_fake(index: jax.Array, point: jax.Array) -> jax.Array:
-        return jnp.sum(square_distances(point[None], real)[0] < real_radii)
+        return jnp.sum(square_distances_from(point, real) < real_radii)
 
     recalled, covered = _by_row(of_real, real)
     balls = _by_row(of_fake, fake)

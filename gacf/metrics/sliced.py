@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from gacf.metrics.distances import centred
 from gacf.types import Key
 
 
@@ -41,6 +42,7 @@ def sliced_wasserstein(
         raise ValueError(
             f"real, fake: shapes {real.shape} and {fake.shape} were given; allowed: equal ones"
         )
+    real, fake, _ = centred(real, fake)  # a projection far from zero has few digits left
     direction = jax.random.normal(key, (real.shape[1], projections), real.dtype)
     direction /= jnp.linalg.norm(direction, axis=0, keepdims=True)
 

@@ -40,8 +40,8 @@ def extragradient(
         >>> extragradient({"actor": optax.sgd(0.1), "critic": optax.sgd(0.1)}).players
         ('actor', 'critic')
     """
-    known = extended(optimizers)
     directions = chosen(optimizers, direction)
+    known = extended(optimizers)
 
     def init(params: Params) -> OptState:
         return {

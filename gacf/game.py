@@ -35,6 +35,7 @@ from gacf.types import (
     nearest,
     require,
     scan_last,
+    shown,
     whole,
 )
 
@@ -120,7 +121,11 @@ def _strong(leaf: Any) -> jax.Array:
 
 def _learnable(leaf: Any) -> jax.Array:
     """A parameter: integers become floats, as gradients are."""
-    kind = jnp.result_type(leaf)
+    try:
+        kind = jnp.result_type(leaf)
+    except TypeError:
+        given = shown(leaf)
+        raise ValueError(f"init: {given} was given as a parameter; allowed: arrays") from None
     number = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.bool_)
     return jnp.asarray(leaf, jnp.result_type(float) if number else kind)
 

@@ -212,7 +212,7 @@ BUILD = "def build(config):\n"
 INIT = "    def init(key):\n"
 # What is put into the file, and words of the line beside the file and the marked line's number.
 CODE: dict[str, tuple[str, str, str]] = {
-    "RuntimeError": (BUILD, BUILD + "    raise RuntimeError('no data')  # here\n", "RuntimeErr.*no"),
+    "RuntimeError": (BUILD, BUILD + "    raise RuntimeError('no data')  # here\n", "RuntimeE.*no"),
     "ZeroDivisionError": (BUILD, BUILD + "    1 // 0  # here\n", "ZeroDivisionError"),
     "AssertionError": (BUILD, BUILD + "    assert config.seed  # here\n", "Assert.*config.seed"),
     "NotImplementedError": (BUILD, BUILD + "    raise NotImplementedError  # here\n", "NotImplem"),
@@ -228,9 +228,9 @@ CODE: dict[str, tuple[str, str, str]] = {
     "two lines": (BUILD, BUILD + "    raise ValueError('one\\ntwo')  # here\n", "ValueError: one"),
     "escapes": (BUILD, BUILD + "    raise ValueError('\\x1b[31m')  # here\n", r"\\x1b"),
     "misspelt key": (BUILD, BUILD + "    config.r2  # here\n", "r2"),
-    "in init": (INIT, INIT + "        raise RuntimeError('no')  # here\n", "cell.*RuntimeError: no"),
+    "in init": (INIT, INIT + "        raise RuntimeError('no')  # here\n", "cell.*Runtime.*no"),
     "in a loss": ("    def critic(params, batch, key):\n",
-                  "    def critic(params, batch, key):\n        assert 0  # here\n", "AssertionError"),
+                  "    def critic(params, batch, key):\n        assert 0  # here\n", "Assertion"),
     "in get_config": ("def get_config():\n", "def get_config():\n    1 / 0  # here\n", "ZeroDivis"),
     "at its top": ("import gacf\n", "import gacf\nraise RuntimeError('x')  # here\n", "RuntimeErr"),
     "leaves at its top": ("import gacf\n", "import gacf\nexit(1)  # here\n", "SystemExit"),
@@ -238,7 +238,7 @@ CODE: dict[str, tuple[str, str, str]] = {
     "name": ("import gacf\n", "import gacf\nfrom gacf import gann  # here\n", "ImportError.*gann"),
     "syntax": ("import gacf\n", "import gacf\nx = = 3  # here\n", "SyntaxError"),
     "indentation": ("import gacf\n", "import gacf\n  x = 3  # here\n", "IndentationError"),
-    "complete": (BUILD, "def complete(config):\n    1 / 0  # here\n\n" + BUILD, "complete.*ZeroDiv"),
+    "complete": (BUILD, "def complete(config):\n    1 / 0  # here\n\n" + BUILD, "complete.*Zero"),
 }  # fmt: skip
 
 

@@ -58,7 +58,8 @@ class Task(NamedTuple):
         shape: of an example.
         data: `() -> ` what `gacf.gan` takes.
         samples: how many the metrics see.
-        measure: `(samples [n, *shape], key) -> metrics`; the first is the score, a distance with a minus.
+        measure: `(samples [n, *shape], key) -> metrics`; the first is the score, or minus the
+            score if it is a distance.
         defaults: of the config's keys that were left at None.
     """
 

@@ -310,6 +310,8 @@ def _sweep(args: argparse.Namespace, dotted: _Dotted) -> int:
     loaded = config.load(args.config)
     if args.samples < 1:
         raise BadInput(f"--samples: {args.samples} was given; allowed: a whole number >= 1")
+    if args.sample_seed < 0:
+        raise BadInput(f"--sample-seed: {args.sample_seed} was given; allowed: a whole number >= 0")
     found = sweep.variants(loaded, dotted.config, dotted.sweep, args.samples, args.sample_seed)
     workers = _workers(args, dotted)
     _check_track(args.track)
@@ -683,7 +685,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     args, unknown = _parser().parse_known_args(plain)
     if args.command is None:
-        _say(f"COMMAND: none was given; allowed: {', '.join(COMMANDS)}")
+        given = repr(unknown[0]) if unknown else "none"
+        _say(f"COMMAND: {given} was given; allowed: {', '.join(COMMANDS)}")
         return 2
     if unknown:
         word, _, value = unknown[0].partition("=")

@@ -35,6 +35,7 @@ from gacf.types import (
     nearest,
     require,
     scan_last,
+    shown,
     whole,
 )
 
@@ -120,9 +121,21 @@ def _strong(leaf: Any) -> jax.Array:
 
 def _learnable(leaf: Any) -> jax.Array:
     """A parameter: integers become floats, as gradients are."""
-    kind = jnp.result_type(leaf)
+    try:
+        kind = jnp.result_type(leaf)
+    except TypeError:
+        given = shown(leaf)
+        raise ValueError(f"init: {given} was given as a parameter; allowed: arrays") from None
     number = jnp.issubdtype(kind, jnp.integer) or jnp.issubdtype(kind, jnp.bool_)
     return jnp.asarray(leaf, jnp.result_type(float) if number else kind)
+
+
+def _check_learnable(player: str, params: PyTree) -> None:
+    """Raises a ValueError for parameters that have no gradient."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            name = player + jax.tree_util.keystr(path)
+            raise ValueError(f"params: {name} is {leaf.dtype}; allowed: floating-point numbers")
 
 
 def from_losses(
@@ -174,7 +187,14 @@ def from_losses(
 
         return two_slot_loss
 
-    require("losses", losses, lambda given: len(given) > 0, "a dict with at least one player")
+    if not callable(init):
+        require("init", init, lambda given: given.items() and True, "a dict {player: parameters}")
+    require(
+        "losses", losses, lambda given: len(given.items()) > 0, "a dict with at least one player"
+    )
+    for player, loss in losses.items():
+        require(f"losses: {player}", loss, callable, "a function (params, batch, key) -> scalar")
+    require("sample", sample, lambda s: s is None or callable(s), "a function key -> batch")
     return Game(
         losses={player: two_slots(player, loss) for player, loss in losses.items()},
         init=make,
@@ -297,6 +317,8 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
         >>> float(state.params["actor"]), float(metrics["actor/loss"])
         (0.5, 1.0)
     """
+    require("game", game, lambda g: isinstance(g, Game), "a Game, as in compose(game, rule)")
+    require("rule", rule, lambda r: isinstance(r, Rule), "a Rule, as in compose(game, rule)")
     for player in rule.players:
         check_player(game, player, "compose: the rule")
     still = (still,) if isinstance(still, str) else tuple(still)
@@ -321,6 +343,8 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
         if taken := sorted(set(world) & {"step", "update"}):
             raise ValueError(f"world: {taken[0]!r} is the step counter's name; take another")
         params, world = jax.tree.map(_strong, (params, world))
+        for player in rule.players:
+            _check_learnable(player, params.get(player))
         opt_state = jax.tree.map(_strong, rule.init(params))
         return State(params, world, opt_state, state_key, jnp.zeros((), jnp.int32))
 

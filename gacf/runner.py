@@ -49,9 +49,11 @@ from gacf.types import (
     Metrics,
     PyTree,
     State,
+    at_most,
     blank,
     lookup,
     require,
+    shown,
     through_data,
     whole,
 )
@@ -59,6 +61,8 @@ from gacf.types import (
 Build = Callable[[Any], Algorithm]
 MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
 MOST_STEPS = 2**31 - 1  # what the step counter, an int32, can count
+MANY = 10**6  # windows from which on it is asked whether the memory holds them
+BYTES_A_WINDOW = 64
 LOOP_FROM = 1e7  # floating-point operations a step from which a loop beats vmap on one CPU core
 
 
@@ -176,13 +180,18 @@ class Program:
         evaluate: bool = False,
         mesh: Mesh | None = None,
     ):
-        require("seeds", seeds, whole, "a whole number >= 1")
+        _check_seeds(seeds)
         lookup("map", map, dict.fromkeys(MAPS))
         if isinstance(build, Algorithm):
             if hyper is not None:
                 raise ValueError("hyper: needs a function `hyper -> Algorithm`, not an Algorithm")
             algorithm = build
             build = lambda hyper: algorithm  # noqa: E731
+        elif not callable(build):
+            raise ValueError(
+                f"algorithm: {shown(build)} was given; allowed: an Algorithm, as "
+                "compose(game, rule) makes one, or a function hyper -> Algorithm"
+            )
         elif hyper is None:
             raise ValueError("hyper: a function `hyper -> Algorithm` was given, and nothing for it")
         self.build, self.seeds, self.evaluates = build, seeds, evaluate
@@ -264,8 +273,7 @@ class Program:
 
     def init(self, key: Key) -> Lanes:
         """The lanes at step 0; seed i of every setting starts from `fold_in(key, i)`."""
-        if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-            raise ValueError(f"key: {key.dtype} was given; allowed: a typed key, jax.random.key(…)")
+        _check_key(key)
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(self.seeds))
         index = self._index()
         hyper = jax.tree.map(lambda x: x[index // self.seeds], self.hyper)
@@ -422,7 +430,7 @@ class Program:
         return tuple(state[:4]), metrics
 
     def _spread_empty(self, body: PyTree) -> PyTree:
-        """Leaves without elements where the program takes them; XLA leaves these on every device."""
+        """Puts leaves without elements where the program takes them; XLA leaves them anywhere."""
         sharding = self._sharding(PartitionSpec("lane"))
         return jax.tree.map(lambda x: x if x.size else jax.device_put(x, sharding), body)
 
@@ -511,6 +519,20 @@ class Program:
         return Lanes(lanes.hyper, body, step), self._shape(metrics)
 
 
+def _check_seeds(seeds: int) -> None:
+    require("seeds", seeds, whole, "a whole number >= 1")
+
+
+def _check_key(key: Key) -> None:
+    """Raises a ValueError unless it is one typed key."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        given = shown(key) if dtype is None else f"{dtype}{list(shape)}"
+        raise ValueError(f"key: {given} was given; allowed: a typed key, jax.random.key(…)")
+    if shape != ():
+        raise ValueError(f"key: keys of shape {shape} were given; allowed: one key, shape ()")
+
+
 def windows(
     steps: int, log_every: int, evaluate_every: int | None, start: int = 0
 ) -> tuple[list[int], list[bool]]:
@@ -522,12 +544,19 @@ def windows(
         ValueError: a number below 1, or evaluations that do not fall on the end of a window.
     """
     for name, n in (("steps", steps), ("log_every", log_every), ("evaluate_every", evaluate_every)):
-        if n is not None:
-            require(name, n, whole, "a whole number >= 1")
+        if n is not None or name != "evaluate_every":
+            allowed = f"a whole number >= 1 and <= {MOST_STEPS}"
+            require(name, n, at_most(MOST_STEPS), allowed)
     if evaluate_every is not None and evaluate_every % log_every:
         raise ValueError(
             f"evaluate_every: {evaluate_every} was given; "
             f"allowed: a multiple of log_every, {log_every}"
+        )
+    free = bytes_free(jax.devices("cpu")[0]) if steps // log_every > MANY else None
+    if free is not None and (steps // log_every) * BYTES_A_WINDOW > free:
+        raise ValueError(
+            f"steps: {steps} with log_every {log_every} make {steps // log_every} windows, more "
+            "than the memory holds; allowed: fewer steps, or a larger log_every"
         )
     counts = [log_every] * (steps // log_every)
     ends = start + np.cumsum(counts, dtype=int)
@@ -614,6 +643,9 @@ def run(
         ((3,), (3, 10))
     """
     counts, due = windows(steps, log_every, evaluate_every)
+    _check_seeds(seeds)
+    lookup("map", map, dict.fromkeys(MAPS))
+    _check_key(key)
     evaluates = evaluate_every is not None
     if hyper is None and isinstance(algorithm, Algorithm):
         x64 = jax.config.read("jax_enable_x64")
@@ -629,6 +661,10 @@ def run(
     return state, metrics
 
 
+class _NoSuchSeed(IndexError, ValueError):
+    """A seed that a batched state does not hold."""
+
+
 def take_seed(state: State, i: int | tuple[int, int]) -> State:
     """One seed's state out of a batched one; `algorithm.step` takes it.
 
@@ -637,10 +673,20 @@ def take_seed(state: State, i: int | tuple[int, int]) -> State:
         i: the seed, or `(setting, seed)`.
 
     Raises:
-        IndexError: no such seed.
+        ValueError: no such seed (an IndexError too), or `state` is none.
     """
+    if not isinstance(state, State):
+        raise ValueError(f"state: {shown(state)} was given; allowed: a State, as gacf.run gives it")
     index = i if isinstance(i, tuple) else (i,)
     lead = state.key.shape
-    if len(index) != len(lead) or any(not -n <= j < n for j, n in zip(index, lead, strict=True)):
-        raise IndexError(f"take_seed: {i} was given; the state's leading axes are {lead}")
+    fits = len(index) == len(lead) and all(
+        not isinstance(j, bool) and hasattr(j, "__index__") and -n <= j < n
+        for j, n in zip(index, lead, strict=True)
+    )
+    if not fits:
+        allowed = " and ".join(f"{-n} to {n - 1}" for n in lead) or "none, for it is of one seed"
+        raise _NoSuchSeed(
+            f"i: {shown(i)} was given to take_seed; the state's leading axes are {lead}; allowed: "
+            f"{allowed}"
+        )
     return State._make((*jax.tree.map(lambda x: x[index], tuple(state[:4])), state.step))

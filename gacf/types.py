@@ -90,7 +90,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 def lookup(argument: str, name: str, table: Mapping[str, Any]) -> Any:
     """`table[name]`, or a ValueError that names the argument, the value and the nearest name."""
-    if name not in table:
+    if not isinstance(name, str) or name not in table:
         raise ValueError(f"{argument}: {name!r} is unknown; {nearest(name, table)}")
     return table[name]
 
@@ -105,15 +105,32 @@ def require(argument: str, value: Any, holds: Callable[[Any], Any], allowed: str
         return
     try:
         fine = bool(holds(value))
-    except TypeError:
+    except (TypeError, ValueError, AttributeError):
         fine = False
     if not fine:
-        raise ValueError(f"{argument}: {value!r} was given; allowed: {allowed}")
+        raise ValueError(f"{argument}: {shown(value)} was given; allowed: {allowed}")
+
+
+def shown(value: Any) -> str:
+    """A value for an error message: numbers and short texts as they are, of others the kind.
+
+    Example:
+        >>> shown(0.5), shown([1, 2]), shown(dict.fromkeys(range(99)))
+        ('0.5', '[1, 2]', 'a dict')
+    """
+    text = repr(value)
+    long = len(text) > 80 or "\n" in text or text.startswith("<")
+    return f"a {type(value).__name__}" if long or callable(value) else text
 
 
 def whole(n: Any) -> bool:
-    """Whether n is a whole number >= 1 (an index, so 2.0 is none); for `require`."""
-    return operator.index(n) >= 1
+    """Whether n is a whole number >= 1 (an index, so neither 2.0 nor True); for `require`."""
+    return not isinstance(n, bool) and operator.index(n) >= 1
+
+
+def at_most(most: int) -> Callable[[Any], bool]:
+    """Whether a number is whole, >= 1 and <= `most`; for `require`."""
+    return lambda n: whole(n) and operator.index(n) <= most
 
 
 def trace_once(

@@ -52,14 +52,15 @@ def apart(names: Sequence[str], width: int) -> list[str]:
 
     Example:
         >>> apart(["the_rate_of_the_critic=0.1", "the_rate_of_the_critic=0.2"], 20)
-        ['…=0.1', '…=0.2']
+        ['…critic=0.1', '…critic=0.2']
     """
     shown = list(names)
     if len(set(names)) > 1 and max(map(len, names)) > width:
         # Only whole words go, so that 0.12 and 0.1 do not become 2 and nothing.
         words = [re.split(r"(?<=[^\w.])|(?<=_)|(?=[^\w.])|(?=_)", name) for name in names]
-        first = max(0, _alike(words) - 1)
-        last = max(0, _alike([w[first + 1 :][::-1] for w in words]) - 1)
+        alike = _alike(words)
+        first = max(0, alike - 2)  # what is before the difference is often the key: "rate="
+        last = max(0, _alike([w[alike:][::-1] for w in words]) - 1)
         parts = ["".join(w[first : len(w) - last]) for w in words]
         shown = [f"{'…' if first else ''}{p}{'…' if last else ''}" for p in parts]
     folded = [_folded(text, width) for text in shown]

@@ -26,6 +26,7 @@ from gacf.types import (
     World,
     require,
     scan_last,
+    shown,
     trace_once,
     whole,
 )
@@ -61,7 +62,17 @@ class Slow(NamedTuple):
 def extended(
     optimizers: Mapping[str, optax.GradientTransformation],
 ) -> dict[str, optax.GradientTransformationExtraArgs]:
-    """The optimisers, each of which takes optax extra arguments."""
+    """The optimisers, each of which takes optax extra arguments.
+
+    Raises:
+        ValueError: one of them is no optax transformation.
+    """
+    for name, each in optimizers.items():
+        if not (hasattr(each, "init") and hasattr(each, "update")):
+            raise ValueError(
+                f"optimizers: {shown(each)} was given for {name!r}; allowed: an optax "
+                "transformation, such as optax.adam(1e-3)"
+            )
     return {name: optax.with_extra_args_support(each) for name, each in optimizers.items()}
 
 

@@ -41,9 +41,9 @@ def extragradient(
         >>> extragradient({"actor": optax.sgd(0.1), "critic": optax.sgd(0.1)}).players
         ('actor', 'critic')
     """
+    directions = chosen(optimizers, direction)
     known = extended(optimizers)
     trained = {player: trained_by(optimizer) for player, optimizer in known.items()}
-    directions = chosen(optimizers, direction)
 
     def init(params: Params) -> OptState:
         return {

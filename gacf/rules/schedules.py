@@ -9,7 +9,7 @@ import optax
 from gacf.game import Rule
 from gacf.rules.algebra import parallel, player_step, repeat, sequence
 from gacf.rules.direction import Direction, gradient
-from gacf.types import nearest, require, whole
+from gacf.types import nearest, require, shown, whole
 
 Optimizers = Mapping[str, optax.GradientTransformation]
 Directions = Direction | Mapping[str, Direction]
@@ -21,7 +21,18 @@ def chosen(optimizers: Optimizers, direction: Directions | None) -> dict[str, Di
     Raises:
         ValueError: no optimisers, or a direction for somebody without one.
     """
-    require("optimizers", optimizers, len, "a dict with at least one player")
+    require(
+        "optimizers",
+        optimizers,
+        lambda given: isinstance(given, Mapping) and given,
+        "a dict with at least one player, {player: optax transformation}",
+    )
+    known = isinstance(direction, Direction) or direction is None
+    if not known and not isinstance(direction, Mapping):
+        raise ValueError(
+            f"direction: {shown(direction)} was given; allowed: a direction, such as "
+            "gacf.rules.unrolled(…), or a dict {player: direction}"
+        )
     if isinstance(direction, Direction):
         return dict.fromkeys(optimizers, direction)
     for player in direction or {}:
@@ -96,6 +107,8 @@ def alternating(
     turns = list(order or [player for player in moves if player not in last] + last)
     if sorted(turns) != sorted(moves):
         raise ValueError(f"order: {turns} was given; allowed: a permutation of {sorted(moves)}")
+    if steps is not None:
+        require("steps", steps, lambda s: isinstance(s, Mapping), "a dict {player: whole number}")
     for player, n in (steps or {}).items():
         if player not in moves:
             raise ValueError(f"steps: no player {player!r}; {nearest(player, moves)}")

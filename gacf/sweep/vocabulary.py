@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -32,8 +33,16 @@ def uniform(low: float, high: float) -> Distribution:
     Raises:
         ValueError: `high` is not above `low`.
     """
-    require("high", high, lambda x: x > low, f"a number > low, which is {low}")
+    _check_ends(low, high)
     return Distribution(lambda rng: _short(rng.uniform(low, high)))
+
+
+def _check_ends(low: float, high: float) -> None:
+    """Raises a ValueError unless both are finite, and so is what lies between them."""
+    for name, value in (("low", low), ("high", high)):
+        require(name, value, math.isfinite, "a finite number")
+    require("high", high, lambda x: x > low, f"a number > low, which is {low}")
+    require("high", high, lambda x: math.isfinite(x - low), "a number whose distance is finite")
 
 
 def log_uniform(low: float, high: float) -> Distribution:
@@ -47,12 +56,18 @@ def log_uniform(low: float, high: float) -> Distribution:
         True
     """
     require("low", low, lambda x: x > 0, "a number > 0")
-    require("high", high, lambda x: x > low, f"a number > low, which is {low}")
+    _check_ends(low, high)
     return Distribution(lambda rng: _short(math.exp(rng.uniform(math.log(low), math.log(high)))))
 
 
 def integers(low: int, high: int) -> Distribution:
-    """Whole numbers from low to high, both included."""
+    """Whole numbers from low to high, both included.
+
+    Raises:
+        ValueError: one of them is no whole number of 64 bits, or `high` is below `low`.
+    """
+    for name, value in (("low", low), ("high", high)):
+        require(name, value, lambda x: -(2**63) <= operator.index(x) < 2**63, "a whole number")
     require("high", high, lambda x: x >= low, f"a whole number >= low, which is {low}")
     return Distribution(lambda rng: int(rng.integers(low, high, endpoint=True)))
 
@@ -229,7 +244,8 @@ def _distribution(key: str, name: str, inside: str) -> Distribution:
         return make(low, high)
     except ValueError as error:
         raise ValueError(
-            f"{key}: {name}({inside}) was given; allowed: {name}(LOW,HIGH), LOW < HIGH"
+            f"{key}: {name}({inside}) was given; allowed: {name}(LOW,HIGH), LOW < HIGH, both "
+            + ("whole numbers" if name == "integers" else "finite")
             + (", LOW > 0" if name == "log_uniform" else "")
         ) from error
 

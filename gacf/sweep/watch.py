@@ -13,7 +13,7 @@ from rich.markup import escape
 from gacf import experiment
 from gacf.progress import PROGRESS, label
 from gacf.report import BadInput
-from gacf.report.table import SWEEP, direction, read_sweep, stated_goal
+from gacf.report.table import SWEEP, direction, read, read_sweep, stated_goal
 from gacf.sweep import claims
 
 RECENT = 10.0  # seconds for which a written progress shows that a run is being trained
@@ -191,7 +191,7 @@ def of_run(directory: Path) -> tuple[str, bool]:
 
     if experiment.finished(directory):
         parts = ["100 %  finished"]
-        cells = _json(directory / "summary.json").get("cells", {})
+        cells = read(directory)["cells"]
         for cell, entry in cells.items():
             metrics = {n: m["iqm"] for n, m in entry["metrics"].items() if m["iqm"] is not None}
             parts += [cell] if len(cells) > 1 else []

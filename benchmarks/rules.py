@@ -48,13 +48,13 @@ def counted() -> dict[str, tuple[gacf.Rule, str, Any]]:
         "symplectic": (one(o, rules.symplectic(0.1)), "2g + 4h", lambda g, h: 2 * g + 4 * h),
         "competitive": (
             rules.competitive(dict.fromkeys(PAIR, 1e-4), iterations=M),
-            "2g + (2m + 2)h",
-            lambda g, h: 2 * g + (2 * M + 2) * h,
+            "2g + (2m + 4)h",
+            lambda g, h: 2 * g + (2 * M + 4) * h,
         ),
         "follow_the_ridge": (
             rules.follow_the_ridge(o, *PAIR, "gmres", M, 1.0),
-            "2g + (m + 1)h",
-            lambda g, h: 2 * g + (M + 1) * h,
+            "2g + (m + 2)h",
+            lambda g, h: 2 * g + (M + 2) * h,
         ),
         "unrolled": (
             one(o, rules.unrolled(*PAIR, K)),

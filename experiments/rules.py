@@ -146,10 +146,10 @@ def choices(config: ConfigDict) -> dict[str, Choice]:
         "competitive": Choice(
             rules.competitive(dict.fromkeys(PAIR, decaying(own.competitive)), iterations=m),
             2,
-            2 * m + 2,
+            2 * m + 4,
         ),
         "follow_the_ridge": Choice(
-            rules.follow_the_ridge(o, *PAIR, "gmres", m, **damped), 2, m + 1
+            rules.follow_the_ridge(o, *PAIR, "gmres", m, **damped), 2, m + 2
         ),
         "consensus": Choice(one(o, rules.consensus(own.weight)), 2, 2),
         "symplectic": Choice(one(o, rules.symplectic(own.weight)), 2, 4),

@@ -30,7 +30,7 @@ def competitive(
     follows. More: the joint system (I + ηJ_off) Δ = −ηv, J_off the Jacobian without its diagonal
     blocks. The two-player system is symmetric and positive definite only if F_yx = −f_yxᵀ
     (zero-sum): then `cg` is right, otherwise `gmres` or `normal`. Every player's metrics gain
-    `residual`. Cost for two: 2 gradients and (2·iterations + 2) JVPs; for n: n (iterations + 1).
+    `residual`. Cost for two: 2 gradients and (2·iterations + 4) JVPs; for n: n (iterations + 2).
 
     Args:
         learning_rates: player -> η > 0, a number (may be traced) or a schedule `update -> number`;

@@ -30,7 +30,7 @@ def follow_the_ridge(
     implicit direction rests at Stackelberg points), but there its Jacobian is similar to a block
     triangular one with the Schur complement F_xx − F_xy f_yy⁻¹ f_yx: in a zero-sum game it
     converges to local minimax points alone, without rotation. The followers'
-    metrics gain `residual`. Cost: a gradient a player and (iterations + 1) JVPs.
+    metrics gain `residual`. Cost: a gradient a player and (iterations + 2) JVPs.
 
     Args:
         optimizers: player -> optax transformation; players beyond leader and followers move along

@@ -1,8 +1,10 @@
 """Solving A u = b over pytrees where A is a product with a game's Jacobian (L1).
 
 Every solver makes a fixed number of iterations, so that a step costs the same whatever the point
-and one program serves all seeds, and says how far it came: ‖b − A u‖ / ‖b‖. None calls LAPACK,
-which can hang inside programs that run on several host devices.
+and one program serves all seeds. How far it came is `relative_residual`, ‖b − A u‖ / ‖b‖, measured
+by one more product at the very u that is returned: what a solver's recurrences say of it would be 0
+for an answer that was refused. None calls LAPACK, which can hang inside programs that run on
+several host devices.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from jax.flatten_util import ravel_pytree
 from gacf.types import PyTree, lookup, require, whole
 
 Map = Callable[[PyTree], PyTree]
-Solution = tuple[jax.Array, jax.Array]
 
 
 class Operator(NamedTuple):
@@ -44,7 +45,7 @@ def _unfinished(rr: jax.Array, bb: jax.Array) -> jax.Array:
     return rr > jnp.square(jnp.finfo(bb.dtype).eps) * bb
 
 
-def conjugate_gradient(a: Operator, b: jax.Array, iterations: int) -> Solution:
+def conjugate_gradient(a: Operator, b: jax.Array, iterations: int) -> jax.Array:
     """Conjugate gradients from 0; cost: one product an iteration.
 
     For symmetric positive definite A. Where it meets a direction of curvature pᵀAp ≤ 0, or two in
@@ -68,11 +69,11 @@ def conjugate_gradient(a: Operator, b: jax.Array, iterations: int) -> Solution:
 
     nothing = jnp.zeros_like(b)
     carry = (nothing, b, b, nothing, nothing, jnp.bool_(True))
-    (x, r, _, _, _, sound), _ = jax.lax.scan(step, carry, length=iterations)
-    return jnp.where(sound, x, jnp.nan), jnp.sqrt(_over(r @ r, bb))
+    (x, _, _, _, _, sound), _ = jax.lax.scan(step, carry, length=iterations)
+    return jnp.where(sound, x, jnp.nan)
 
 
-def normal_equations(a: Operator, b: jax.Array, iterations: int) -> Solution:
+def normal_equations(a: Operator, b: jax.Array, iterations: int) -> jax.Array:
     """Conjugate gradients on AᵀA u = Aᵀb; cost: two products an iteration.
 
     For any invertible A; the condition number is squared.
@@ -90,11 +91,11 @@ def normal_equations(a: Operator, b: jax.Array, iterations: int) -> Solution:
         s = a.transposed(r)
         return (x, r, s, s + jnp.where(active, _over(s @ s, ss), 0) * p), None
 
-    (x, r, _, _), _ = jax.lax.scan(step, (jnp.zeros_like(b), b, s, s), length=iterations)
-    return x, jnp.sqrt(_over(r @ r, b @ b))
+    (x, _, _, _), _ = jax.lax.scan(step, (jnp.zeros_like(b), b, s, s), length=iterations)
+    return x
 
 
-def gmres(a: Operator, b: jax.Array, iterations: int) -> Solution:
+def gmres(a: Operator, b: jax.Array, iterations: int) -> jax.Array:
     """Generalised minimal residuals; cost: one product an iteration, memory iterations × d.
 
     For any invertible A. Arnoldi's basis by modified Gram-Schmidt, the small least-squares
@@ -144,10 +145,10 @@ def gmres(a: Operator, b: jax.Array, iterations: int) -> Solution:
         return y.at[k].set(_over(g[k] - h[k] @ y, pivot))
 
     y = jax.lax.fori_loop(0, m, substitute, jnp.zeros(m, b.dtype))
-    return y @ basis[:-1], _over(jnp.linalg.norm(h @ y - g), size)
+    return y @ basis[:-1]
 
 
-def neumann(a: Operator, b: jax.Array, iterations: int, rate: float | jax.Array) -> Solution:
+def neumann(a: Operator, b: jax.Array, iterations: int, rate: float | jax.Array) -> jax.Array:
     """The Neumann series with K terms, u = α Σ_{j<K} (I − αA)ʲ b; cost: one product a term.
 
     By Richardson's iteration u ← u + α(b − A u) from 0; it converges where the eigenvalues of
@@ -158,7 +159,21 @@ def neumann(a: Operator, b: jax.Array, iterations: int, rate: float | jax.Array)
         return x + rate * (b - a.forward(x)), None
 
     x, _ = jax.lax.scan(step, rate * b, length=iterations - 1)
-    return x, _over(jnp.linalg.norm(b - a.forward(x)), jnp.linalg.norm(b))
+    return x
+
+
+def relative_residual(error: PyTree, right: PyTree) -> jax.Array:
+    """‖error‖ / ‖right‖ of a linear system's error b − A u and its right-hand side b.
+
+    It is 0 where both are, and infinite where b alone is 0; NaN or infinite where the error is. It
+    neither overflows nor vanishes with the size of b, and carries no derivative.
+    """
+    error, right = (ravel_pytree(jax.lax.stop_gradient(tree))[0] for tree in (error, right))
+    size = jnp.max(jnp.abs(right), initial=0)
+    unit = jnp.where(size == 0, 1, size)
+    missing = jnp.linalg.norm(error / unit)
+    ratio = missing / jnp.where(size == 0, 1, jnp.linalg.norm(right / unit))
+    return jnp.where((size == 0) & (missing != 0) & ~jnp.isnan(missing), jnp.inf, ratio)
 
 
 SOLVERS = {"cg": conjugate_gradient, "gmres": gmres, "neumann": neumann, "normal": normal_equations}
@@ -194,7 +209,7 @@ def solve(
         start: where to start; 0 by default.
 
     Returns:
-        u, and the relative residual ‖b − (A + λI) u‖ / ‖b‖.
+        u, and its `relative_residual` ‖b − (A + λI) u‖ / ‖b‖.
     """
     flat, unravel = ravel_pytree(b)
 
@@ -208,18 +223,19 @@ def solve(
         first = ravel_pytree(start)[0].astype(flat.dtype)
         missing = flat - maps.forward(first)
 
-    def by(a: Operator) -> Callable[[Callable[[jax.Array], jax.Array], jax.Array], Solution]:
+    def by(a: Operator) -> Callable[[Callable[[jax.Array], jax.Array], jax.Array], jax.Array]:
         return lambda _, b: SOLVERS[solver](a, b, iterations)
 
     if solver == "neumann":
-        more, residual = neumann(maps, missing, iterations, rate)
+        more = neumann(maps, missing, iterations, rate)
     else:
-        more, residual = jax.lax.custom_linear_solve(
+        more = jax.lax.custom_linear_solve(
             maps.forward,
             missing,
             solve=by(maps),
             transpose_solve=by(Operator(maps.transposed, maps.forward)),
-            has_aux=True,
         )
-    share = _over(jnp.linalg.norm(missing), jnp.linalg.norm(flat))
-    return unravel(first + more), residual * share
+    u = unravel(first + more)
+    product = operator.forward(u)  # the compiler merges it with the caller's own product with u
+    error = jax.tree.map(lambda b, a, u: b - a - damping * u, b, product, u)
+    return u, relative_residual(error, b)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from gacf.rules.direction import Direction, Field
+from gacf.rules.linear_solve import relative_residual
 from gacf.rules.response import (
     Followers,
     directed,
@@ -32,7 +33,8 @@ def single_loop(
 
         vector = F_x − f_yxᵀ u,   u ← u − ρ((f_yyᵀ + λI) u − F_y),   both at the same (x, y, u)
 
-    The leader's metrics gain `residual`, ‖F_y − (f_yyᵀ + λI) u‖ / ‖F_y‖ before the step on u.
+    The leader's metrics gain `residual`, ‖F_y − (f_yyᵀ + λI) u‖ / ‖F_y‖, of the u in the vector,
+    which is that before the step.
     Cost: 3 gradients and one VJP that yields both products. u converges where
     |1 − ρμ| < 1 for the eigenvalues μ of f_yy + λI; it starts at 0, as the partial derivative.
 
@@ -73,8 +75,7 @@ def single_loop(
         error = jax.tree.map(lambda a, u, b: a + damping * u - b, product, memory, toward)
         total = jax.tree.map(lambda f, g: f - g, partial, through)
         moved = jax.tree.map(lambda u, e: (u - rate * e).astype(u.dtype), memory, error)
-        scale = optax.tree.norm(toward)
-        residual = jnp.where(scale > 0, optax.tree.norm(error) / jnp.where(scale > 0, scale, 1), 0)
+        residual = relative_residual(error, toward)
         return total, noted(outcome, residual=residual), moved
 
     def init(params: Params) -> PyTree:

@@ -190,3 +190,42 @@ def test_single_loop_tracks_the_linear_system() -> None:
     assert float(metrics["penalty/residual"]) < 1e-9
     _, metrics = jax.jit(algorithm.step)(start)
     assert float(metrics["penalty/residual"]) == pytest.approx(1.0)
+
+
+REFUSED = {
+    "implicit": lambda o: rules.simultaneous(o, {"x": rules.implicit("x", "y", "cg", 3)}),
+    "implicit, warm": lambda o: rules.simultaneous(
+        o, {"x": rules.implicit("x", "y", "cg", 3, warm_start=True)}
+    ),
+    "follow_the_ridge": lambda o: rules.follow_the_ridge(o, "x", "y", "cg", 3),
+    "competitive": lambda o: rules.competitive({"x": 2.0, "y": 2.0}, "cg", 3),
+    "neumann": lambda o: rules.simultaneous(o, {"x": rules.implicit("x", "y", "neumann", 400)}),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_refused_system_is_not_reported_as_solved(name: str) -> None:
+    """The follower stands on a maximum, f_yy = −2: cg refuses, and the series overflows."""
+    losses = {
+        "x": lambda p, batch, key: (p["y"] - 1) ** 2 + p["x"] ** 2 + 2 * p["x"] * p["y"],
+        "y": lambda p, batch, key: -((p["y"] - p["x"]) ** 2),
+    }
+    rule = REFUSED[name]({player: optax.sgd(0.1) for player in losses})
+    algorithm = gacf.compose(gacf.from_losses({"x": 1.0, "y": 0.5}, losses), rule)
+    state, metrics = jax.jit(lambda key: algorithm.step(algorithm.init(key)))(jax.random.key(0))
+    assert not all(bool(jnp.isfinite(x)) for x in state.params.values())
+    residuals = [float(x) for key, x in metrics.items() if key.endswith("/residual")]
+    assert residuals and not any(np.isfinite(residuals))
+
+
+def test_single_loop_reports_no_solution_from_nan() -> None:
+    """An F_y that is NaN has no solution, whatever the kept u is."""
+    losses = {
+        "x": lambda p, batch, key: jnp.sqrt(p["y"] - 1) + p["x"] ** 2,
+        "y": lambda p, batch, key: (p["y"] - p["x"]) ** 2,
+    }
+    moves = {player: optax.sgd(0.1) for player in losses}
+    rule = rules.simultaneous(moves, {"x": rules.single_loop("x", "y")})
+    algorithm = gacf.compose(gacf.from_losses({"x": 1.0, "y": 0.5}, losses), rule)
+    _, metrics = jax.jit(lambda key: algorithm.step(algorithm.init(key)))(jax.random.key(0))
+    assert np.isnan(metrics["x/residual"])

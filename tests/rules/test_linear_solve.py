@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gacf.rules.linear_solve import SOLVERS, Operator, solve
+from gacf.rules.linear_solve import SOLVERS, Operator, relative_residual, solve
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -63,6 +63,7 @@ def test_right_or_refused_never_silently_wrong(solver: str) -> None:
             damped = matrix + damping * np.eye(6)
             if name in REFUSES.get(solver, ()):
                 assert np.isnan(got).all(), name
+                assert np.isnan(residual[i, j]), "a refused system is not solved"
             elif solver == "neumann" and name in DIVERGES:
                 assert residual[i, j] > 1, name
             else:
@@ -128,3 +129,41 @@ def test_float32_curvature_of_rounding_size_is_not_refused() -> None:
         found, residual = solve(Operator(lambda u: a @ u, lambda u: a @ u), right, "cg", 40)
         assert float(residual) < 1e-5
         np.testing.assert_allclose(found, np.linalg.solve(spread, np.ones(6)), rtol=1e-2)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_residual_never_says_solved_of_what_is_not(solver: str) -> None:
+    """Singular and overflowing systems, and a right-hand side too small for its own square."""
+    with jax.enable_x64(False):
+        right = jnp.array([1.0, 2.0, -1.0], jnp.float32)
+        one = jax.jit(
+            lambda a, b: solve(Operator(lambda u: a @ u, lambda u: a.T @ u), b, solver, 4)
+        )
+        cases = {
+            "singular": (jnp.diag(jnp.array([1.0, 1.0, 0.0], jnp.float32)), right),
+            "zero": (jnp.zeros((3, 3), jnp.float32), right),
+            "overflow": (jnp.eye(3, dtype=jnp.float32) * 1e30, right),
+            "tiny": (2 * jnp.eye(3, dtype=jnp.float32), right * 1e-30),
+            "nan": (jnp.eye(3, dtype=jnp.float32), right * jnp.nan),
+            "infinite": (jnp.eye(3, dtype=jnp.float32), right * jnp.inf),
+        }
+        for name, (a, b) in cases.items():
+            found, residual = one(a, b)
+            exact, wide = np.asarray(a, float), np.asarray(b, float)
+            with np.errstate(all="ignore"):
+                missing = np.linalg.norm(wide - exact @ np.asarray(found, float))
+                expected = missing / np.linalg.norm(wide)
+            if np.isfinite(expected):
+                assert float(residual) == pytest.approx(expected, rel=1e-4, abs=1e-6), name
+            else:
+                assert not np.isfinite(residual), name
+
+
+def test_the_residual_of_nothing_to_solve() -> None:
+    nothing, something = {"w": jnp.zeros(3)}, {"w": jnp.array([0.0, 3.0, 4.0])}
+    assert float(relative_residual(nothing, nothing)) == 0
+    assert float(relative_residual(something, nothing)) == np.inf
+    assert float(relative_residual(something, {"w": jnp.array([10.0, 0.0, 0.0])})) == 0.5
+    unknown = {"w": jnp.array([jnp.nan, 1.0, 1.0])}
+    for error, right in ((unknown, nothing), (nothing, unknown), (unknown, something)):
+        assert np.isnan(relative_residual(error, right))

@@ -46,9 +46,28 @@ class Policy(NamedTuple):
     infer: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
 
-def _log_normal(deviation: jax.Array, log_scale: jax.Array) -> jax.Array:
+def _log_normal(deviation: jax.Array, log_scale: jax.Array | float) -> jax.Array:
     """Log N of standardised deviations, action by action."""
     return -0.5 * deviation**2 - log_scale - 0.5 * math.log(2 * math.pi)
+
+
+@jax.custom_jvp
+def _log_normal_cdf(x: jax.Array) -> jax.Array:
+    """Log Φ(x), whose derivative φ(x)/Φ(x) does not cancel far below 0, as JAX's does."""
+    return jax.scipy.special.log_ndtr(x)
+
+
+@_log_normal_cdf.defjvp
+def _inverse_mills_ratio(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (moved,) = primals, tangents
+    value = _log_normal_cdf(x)
+    near, far = jnp.maximum(x, -10), jnp.minimum(x, -10)
+    ratio = jnp.exp(_log_normal(near, 0) - _log_normal_cdf(near))
+    tail = 1 / jnp.square(far)
+    series = -far / (1 - tail * (1 - tail * (3 - tail * (15 - 105 * tail))))
+    return value, jnp.where(x < -10, series, ratio) * moved
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
@@ -160,32 +179,27 @@ def squashed_gaussian(size: int) -> Policy:
         raw, log_prob = base.sample(output, noise)
         return jnp.tanh(raw), log_prob - jnp.sum(log_slope(raw), axis=-1)
 
-    def resolution(action: jax.Array) -> float:
-        exact = not jnp.issubdtype(action.dtype, jnp.floating)  # whole numbers: −1, 0 and 1
-        return float(jnp.finfo(float if exact else action.dtype).eps)
-
     def invert(output: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array, float]:
-        """Inverts tanh: u, where the action is too near a bound to tell it, and u_ε there."""
-        width = 2 * resolution(action)
+        """Inverts tanh: u, where the action is too near a bound to tell it, and 2ε."""
         dtype = jnp.result_type(action, output)
+        exact = not jnp.issubdtype(action.dtype, jnp.floating)  # whole numbers: −1, 0 and 1
+        width = 2 * float(jnp.finfo(dtype if exact else action.dtype).eps)
         saturated = jnp.abs(action) >= 1 - width
-        raw = jnp.arctanh(jnp.where(saturated, 0, action).astype(dtype))
-        return raw, saturated, math.atanh(1 - width)
+        return jnp.arctanh(jnp.where(saturated, 0, action).astype(dtype)), saturated, width
 
     def log_prob(output: jax.Array, action: jax.Array) -> jax.Array:
-        raw, saturated, edge = invert(output, action)
+        raw, saturated, width = invert(output, action)
         mean, log_scale = _split(output)
-        width = 2 * resolution(action)
-        margin = (jnp.sign(action) * mean - edge) * jnp.exp(-log_scale)
-        cell = jax.scipy.special.log_ndtr(margin) - math.log(width)
+        margin = (jnp.sign(action) * mean - math.atanh(1 - width)) * jnp.exp(-log_scale)
+        cell = _log_normal_cdf(margin) - math.log(width)
         cell = jnp.where(jnp.abs(action) <= 1 + width, cell, -jnp.inf)
         normal = jnp.where(saturated, cell, _log_normal(base.infer(output, raw), log_scale))
         return jnp.sum(normal, axis=-1) - jnp.sum(log_slope(raw), axis=-1)
 
     def infer(output: jax.Array, action: jax.Array) -> jax.Array:
-        raw, saturated, edge = invert(output, action)
+        raw, saturated, width = invert(output, action)
         side = jnp.sign(action)
-        outermost = side * jnp.maximum(side * base.mode(output), edge)
+        outermost = side * jnp.maximum(side * base.mode(output), math.atanh(1 - width))
         return base.infer(output, jnp.where(saturated, outermost, raw))
 
     return base._replace(

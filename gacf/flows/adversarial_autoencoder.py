@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from gacf.actor_critic.constructor import Penalty
-from gacf.flows.parts import adversary, begin, no_metrics, rows, square_error
+from gacf.flows.parts import adversary, begin, built, examples, no_metrics, square_error
 from gacf.game import Game
 from gacf.gan import normal
 from gacf.networks import model
@@ -65,7 +65,7 @@ def adversarial_autoencoder(
     actor, coder = model("actor", decoder), model("encoder", encoder)
     critic = model("critic", discriminator)
     judge = adversary(critic, divergence, penalty)
-    real, prior = rows(data), normal(noise)
+    real, prior = examples("data", data), normal(noise)
 
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key = jax.random.split(key)
@@ -77,7 +77,12 @@ def adversarial_autoencoder(
             (actor, lambda known: (known["encoder"],)),
             (critic, lambda known: (known["noise"],)),
         ]
-        return begin(key, steps, jax.eval_shape(sample, {}, key))
+        yields = {
+            "actor": ("decoder", "real"),
+            "encoder": ("encoder", [(batch_size, noise)]),
+            "critic": ("discriminator", [(batch_size,), (batch_size, 1)]),
+        }
+        return begin(key, steps, jax.eval_shape(sample, {}, key), yields)
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -107,4 +112,4 @@ def adversarial_autoencoder(
         return square_error(batch["real"], drawn), Outcome({}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
-    return Game(losses, init, sample=sample, evaluate=evaluate)
+    return built(Game(losses, init, sample=sample, evaluate=evaluate))

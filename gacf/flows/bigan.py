@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from gacf.actor_critic.constructor import Penalty
-from gacf.flows.parts import adversary, begin, no_metrics, rows
+from gacf.flows.parts import adversary, begin, built, examples, no_metrics
 from gacf.game import Game
 from gacf.gan import normal
 from gacf.networks import model
@@ -62,7 +62,7 @@ def bigan(
     actor, coder = model("actor", generator), model("encoder", encoder)
     critic = model("critic", discriminator)
     judge = adversary(critic, divergence, penalty)
-    real, latent = rows(data), normal(noise)
+    real, latent = examples("data", data), normal(noise)
 
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key = jax.random.split(key)
@@ -74,7 +74,12 @@ def bigan(
             (coder, lambda known: (known["real"],)),
             (critic, lambda known: (known["real"], known["noise"])),
         ]
-        return begin(key, steps, jax.eval_shape(sample, {}, key))
+        yields = {
+            "actor": ("generator", "real"),
+            "encoder": ("encoder", [(batch_size, noise)]),
+            "critic": ("discriminator", [(batch_size,), (batch_size, 1)]),
+        }
+        return begin(key, steps, jax.eval_shape(sample, {}, key), yields)
 
     def real_pair(
         own: PyTree, world: World, batch: Batch, key: Key
@@ -112,4 +117,4 @@ def bigan(
         return judge.fool(params, world, pairs, judge_key), Outcome({}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
-    return Game(losses, init, sample=sample, evaluate=evaluate)
+    return built(Game(losses, init, sample=sample, evaluate=evaluate))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from gacf.gan.labels import class_labels, one_hot
 from gacf.gan.networks import CONDITIONS
 from gacf.networks import MLP
 from gacf.types import lookup
@@ -45,7 +46,7 @@ class Labelled(linen.Module):
 
     @linen.compact
     def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
-        code = jax.nn.one_hot(label, self.classes, dtype=x.dtype)
+        code = one_hot(label, self.classes, x.dtype)
         return MLP(self.hidden, self.shape, last=self.last)(x, code)
 
 
@@ -74,7 +75,8 @@ class Projection(linen.Module):
     def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
         features = linen.relu(MLP(self.hidden[:-1], (self.hidden[-1],))(x))
         verdict = linen.Dense(1)(features)[:, 0]
-        return verdict + jnp.sum(linen.Embed(self.classes, self.hidden[-1])(label) * features, -1)
+        known = class_labels(label, self.classes)
+        return verdict + jnp.sum(linen.Embed(self.classes, self.hidden[-1])(known) * features, -1)
 
 
 def conditional_critic(condition: str, hidden: Sequence[int], classes: int) -> Any:

@@ -7,10 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from gacf.flows.parts import adversary, begin, no_metrics, rows
+from gacf.flows.parts import adversary, begin, built, examples, no_metrics, rows
 from gacf.game import Game
+from gacf.gan.inputs import check_output, described
+from gacf.gan.labels import check_labels
 from gacf.networks import model
 from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, require, whole
 
@@ -77,7 +80,9 @@ def domain_adversarial(
     coder, reader = model("encoder", encoder), model("posterior", posterior)
     critic = model("critic", discriminator)
     judge = adversary(critic)
-    labelled, unlabelled = rows(*source), rows(target)
+    require("source", source, lambda pair: len(pair) == 2, "examples [n, …] and labels [n]")
+    examples("source", source[0])
+    labelled, unlabelled = rows(*source), examples("target", target)
 
     def sample(world: World, key: Key) -> Batch:
         source_key, target_key = jax.random.split(key)
@@ -90,7 +95,23 @@ def domain_adversarial(
             (reader, lambda known: (known["encoder"],)),
             (critic, lambda known: (known["encoder"],)),
         ]
-        return begin(key, steps, jax.eval_shape(sample, {}, key))
+        batch = jax.eval_shape(sample, {}, key)
+        if batch["source"].shape != batch["target"].shape:
+            raise ValueError(
+                f"target: examples {described(batch['target'])} were given; allowed: those of "
+                f"source, {described(batch['source'])}"
+            )
+
+        def knows_every_class(logits: Any) -> None:
+            check_output("posterior", logits, [(batch_size, "K")])
+            check_labels(np.asarray(source[1]), logits.shape[1])
+
+        yields = {
+            "encoder": ("encoder", [(batch_size, "F")]),
+            "posterior": ("posterior", knows_every_class),
+            "critic": ("discriminator", [(batch_size,), (batch_size, 1)]),
+        }
+        return begin(key, steps, batch, yields)
 
     def encode(
         own: PyTree, world: World, batch: Batch, key: Key
@@ -134,4 +155,4 @@ def domain_adversarial(
         return lost - size * told, Outcome({"domain_loss": told}, entries)
 
     losses = {"encoder": encoder_loss, "posterior": posterior_loss, "critic": critic_loss}
-    return Game(losses, init, sample=sample, evaluate=evaluate)
+    return built(Game(losses, init, sample=sample, evaluate=evaluate))

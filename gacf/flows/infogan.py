@@ -11,6 +11,7 @@ import optax
 from gacf.flows.parts import enter
 from gacf.game import Game, add_loss
 from gacf.gan import gan, normal
+from gacf.gan.inputs import check_output, traced
 from gacf.networks import model
 from gacf.types import Batch, Key, Outcome, Params, PyTree, World, require, whole
 
@@ -77,6 +78,8 @@ def infogan(
         ['actor', 'critic', 'posterior']
     """
     latent = coded_noise(noise, codes)
+    if isinstance(data, tuple):
+        raise ValueError(f"data: {len(data)} arrays were given; allowed: examples alone")
     game = gan(generator, discriminator, data, noise=latent, **settings)
     actor, reader = model("actor", generator), model("posterior", posterior)
 
@@ -102,4 +105,13 @@ def infogan(
         return lost, Outcome({}, entries)
 
     game = add_loss(game, "actor", information)
-    return enter(game, reader, lambda batch: (batch["real"],), read)
+    game = enter(game, reader, lambda batch: (batch["real"],), read)
+
+    def look(key: Key) -> Any:
+        params, world = game.init(key)
+        real = game.sample(world, key)["real"]
+        return reader.apply(params["posterior"], world, real, train=False)[0]
+
+    logits = traced("posterior", data, look, jax.random.key(0))
+    check_output("posterior", logits, [("B", codes)])
+    return game

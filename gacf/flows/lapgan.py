@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gacf.actor_critic.constructor import Penalty
 from gacf.flows.parts import no_metrics
 from gacf.game import Game
 from gacf.gan import gan, normal
+from gacf.gan.inputs import check_examples
 from gacf.networks import model
 from gacf.types import Batch, Key, Loss, Metrics, Outcome, Params, PyTree, World, lookup, require
 
@@ -208,6 +210,10 @@ def lapgan(
         >>> sorted(lapgan(makers, judges, jnp.zeros((5, 4, 4, 1))).losses)
         ['2x2/actor', '2x2/critic', '4x4/actor', '4x4/critic']
     """
+    if isinstance(data, tuple) or callable(data) or hasattr(data, "sample"):
+        kind = type(data).__name__
+        raise ValueError(f"data: a {kind} was given; allowed: an array of images [n, H, W, C]")
+    check_examples("data", np.asarray(data))
     pyramid = laplacian_pyramid(jnp.asarray(data), len(generators) - 1)[::-1]
     images = pyramid[0]
     games: dict[str, Game] = {}

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gacf.actor_critic import DIVERGENCES
 from gacf.actor_critic.constructor import Groups, Penalty, penalty_judge
 from gacf.game import Game, add_player
+from gacf.gan import inputs as checks
 from gacf.networks import Model, column
 from gacf.types import Batch, Key, Loss, Metrics, Params, PyTree, World, blank, lookup
 
@@ -59,8 +61,37 @@ def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
     return draw
 
 
+def examples(name: str, given: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
+    """A sampler of examples of real numbers, as `rows`, from one array or an object with a sampler.
+
+    Raises:
+        ValueError: labels beside the examples, whole numbers, NaN or infinity.
+    """
+    if isinstance(given, tuple):
+        raise ValueError(f"{name}: {len(given)} arrays were given; allowed: examples alone")
+    draw = rows(given)
+    shapes = jax.eval_shape(lambda: draw(jax.random.key(0), 1))
+    if len(shapes) > 1:
+        raise ValueError(f"{name}: labels were drawn with the examples; allowed: examples alone")
+    checks.check_examples(name, shapes[0] if hasattr(given, "sample") else np.asarray(given))
+    return draw
+
+
+def built(game: Game) -> Game:
+    """The game, once its initialisation has been traced: networks and data fit each other."""
+    try:
+        jax.eval_shape(game.init, jax.random.key(0))
+    except ValueError as error:
+        # raised anew, without jax's frames and its note about them
+        raise ValueError(str(error)) from error.__cause__
+    return game
+
+
 def begin(
-    key: Key, steps: Sequence[tuple[Model, Inputs]], given: Mapping[str, Any]
+    key: Key,
+    steps: Sequence[tuple[Model, Inputs]],
+    given: Mapping[str, Any],
+    yields: Mapping[str, tuple[str, Any]],
 ) -> tuple[Params, World]:
     """Params and statistics of several models, each of which may see what earlier ones yield.
 
@@ -69,16 +100,33 @@ def begin(
         steps: (model, `outputs so far -> its inputs`), in an order in which that is known.
         given: arrays, or their shapes, that are known beforehand, by name; a model's output takes
             its player's name.
+        yields: player -> the name of its network's argument, and what the network is to yield: the
+            name of one of the arrays, for a generator's samples; allowed shapes, in which a word
+            stands for any number; or a function that refuses what it does not allow.
+
+    Raises:
+        ValueError: a network that does not take its inputs, or yields something else.
     """
     params: Params = {}
     world: World = {}
     known = dict(blank(given))
     for (made, shown), own_key in zip(steps, jax.random.split(key, len(steps)), strict=True):
         seen = shown(known)
+        argument, allowed = yields[made.player]
+
+        def both(*seen: Any, made: Model = made, world: World = world) -> Any:
+            own, entries = made.init(jax.random.key(0), *seen)
+            return made.apply(own, {**world, **entries}, *seen, train=False)[0]
+
+        yielded = checks.traced(argument, seen, both, *seen)
+        if callable(allowed):
+            allowed(yielded)
+        elif isinstance(allowed, str):
+            checks.check_samples(argument, yielded, "data", known[allowed])
+        else:
+            checks.check_output(argument, yielded, allowed)
         params[made.player], entries = made.init(own_key, *seen)
         world |= entries
-        mine = functools.partial(made.apply, params[made.player], world, train=False)
-        yielded, _ = jax.eval_shape(mine, *seen)
         known[made.player] = blank(yielded)
     return params, world
 

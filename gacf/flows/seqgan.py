@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen
 
 from gacf.actor_critic import DIVERGENCES
 from gacf.flows.parts import no_metrics, rows
 from gacf.game import Game
+from gacf.gan.inputs import check_output, traced
 from gacf.networks import column, model
 from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World, require, whole
 
@@ -239,6 +241,12 @@ def seqgan(
         return generator.step(generator.init(key), generator.start(1), jnp.zeros(1, jnp.int32))[1]
 
     vocabulary = jax.eval_shape(logits, jax.random.key(0)).shape[-1]
+    least, most = int(np.min(data)), int(np.max(data))
+    if least < 0 or most >= vocabulary:
+        raise ValueError(
+            f"data: tokens {least} … {most} were given; allowed with a generator of {vocabulary} "
+            f"tokens: 0 … {vocabulary - 1}"
+        )
 
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key = jax.random.split(key)
@@ -302,5 +310,12 @@ def seqgan(
         loss, reward = jax.lax.cond(step < pretrain, imitate, improve, own)
         return loss, Outcome({"reward": reward}, {})
 
+    def judge(key: Key) -> jax.Array:
+        tokens = jnp.zeros((batch_size, length), data.dtype)
+        own, entries = critic.init(key, tokens)
+        return critic.apply(own, entries, tokens, key=key)[0]
+
+    verdict = traced("discriminator", data, judge, jax.random.key(0))
+    check_output("discriminator", verdict, [(batch_size,), (batch_size, 1)])
     losses = {"actor": actor_loss, "critic": critic_loss}
     return Game(losses, init, sample=sample, evaluate=evaluate)

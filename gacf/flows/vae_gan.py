@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from gacf.actor_critic.constructor import Penalty
-from gacf.flows.parts import adversary, begin, no_metrics, rows, square_error
+from gacf.flows.parts import adversary, begin, built, examples, no_metrics, square_error
 from gacf.game import Game
 from gacf.gan import normal
 from gacf.networks import MLP, model
@@ -92,7 +92,7 @@ def vae_gan(
     actor, coder = model("actor", decoder), model("encoder", encoder)
     whole_critic = model("critic", discriminator)
     judge = adversary(whole_critic.then(lambda output: output[:, 0]), divergence, penalty)
-    real, prior = rows(data), normal(noise)
+    real, prior = examples("data", data), normal(noise)
 
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key, code_key = jax.random.split(key, 3)
@@ -108,7 +108,12 @@ def vae_gan(
             (actor, lambda known: (known["noise"],)),
             (whole_critic, lambda known: (known["real"],)),
         ]
-        return begin(key, steps, jax.eval_shape(sample, {}, key))
+        yields = {
+            "actor": ("decoder", "real"),
+            "encoder": ("encoder", [(batch_size, 2 * noise)]),
+            "critic": ("discriminator", [(batch_size, "1 + F")]),
+        }
+        return begin(key, steps, jax.eval_shape(sample, {}, key), yields)
 
     def encode(
         own: PyTree, world: World, batch: Batch, key: Key
@@ -164,4 +169,4 @@ def vae_gan(
         return weight * lost + told, Outcome({"told": told}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
-    return Game(losses, init, sample=sample, evaluate=evaluate)
+    return built(Game(losses, init, sample=sample, evaluate=evaluate))

@@ -7,14 +7,18 @@ from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gacf.actor_critic import Source, actor_critic, pathwise, reward_target
 from gacf.actor_critic.constructor import Penalty
 from gacf.actor_critic.improve import Evidence, Improve
 from gacf.data import Feed
 from gacf.game import Game
+from gacf.gan import inputs
+from gacf.gan.labels import check_labels, classes_read
 from gacf.gan.losses import LOSSES, GanLoss
 from gacf.gan.relativistic import Judged, in_pairs
+from gacf.gan.targets import check_transform
 from gacf.networks import model
 from gacf.types import Batch, Key, Metrics, Params, PyTree, World, lookup, require, whole
 
@@ -42,6 +46,20 @@ def _drawer(name: str, given: Any) -> Draw:
         return drawn if labelled else drawn[0]
 
     return draw
+
+
+def _known(data: Any, rows_of: Draw, n: int) -> Any:
+    """All examples and labels, or n of them where they are drawn; shapes where none is known.
+
+    A sampler's labels are looked at in one draw, which is cheap and finds what never fits.
+    """
+    if not (hasattr(data, "sample") or callable(data)):
+        return tuple(map(np.asarray, data)) if isinstance(data, tuple) else np.asarray(data)
+    shapes = jax.eval_shape(lambda: rows_of(jax.random.key(0), n))
+    if not isinstance(shapes, tuple):
+        return shapes
+    with jax.ensure_compile_time_eval():
+        return shapes[0], rows_of(jax.random.key(0), n)[1]
 
 
 def _packed(x: jax.Array, pack: int) -> jax.Array:
@@ -103,14 +121,17 @@ def gan(
             `(example, label)`.
         data: an array [n, …], a sampler `(key, n) -> [n, …]`, or an object with one (`.sample`);
             with labels a pair of arrays, or a sampler of pairs. A `gacf.data.Feed` reads ahead
-            what does not fit into memory.
+            what does not fit into memory. Examples are finite real numbers in the generator's
+            range, of which bytes 0 … 255 are none: x / 127.5 − 1 beside a tanh.
         loss: a name in `LOSSES`, or a `GanLoss`.
         batch_size: B, of real and of fake examples.
         noise: Z of a standard normal, or a sampler `(key, n) -> [n, …]`.
         show: "both" shows the critic B real and B fake examples; "bernoulli" is the paper's
             environment to the letter: B examples, each real with probability ½. Its gradients
             are half as large in expectation.
-        transform_target: of the labels, [B] -> [B]: label smoothing.
+        transform_target: of the labels, [B] -> [B]: label smoothing. It goes with losses that
+            have a best verdict for a label between 0 and 1: cross-entropies, squares and
+            f-divergences.
         penalty: added to the critic's loss, `(judge, groups, key) -> scalar`, for instance `r1`.
         real_term: whether the actor's loss holds the real examples too. They add nothing to its
             own gradient, but the critic's response moves their verdicts: an actor that looks
@@ -130,8 +151,13 @@ def gan(
         and `label` where there are labels.
 
     Raises:
-        ValueError: an unknown name (the message names the nearest), a size below 1, or two
-            arguments that do not go together.
+        ValueError: an unknown name (the message names the nearest), a size below 1, two
+            arguments that do not go together, or networks, noise, labels and data that do not
+            fit each other. All of that is checked here, once.
+
+    Warns:
+        UserWarning: an array of examples beyond the range of a generator that ends in tanh or
+            the logistic function, or images in [0, 1] beside a tanh.
 
     Reference:
         Goodfellow et al. 2014; Pfau & Vinyals 2016, section 3. Packing: Lin et al. 2018. Instance
@@ -155,10 +181,14 @@ def gan(
     if not callable(instance_noise):
         require("instance_noise", instance_noise, lambda s: s is None or s >= 0, "a number >= 0")
     actor = model("actor", generator)
+    critic = model("critic", discriminator)
     feed = data if isinstance(data, Feed) else None
     rows_of = _drawer("data", data)
+    known = _known(data, rows_of, batch_size)
+    labelled = isinstance(known, tuple)
+    examples = known[0] if labelled else known
+    inputs.check_examples("data", examples)
     latent = noise if callable(noise) else normal(noise)
-    labelled = isinstance(jax.eval_shape(lambda: rows_of(jax.random.key(0), 1)), tuple)
     if labelled and pack > 1:
         raise ValueError(f"pack: {pack} was given; allowed with labelled data: 1")
     packs = batch_size // pack
@@ -177,8 +207,6 @@ def gan(
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key, coin_key, blur_key = jax.random.split(key, 4)
         rows, *label = _inputs(real(world, real_key, batch_size))
-        if not jnp.issubdtype(rows.dtype, jnp.inexact):
-            rows = rows.astype(float)  # labels take the data's dtype, and penalties its gradient
         batch = {"real": rows, "noise": latent(noise_key, batch_size)}
         if labelled:
             batch["label"] = label[0]
@@ -233,7 +261,7 @@ def gan(
         return evaluate((made, seen[1]) if labelled else made, metric_key)
 
     judged = Judged(
-        critic=model("critic", discriminator),
+        critic=critic,
         view=view,
         rewards=rewards,
         divergence=pair.divergence,
@@ -243,10 +271,45 @@ def gan(
         else pathwise(pair.utility, of=None if coin_tossed else ("fake",)),
         penalty=penalty,
     )
-    if pair.relativistic:
-        if coin_tossed:
-            raise ValueError(f"show: {show!r} was given; allowed with a relativistic loss: 'both'")
-        judged = in_pairs(judged)
+    if pair.relativistic and coin_tossed:
+        raise ValueError(f"show: {show!r} was given; allowed with a relativistic loss: 'both'")
+
+    def check_players() -> None:
+        """Holds networks, noise and data against each other, without a number computed."""
+        key = jax.random.key(0)
+        batch = jax.eval_shape(lambda key: sample(begin(key), key), key)
+
+        def make(batch: Batch) -> Any:
+            params, entries = actor.init(key, *_inputs(sees(batch)))
+            made = actor.apply(params, entries, *_inputs(sees(batch)), key=key)[0]
+            return params, entries, made
+
+        def judge(batch: Batch, actor_params: PyTree, made: Any) -> Any:
+            shown = _inputs(next(iter(view(batch, made).values())))
+            params, entries = critic.init(key, *shown)
+            judges = critic.given({"actor": actor_params, "critic": params})
+            return judges.apply(params, entries, *shown, key=key)[0]
+
+        with classes_read() as found:
+            params, _, made = inputs.traced("generator", sees(batch), make, batch)
+            inputs.check_samples("generator", made, "data", batch["real"])
+            shown = (batch["real"], *_inputs(sees(batch))[1:])
+            verdict = inputs.traced("discriminator", shown, judge, batch, params, made)
+            inputs.check_output("discriminator", verdict, [(packs,), (packs, 1)])
+        if labelled and jnp.issubdtype(known[1].dtype, jnp.integer) and len(known[1].shape) == 1:
+            for classes in found or (None,):
+                check_labels(known[1], classes)
+        if isinstance(examples, np.ndarray):
+            limits = inputs.reached(lambda batch: make(batch)[2], batch)
+            inputs.warn_of_range("data", examples, limits)
+
+    check_players()
+    judged = in_pairs(judged) if pair.relativistic else judged
+    with jax.ensure_compile_time_eval():
+        # by a coin, some are real and some are made
+        tossed = {"real": jnp.zeros(0, examples.dtype), "coin": jnp.arange(packs) % 2 == 0}
+        labels = judged.rewards(tossed)
+    check_transform(transform_target, labels, judged.divergence, loss)
     return actor_critic(
         actor,
         judged.critic,

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from gacf.conv import Conv, ConvTranspose
+from gacf.gan.labels import class_labels, one_hot
 from gacf.types import nearest
 
 CONDITIONS = ("concatenation", "projection")
@@ -73,8 +74,7 @@ def _with_labels(classes: int | None, noise: jax.Array, labels: tuple[jax.Array,
     _check(classes, labels)
     if classes is None:
         return noise
-    code = jax.nn.one_hot(labels[0], classes, dtype=noise.dtype)
-    return jnp.concatenate([noise, code], axis=-1)
+    return jnp.concatenate([noise, one_hot(labels[0], classes, noise.dtype)], axis=-1)
 
 
 def _shown(
@@ -86,7 +86,7 @@ def _shown(
         raise ValueError(f"condition: {condition!r} is unknown; {nearest(condition, CONDITIONS)}")
     if classes is None or condition == "projection":
         return x
-    code = jax.nn.one_hot(labels[0], classes, dtype=x.dtype)[:, None, None]
+    code = one_hot(labels[0], classes, x.dtype)[:, None, None]
     return jnp.concatenate([x, jnp.broadcast_to(code, (*x.shape[:3], classes))], axis=-1)
 
 
@@ -103,7 +103,8 @@ class _Verdict(linen.Module):
         if self.classes is None or self.condition != "projection":
             return verdict
         embed = linen.Embed(self.classes, features.shape[-1], param_dtype=self.param_dtype)
-        return verdict + jnp.sum(embed(labels[0]) * features, axis=-1)
+        known = class_labels(labels[0], self.classes)
+        return verdict + jnp.sum(embed(known) * features, axis=-1)
 
 
 class DCGANGenerator(linen.Module):

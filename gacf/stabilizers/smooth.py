@@ -21,6 +21,9 @@ def smooth(
     critic says α p / (p + q). TD targets are drawn toward their mean over the batch, so that values
     differ less.
 
+    A GAN's loss must have a best verdict for such a label. Cross-entropies, squares and
+    f-divergences have one; beside "wasserstein", "hinge" or "energy_based" the game refuses it.
+
     Args:
         amount: in [0, 1]; 0 is off, to the bit. May be traced.
         prior: a number: ½ for labels; or "mean": the mean over the batch, for TD targets.

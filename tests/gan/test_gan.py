@@ -179,17 +179,6 @@ def test_data_are_rows_of_an_array_a_sampler_or_an_object():
     assert near.max() < 0.1
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.int32])
-def test_whole_numbered_data_are_taken_as_real_numbers(kind):
-    data = np.abs(10 * DATA).astype(kind)
-    for loss in ("hinge", "non_saturating"):
-        losses, verdicts, _ = at(make(data, loss=loss, penalty=r1(0.0)))
-        wanted = FORMULAS[loss][0](*verdicts)
-        assert float(losses["critic"][0]) == pytest.approx(wanted, rel=1e-4)
-        smoothed, _, _ = at(make(data, loss=loss, transform_target=smooth(0.2)))
-        assert float(smoothed["critic"][0]) != float(losses["critic"][0])
-
-
 def test_noise_is_a_size_or_a_sampler():
     assert make(noise=np.int64(2)).sample({}, KEY)["noise"].shape == (6, 2)
     game = make(noise=lambda key, n: jnp.full((n, 2), 0.25))

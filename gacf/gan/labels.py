@@ -1,0 +1,84 @@
+"""Labels as classes 0 … K − 1, and what a network does with a label that is none (L4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_READ: ContextVar[set[int] | None] = ContextVar("classes that networks have read", default=None)
+
+
+@contextmanager
+def classes_read() -> Iterator[set[int]]:
+    """The numbers of classes K of all networks that look at labels while they are traced here.
+
+    So whoever builds a game learns what its networks take for a class, however they are wrapped.
+    """
+    found: set[int] = set()
+    token = _READ.set(found)
+    try:
+        yield found
+    finally:
+        _READ.reset(token)
+
+
+def check_labels(labels: Any, classes: int | None = None) -> None:
+    """Refuses labels that are no classes.
+
+    Args:
+        labels: of any shape; if it is not known yet (a tracer, or a shape), its values are not
+            looked at.
+        classes: K; None where it is not known.
+
+    Raises:
+        ValueError: labels that are not whole numbers [n] in 0 … K − 1.
+    """
+    last = "" if classes is None else f" … {classes - 1}, since classes={classes}"
+    allowed = f"allowed: whole numbers [n] from 0{last}"
+    if len(labels.shape) != 1 or not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"labels: {labels.dtype}{list(labels.shape)} was given; {allowed}")
+    if isinstance(labels, jax.core.Tracer | jax.ShapeDtypeStruct) or not labels.shape[0]:
+        return
+    low, high = int(np.min(labels)), int(np.max(labels))
+    if low < 0 or (classes is not None and high >= classes):
+        raise ValueError(f"labels: numbers in {low} … {high} were given; {allowed}")
+
+
+def class_labels(labels: jax.Array, classes: int) -> jax.Array:
+    """The labels [B], int32, with K in place of every number that is no class.
+
+    A gather of row K yields NaN, where that of row −1 would yield another class's.
+
+    Raises:
+        ValueError: as `check_labels`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> class_labels(jnp.array([0, 2]), 3).tolist()
+        [0, 2]
+    """
+    check_labels(labels, classes)
+    found = _READ.get()
+    if found is not None:
+        found.add(classes)
+    labels = labels.astype(jnp.int32)
+    return jnp.where((labels < 0) | (labels >= classes), classes, labels)
+
+
+def one_hot(labels: jax.Array, classes: int, dtype: Any) -> jax.Array:
+    """The labels' one-hot code [B, K]; the code of a number that is no class is NaN.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> one_hot(jnp.array([0, 2]), 3, jnp.float32).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    known = class_labels(labels, classes)
+    code = jax.nn.one_hot(known, classes, dtype=dtype)
+    return jnp.where((known == classes)[:, None], jnp.nan, code)

@@ -67,7 +67,8 @@ def n_step(source: Source, n: int, discount: float | jax.Array) -> Source:
 
         begun = jnp.full_like(last, first)
         joined = jax.tree.map(lambda leaf: at(leaf, begun), rows)
-        ended = {k: at(rows[k], last) for k in ("next_observation", "terminated", "truncated")}
+        later = {k: rows[k] for k in ("next_observation", "terminated", "truncated")}
+        ended = jax.tree.map(lambda leaf: at(leaf, last), later)
         reward = jnp.sum(weight * rows["reward"], axis=0)
         span = (last - first + 1).astype(reward.dtype)
         return {**joined, **ended, "reward": reward.astype(rows["reward"].dtype), "span": span}

@@ -128,12 +128,13 @@ def replayed(
         steps: n of such transitions.
         capacity: of the buffer.
         batch_size: B.
-        warmup: observations before the first step.
+        warmup: observations before the first step, besides the n − 1 that a first transition of n
+            steps needs.
         noise: entry of the batch -> `(key, B) -> noise`: drawn anew with every batch.
         transform_target: of the targets.
         penalty: added to the critic's loss.
     """
-    source = n_step(source, steps, discount)
+    source = n_step(source, steps, discount, step=-1 if warmup else 0)
     lean = source._replace(sample=lambda world, key: _lean(source.sample(world, key)))
     game = actor_critic(
         actor, critic, lean, acted, target, head, improve,

@@ -201,7 +201,11 @@ def test_copies_explore_apart_whatever_their_observations_are(kind):
 
 
 def test_names_are_stored_as_whole_numbers_and_replayed_copies_explore_apart():
-    buffer = observed(METHODS["sac"](environment("mixed"), num_envs=N))["buffer"]
+    read = envs.features(SPACES["mixed"][0])
+    actor = (lambda key: jnp.ones(()), lambda p, o: p * read(o)[:, :1])
+    critic = (lambda key: jnp.ones(()), lambda p, o, a: p * read(o)[:, 0])
+    game = gacf.ddpg(environment("mixed"), actor, critic, num_envs=N, n_step=2, **SMALL)
+    buffer = observed(game)["buffer"]
     items, size = buffer.items, int(buffer.size)
     assert len(np.unique(np.asarray(items["action"])[:size])) == size
     for field in ("observation", "next_observation"):

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, config_dict
 import gacf
 from gacf import rules
 from gacf.actor_critic import heads, ornstein_uhlenbeck
-from gacf.networks import MLP, computed_in
+from gacf.networks import MLP, computed_in, encoded
 from gacf.types import lookup
 
 KEY_METRIC = "evaluate/return"
@@ -155,8 +155,9 @@ def complete(config: Any) -> None:
         config.evaluate_every = 10 * config.log_every
 
 
-def network(config: ConfigDict, *settings: Any) -> Any:
-    return computed_in(config.dtype, MLP(config.hidden, *settings))
+def network(config: ConfigDict, env: gacf.envs.Environment, *settings: Any) -> Any:
+    made = computed_in(config.dtype, MLP(config.hidden, *settings))
+    return encoded(gacf.envs.features(env.observation), made)
 
 
 def game_of(config: ConfigDict) -> gacf.Game:
@@ -166,11 +167,11 @@ def game_of(config: ConfigDict) -> gacf.Game:
     if config.method in ("ddpg", "td3", "sac", "svg0"):
         return off_policy(config, env, common)
     if config.method in ("dpg", "nfqca"):
-        actor = network(config, env.action.shape)
+        actor = network(config, env, env.action.shape)
         noise = {"exploration": config.exploration}
         if config.method == "nfqca":
-            return gacf.nfqca(env, actor, network(config), **common, **noise)
-        return gacf.dpg(env, actor, network(config), length=config.length, **common, **noise)
+            return gacf.nfqca(env, actor, network(config, env), **common, **noise)
+        return gacf.dpg(env, actor, network(config, env), length=config.length, **common, **noise)
     return on_policy(config, env, common)
 
 
@@ -192,18 +193,18 @@ def off_policy(config: ConfigDict, env: gacf.envs.Environment, common: Any) -> g
         "warmup": config.warmup,
         "target_rate": config.target_rate,
         "divergence": divergence,
-        "critic": network(config, shape),
+        "critic": network(config, env, shape),
     }
     noise = lookup("noise", config.noise, {"gaussian": float, "ou": ornstein_uhlenbeck})
     exploration = noise(config.exploration)
     if config.method in ("ddpg", "td3"):
         settings |= {
             "exploration": exploration,
-            "actor": network(config, (size,)),
+            "actor": network(config, env, (size,)),
             "n_step": config.n_step,
         }
         return (gacf.ddpg if config.method == "ddpg" else gacf.td3)(env, **settings)
-    settings["actor"] = network(config, (2 * size,))
+    settings["actor"] = network(config, env, (2 * size,))
     if config.method == "svg0":
         return gacf.svg(env, horizon=0, **settings)
     return gacf.sac(
@@ -221,8 +222,8 @@ def on_policy(config: ConfigDict, env: gacf.envs.Environment, common: Any) -> ga
     width = env.action.n if discrete else env.action.shape[0]
     settings = {
         **common,
-        "actor": network(config, (width,), jnp.tanh),
-        "critic": network(config, (), jnp.tanh),
+        "actor": network(config, env, (width,), jnp.tanh),
+        "critic": network(config, env, (), jnp.tanh),
         "trace": config.trace,
         "log_scale": config.log_scale,
         "normalize_observations": config.normalize,

@@ -428,7 +428,7 @@ def compatible_a2c(env: Any, actor: Any, critic: Any, shared: dict[str, Any]) ->
     """The critic Q_w(s, a) = ⟨∇ log π(a|s), w⟩ + V(s) is fitted to returns; A = Q_w − V."""
     game = gacf.natural_actor_critic(env, actor, critic, **shared)
     pi, policy = policy_of(env, actor, 0.0)
-    base = v_network(critic, head_of("squared_error"))
+    base = v_network(env, critic, head_of("squared_error"))
     q = stabilizers.compatible(pi, base, policy.log_prob)
 
     def loss(

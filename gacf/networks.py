@@ -570,11 +570,59 @@ def _computed(player: str, given: Computed) -> _Network:
     return base._replace(apply=apply)
 
 
+class Encoded(NamedTuple):
+    """A network behind a function of its first input; made by `encoded`."""
+
+    encode: Callable[[PyTree], PyTree]
+    network: Any
+
+
+def encoded(encode: Callable[[PyTree], PyTree], network: Any) -> Any:
+    """The network behind a function of its first input.
+
+        output = apply(params, encode(first input), other inputs …)
+
+    Args:
+        encode: `first input [B, …] -> what the network sees`, for instance
+            `gacf.envs.features(env.observation)`.
+        network: of any kind that `model` takes, but for a `Model`; `ensemble` takes the result.
+
+    Raises:
+        ValueError: a `Model`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> made = model("critic", encoded(lambda i: jax.nn.one_hot(i, 5), MLP((8,))))
+        >>> params, _ = made.init(jax.random.key(0), jnp.array([3]))
+        >>> params["Dense_0"]["kernel"].shape
+        (5, 8)
+    """
+    if isinstance(network, Model):
+        raise ValueError("network: a Model was given; allowed: what `model` makes one of")
+    return Encoded(encode, network)
+
+
+def _encoded(player: str, given: Encoded) -> _Network:
+    base = _adapt(player, given.network)
+
+    def init(key: Key, first: PyTree, *others: PyTree) -> tuple[PyTree, PyTree]:
+        return base.init(key, given.encode(first), *others)
+
+    def apply(
+        params: PyTree, stats: PyTree, key: Key | None, train: bool, first: PyTree, *others: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        return base.apply(params, stats, key, train, given.encode(first), *others)
+
+    return _Network(init, apply)
+
+
 def _adapt(player: str, network: Any) -> _Network:
     if isinstance(network, Ensemble):
         return _ensemble(player, network)
     if isinstance(network, Computed):
         return _computed(player, network)
+    if isinstance(network, Encoded):
+        return _encoded(player, network)
     if isinstance(network, linen.Module):
         return _linen(player, network)
     if isinstance(network, nnx.Module):

@@ -87,7 +87,7 @@ def actor_critic(
     target: Callable[[Params, World, Batch, Key], Targets],
     divergence: Callable[[jax.Array, jax.Array], jax.Array] | Head,
     improve: Improve,
-    sees: Callable[[Batch], Any] = lambda batch: batch["observation"],
+    sees: Callable[[Batch], Any] = lambda batch: (batch["observation"],),
     transform_target: Callable[[jax.Array], jax.Array] = _no_change,
     penalty: Penalty | None = None,
 ) -> Game:
@@ -107,7 +107,8 @@ def actor_critic(
         divergence: `(prediction, target) -> [B]` of two numbers an example, or a `Head` of
             `gacf.actor_critic.heads` for a critic that yields more than one.
         improve: how the verdict reaches the actor: `pathwise(…)` or `score_function(…)`.
-        sees: `batch -> actor inputs`; a tuple is several inputs.
+        sees: `batch -> actor inputs`; a tuple is several inputs. By default the observation is the
+            one input, whatever it consists of.
         transform_target: of the targets of one group, [B] -> [B]: label smoothing and its kin.
         penalty: `(judge, groups, key) -> scalar`, added to the critic's loss; `judge(*inputs)` is
             the critic with its own parameters, [B].
@@ -127,7 +128,7 @@ def actor_critic(
     head = divergence if isinstance(divergence, Head) else scalar(divergence)
 
     def init(key: Key) -> tuple[Params, World]:
-        source_key, actor_key, critic_key = jax.random.split(key, 3)
+        source_key, actor_key, critic_key, start_key = jax.random.split(key, 4)
         world = source.init(source_key)
         batch = blank(jax.eval_shape(source.sample, world, source_key))
         seen = _inputs(sees(batch))
@@ -139,7 +140,7 @@ def actor_critic(
         critic_params, critic_stats = critic.init(critic_key, *_inputs(shown))
         params = {"actor": actor_params, "critic": critic_params}
         world = {**world, **actor_stats, **critic_stats}
-        return params, world if source.start is None else source.start(params, world, source_key)
+        return params, world if source.start is None else source.start(params, world, start_key)
 
     def _proposal(params: PyTree, world: World, seen: tuple[Any, ...]) -> PyTree:
         return blank(jax.eval_shape(lambda: actor.apply(params, world, *seen, train=False)[0]))

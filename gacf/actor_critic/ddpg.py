@@ -16,6 +16,7 @@ from gacf.actor_critic.normalize import standardised
 from gacf.actor_critic.off_policy import (
     Divergence,
     box,
+    default_network,
     explore_with,
     greedy,
     head_of,
@@ -26,7 +27,7 @@ from gacf.actor_critic.off_policy import (
 from gacf.actor_critic.policies import yields
 from gacf.actor_critic.target import as_it_is, q_target, smoothed
 from gacf.game import Game
-from gacf.networks import MLP, Model, model
+from gacf.networks import Model, model
 from gacf.stabilizers import target_networks
 from gacf.types import require, whole
 
@@ -36,7 +37,8 @@ READS = {"critic": ("actor", "critic")}
 def deterministic(env: envs.Environment, network: Any) -> Model:
     """The model of an actor that yields actions: squashed by tanh where they are bounded."""
     shape, actions = box(env)
-    pi = yields(model("actor", MLP((256, 256), shape) if network is None else network), *shape)
+    wide = default_network(env, (256, 256), shape) if network is None else network
+    pi = yields(model("actor", wide), *shape)
     return standardised(pi.then(jnp.tanh) if actions.bounded else pi)
 
 
@@ -116,7 +118,7 @@ def ddpg(
     require("critics", critics, whole, "a whole number >= 1")
     pi = deterministic(env, actor)
     head = head_of(divergence, critics, value="first")
-    q = standardised(q_network(critic, head, critics))
+    q = standardised(q_network(env, critic, head, critics))
     _, actions = box(env)
 
     exploit = greedy(pi)

@@ -69,7 +69,7 @@ def dpg(
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     pi = deterministic(env, actor)
     head = head_of(divergence)
-    q = critic if isinstance(critic, Model) else compatible(pi, v_network(critic, head))
+    q = critic if isinstance(critic, Model) else compatible(pi, v_network(env, critic, head))
 
     exploit = greedy(pi)
     explore, memory = explore_with(exploit, exploration, env)

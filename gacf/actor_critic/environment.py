@@ -11,7 +11,7 @@ import numpy as np
 
 from gacf.actor_critic import normalize
 from gacf.actor_critic.constructor import Source
-from gacf.envs import Box, Environment
+from gacf.envs import Box, Environment, check
 from gacf.types import Batch, Key, Metrics, Params, PyTree, World, blank, require, whole
 
 STARTS = 20161004  # seed of the common start states of every evaluation
@@ -147,16 +147,28 @@ def environment(
 
     Metrics:
         `episode/return`, mean over the copies of the last finished episode's return, NaN until
-        one has finished; evaluation: `return`, mean over the episodes, and `return_std`.
+        one has finished; evaluation: `return`, mean over the episodes, and `return_std`, NaN if an
+        episode has not ended after `env.horizon` steps.
+
+    Raises:
+        ValueError: an environment that contradicts itself (`gacf.envs.check`), or a number out of
+            bounds.
     """
     require("num_envs", num_envs, whole, "a whole number >= 1")
     require("episodes", episodes, whole, "a whole number >= 1")
     require("length", length, whole, "a whole number >= 1")
+    check(env)
     step = jax.vmap(lambda key, state, action: env.step(key, state, to_env(action)))
 
     def act(params: Params, world: World, observation: Any, key: Key) -> Act:
         found = explore(params, world, observation, key)
-        return found if isinstance(found, Act) else Act(found)
+        found = found if isinstance(found, Act) else Act(found)
+        if found.action.shape[:1] != (num_envs,):  # one for all would be broadcast to all
+            raise ValueError(
+                f"actor: it yields actions {list(found.action.shape)} for observations of "
+                f"{num_envs} copies; allowed: [{num_envs}, …]"
+            )
+        return found
 
     def record(observation: Any, did: Act, timestep: Any) -> Batch:
         return {
@@ -286,17 +298,21 @@ def environment(
         reset_key, step_key, act_key = jax.random.split(jax.random.key(STARTS), 3)
         state, observation = jax.vmap(env.reset)(jax.random.split(reset_key, episodes))
 
-        def play(carry: Any, t: jax.Array) -> tuple[Any, None]:
+        def play(t: jax.Array, carry: Any) -> Any:
             state, observation, total, alive = carry
             keys = jax.random.split(jax.random.fold_in(step_key, t), episodes)
             action = exploit(params, world, observation, jax.random.fold_in(act_key, t))
             state, timestep = step(keys, state, action)
             total = total + jnp.where(alive, timestep.reward, 0)
             alive = alive & ~(timestep.terminated | timestep.truncated)
-            return (state, timestep.observation, total, alive), None
+            return state, timestep.observation, total, alive
 
         first = (state, observation, jnp.zeros(episodes), jnp.ones(episodes, bool))
-        (_, _, total, _), _ = jax.lax.scan(play, first, jnp.arange(env.horizon))
+        state, _, total, alive = jax.lax.fori_loop(0, env.horizon, play, first)
+        if env.release is not None:
+            total = total + jax.vmap(env.release)(state)
+        # An episode longer than `horizon` contradicts it, and what it would have earned is unknown.
+        total = jnp.where(alive.any(), jnp.nan, total)
         return {"return": jnp.mean(total), "return_std": jnp.std(total)}
 
     return Source(init, sample, observe, evaluate, start)

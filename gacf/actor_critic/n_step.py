@@ -9,19 +9,22 @@ from gacf.actor_critic.constructor import Source
 from gacf.types import Batch, Key, Metrics, Params, World, blank, require, whole
 
 
-def n_step(source: Source, n: int, discount: float | jax.Array) -> Source:
+def n_step(source: Source, n: int, discount: float | jax.Array, step: int = 0) -> Source:
     """The source whose transitions reach over n steps of the environment.
 
         R = Σ_{k<m} γᵏ r_{t+k},   target R + γᵐ (1 − d) V(s_{t+m}),   m = n, or less at an episode's end
 
     `sample` yields the transition that began n − 1 observations ago, with `reward` R,
-    `next_observation` s_{t+m}, `terminated` d, and `span` m. Actions of an explorer stand where they
-    stood: for n > 1 the target is not corrected for what another policy would have done.
+    `next_observation` s_{t+m}, `terminated` d, and `span` m: each transition once, for `start`
+    observes n − 1 times beforehand. Actions of an explorer stand where they stood: for n > 1 the
+    target is not corrected for what another policy would have done.
 
     Args:
         source: of single steps, whose `sample` yields the newest, [N, …].
         n: steps; with 1 it is the source itself.
         discount: γ; may be traced.
+        step: the clock `world["step"]` and `world["update"]` while `start` observes; a negative one
+            is that of a warm-up, in which an explorer acts at random.
 
     Reference:
         Watkins 1989; Barth-Maron et al. 2018 (n-step deterministic actors).
@@ -38,39 +41,48 @@ def n_step(source: Source, n: int, discount: float | jax.Array) -> Source:
     def open_window(world: World) -> World:
         example = jax.eval_shape(fresh, world)
         rows = jax.tree.map(lambda x: jax.ShapeDtypeStruct((n, *x.shape), x.dtype), example)
-        return {**world, "window": {"rows": blank(rows), "count": jnp.zeros((), jnp.int32)}}
-
-    def start(params: Params, world: World, key: Key) -> World:
-        return open_window(world if source.start is None else source.start(params, world, key))
+        return {**world, "window": blank(rows)}
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
         world, metrics = observe_one(params, world, key)
-        window = world["window"]
         rows = jax.tree.map(
-            lambda old, new: jnp.concatenate([old[1:], new[None]]), window["rows"], fresh(world)
+            lambda old, new: jnp.concatenate([old[1:], new[None]]), world["window"], fresh(world)
         )
-        count = jnp.minimum(window["count"] + 1, n)
-        return {**world, "window": {"rows": rows, "count": count}}, metrics
+        return {**world, "window": rows}, metrics
+
+    def start(params: Params, world: World, key: Key) -> World:
+        start_key, fill_key = jax.random.split(key)
+        if source.start is not None:
+            world = source.start(params, world, start_key)
+        clock = dict.fromkeys(("step", "update"), jnp.asarray(step, jnp.int32))
+
+        def fill(world: World, key: Key) -> tuple[World, None]:
+            world, _ = observe(params, {**world, **clock}, key)
+            return {name: entry for name, entry in world.items() if name not in clock}, None
+
+        return jax.lax.scan(fill, open_window(world), jax.random.split(fill_key, n - 1))[0]
 
     def sample(world: World, key: Key) -> Batch:
         del key
-        rows, first = world["window"]["rows"], n - jnp.maximum(world["window"]["count"], 1)
-        index = jnp.arange(n)
-        over = (rows["terminated"] | rows["truncated"]) & (index >= first)[:, None]  # [n, N]
-        before = jnp.cumsum(over, axis=0) - over
-        counts = (index >= first)[:, None] & (before == 0)
-        last = n - 1 - jnp.argmax(counts[::-1], axis=0)  # [N]
-        weight = jnp.where(counts, discount ** jnp.maximum(index - first, 0)[:, None], 0)
+        rows = world["window"]
+        over = rows["terminated"] | rows["truncated"]  # [n, N]
+        goes_on = jnp.cumsum(over, axis=0) - over == 0  # whether no episode has ended before
+        last = jnp.sum(goes_on, axis=0) - 1  # [N]
+        weight = jnp.where(goes_on, (discount ** jnp.arange(n))[:, None], 0)
 
-        def at(leaf: jax.Array, row: jax.Array) -> jax.Array:
-            return leaf[row, jnp.arange(leaf.shape[1])]
+        def at_last(leaf: jax.Array) -> jax.Array:
+            return leaf[last, jnp.arange(leaf.shape[1])]
 
-        begun = jnp.full_like(last, first)
-        joined = jax.tree.map(lambda leaf: at(leaf, begun), rows)
-        ended = {k: at(rows[k], last) for k in ("next_observation", "terminated", "truncated")}
-        reward = jnp.sum(weight * rows["reward"], axis=0)
-        span = (last - first + 1).astype(reward.dtype)
-        return {**joined, **ended, "reward": reward.astype(rows["reward"].dtype), "span": span}
+        begun = jax.tree.map(lambda leaf: leaf[0], rows)
+        ends = {name: rows[name] for name in ("next_observation", "terminated", "truncated")}
+        # what comes after an end belongs to another episode, be it infinite
+        reward = jnp.sum(weight * jnp.where(goes_on, rows["reward"], 0), axis=0)
+        return {
+            **begun,
+            **jax.tree.map(at_last, ends),
+            "reward": reward.astype(rows["reward"].dtype),
+            "span": (last + 1).astype(reward.dtype),
+        }
 
     def init(key: Key) -> World:
         return open_window(source.init(key))

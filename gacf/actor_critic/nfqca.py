@@ -86,7 +86,7 @@ def nfqca(
     require("transitions", transitions, divides, f"a multiple of num_envs, {num_envs}")
     pi = deterministic(env, actor)
     head = head_of(divergence)
-    q = standardised(q_network(critic, head))
+    q = standardised(q_network(env, critic, head))
 
     exploit = greedy(pi)
     explore, memory = explore_with(exploit, exploration, env)

@@ -18,8 +18,9 @@ from gacf.actor_critic.heads import Head, scalar, several
 from gacf.actor_critic.improve import Improve
 from gacf.actor_critic.n_step import n_step
 from gacf.actor_critic.target import Target
+from gacf.envs.check import check_spaces
 from gacf.game import Game
-from gacf.networks import MLP, Model, ensemble, model
+from gacf.networks import MLP, Model, encoded, ensemble, model
 from gacf.stabilizers import replay
 from gacf.types import Batch, Key, Params, World, lookup
 
@@ -27,8 +28,13 @@ Divergence = str | Head | Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def made(env: envs.Environment | str) -> envs.Environment:
-    """The environment, by name or itself."""
-    return envs.make(env) if isinstance(env, str) else env
+    """The environment, by name or itself; its source checks the rest of it."""
+    return check_spaces(envs.make(env) if isinstance(env, str) else env)
+
+
+def default_network(env: envs.Environment, *settings: Any) -> Any:
+    """An MLP of these settings that reads observations of the environment, of whatever kind."""
+    return encoded(envs.features(env.observation), MLP(*settings))
 
 
 def box(env: envs.Environment) -> tuple[tuple[int, ...], Actions]:
@@ -50,12 +56,13 @@ def head_of(divergence: Divergence, members: int = 1, value: str = "min") -> Hea
     return several(head, members, value)
 
 
-def q_network(network: Any, head: Head, members: int = 1) -> Model:
+def q_network(env: envs.Environment, network: Any, head: Head, members: int = 1) -> Model:
     """The model of a critic of actions: by default an ensemble of MLPs of 2 × 256."""
     if isinstance(network, Model):
         return network
     one = head.shape[1:] if members > 1 else head.shape
-    return model("critic", ensemble(MLP((256, 256), one) if network is None else network, members))
+    wide = default_network(env, (256, 256), one) if network is None else network
+    return model("critic", ensemble(wide, members))
 
 
 def greedy(actor: Model) -> Exploit:
@@ -121,12 +128,13 @@ def replayed(
         steps: n of such transitions.
         capacity: of the buffer.
         batch_size: B.
-        warmup: observations before the first step.
+        warmup: observations before the first step, besides the n − 1 that a first transition of n
+            steps needs.
         noise: entry of the batch -> `(key, B) -> noise`: drawn anew with every batch.
         transform_target: of the targets.
         penalty: added to the critic's loss.
     """
-    source = n_step(source, steps, discount)
+    source = n_step(source, steps, discount, step=-1 if warmup else 0)
     lean = source._replace(sample=lambda world, key: _lean(source.sample(world, key)))
     game = actor_critic(
         actor, critic, lean, acted, target, head, improve,

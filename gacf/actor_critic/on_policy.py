@@ -13,7 +13,7 @@ from gacf.actor_critic.environment import actions_of, environment
 from gacf.actor_critic.heads import Head
 from gacf.actor_critic.improve import advantage, clipped, natural
 from gacf.actor_critic.normalize import standardised
-from gacf.actor_critic.off_policy import Divergence, acted, head_of, made
+from gacf.actor_critic.off_policy import Divergence, acted, default_network, head_of, made
 from gacf.actor_critic.policies import (
     SHARED_LOG_SCALES,
     Policy,
@@ -25,7 +25,7 @@ from gacf.actor_critic.policies import (
 from gacf.actor_critic.sac import acting
 from gacf.actor_critic.target import lambda_target, recorded_target, row_returns, state_value
 from gacf.game import Game
-from gacf.networks import MLP, Model, column, model
+from gacf.networks import Model, column, model
 from gacf.stabilizers.compatible import compatible
 from gacf.types import Batch, Key, Params, World, require
 
@@ -34,11 +34,13 @@ def policy_of(env: envs.Environment, network: Any, log_scale: float) -> tuple[Mo
     """The model and policy of an actor: categorical, or Gaussian with one σ for all states."""
     if isinstance(env.action, envs.Discrete):
         policy = categorical(env.action.n)
-        wide = MLP((64, 64), (policy.width,), jnp.tanh) if network is None else network
-        return standardised(yields(model("actor", wide), policy.width)), policy
+        wide = default_network(env, (64, 64), (policy.width,), jnp.tanh)
+        actor = model("actor", wide if network is None else network)
+        return standardised(yields(actor, policy.width)), policy
     require("env", env.action.shape, lambda s: len(s) == 1, "actions that are vectors")
     (size,) = env.action.shape
-    mean = model("actor", MLP((64, 64), (size,), jnp.tanh) if network is None else network)
+    wide = default_network(env, (64, 64), (size,), jnp.tanh)
+    mean = model("actor", wide if network is None else network)
     policy = gaussian(size, SHARED_LOG_SCALES)
     return standardised(shared_scale(mean, size, log_scale)), policy
 
@@ -49,10 +51,10 @@ def seen(batch: Batch, action: jax.Array) -> dict[str, Any]:
     return {"taken": (batch["observation"],)}
 
 
-def v_network(network: Any, head: Head) -> Model:
+def v_network(env: envs.Environment, network: Any, head: Head) -> Model:
     """The model of a critic of states, by default an MLP of 2 × 64."""
-    wide = MLP((64, 64), head.shape, jnp.tanh) if network is None else network
-    return standardised(model("critic", wide))
+    wide = default_network(env, (64, 64), head.shape, jnp.tanh)
+    return standardised(model("critic", wide if network is None else network))
 
 
 def _check(discount: Any, trace: Any) -> None:
@@ -108,7 +110,9 @@ def a2c(
 
     Args:
         env: an `Environment`, discrete or with a box of actions, or a name for `gacf.envs.make`.
-        actor: network [B, O] -> logits [B, n], or means [B, A]; by default an MLP of 2 × 64, tanh.
+        actor: network [B, O] -> logits [B, n], or means [B, A]; by default an MLP of 2 × 64, tanh,
+            which reads observations by `gacf.envs.features`: what is discrete as one-hot vectors.
+            A network of your own gets them as they are, whole numbers [B] among them.
         critic: network [B, O] -> [B] or [B, 1]; likewise.
         discount: γ.
         trace: λ.
@@ -137,7 +141,7 @@ def a2c(
     _check(discount, trace)
     pi, policy = policy_of(env, actor, log_scale)
     head = head_of(divergence)
-    v = v_network(critic, head)
+    v = v_network(env, critic, head)
     source = _played(
         env, pi, policy, discount, normalize_rewards, num_envs=num_envs, episodes=episodes,
         length=length, normalize_observations=normalize_observations,
@@ -206,7 +210,7 @@ def ppo(
     _check(discount, trace)
     pi, policy = policy_of(env, actor, log_scale)
     head = head_of(divergence)
-    v = v_network(critic, head)
+    v = v_network(env, critic, head)
     value = state_value(v, head)
 
     def finish(params: Params, world: World, found: Batch, key: Key) -> Batch:
@@ -275,7 +279,7 @@ def natural_actor_critic(
     env = made(env)
     _check(discount, trace)
     pi, policy = policy_of(env, actor, log_scale)
-    base = v_network(critic, head_of(divergence))
+    base = v_network(env, critic, head_of(divergence))
     q = compatible(pi, base, policy.log_prob)
     source = _played(
         env, pi, policy, discount, normalize_rewards, num_envs=num_envs, episodes=episodes,

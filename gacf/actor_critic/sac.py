@@ -16,6 +16,7 @@ from gacf.actor_critic.normalize import standardised
 from gacf.actor_critic.off_policy import (
     Divergence,
     box,
+    default_network,
     explore_with,
     head_of,
     made,
@@ -25,7 +26,7 @@ from gacf.actor_critic.off_policy import (
 from gacf.actor_critic.policies import Policy, gaussian, squashed_gaussian, yields
 from gacf.actor_critic.target import q_target, sampled
 from gacf.game import Game, add_player
-from gacf.networks import MLP, Model, model
+from gacf.networks import Model, model
 from gacf.stabilizers import target_networks
 from gacf.types import Batch, Key, Outcome, Params, PyTree, World, require, whole
 
@@ -35,7 +36,7 @@ def stochastic(env: envs.Environment, network: Any) -> tuple[Model, Policy]:
     shape, actions = box(env)
     require("env", shape, lambda s: len(s) == 1, "actions that are vectors")
     policy = squashed_gaussian(shape[0]) if actions.bounded else gaussian(shape[0])
-    wide = MLP((256, 256), (policy.width,)) if network is None else network
+    wide = default_network(env, (256, 256), (policy.width,)) if network is None else network
     return standardised(yields(model("actor", wide), policy.width)), policy
 
 
@@ -49,7 +50,7 @@ def acting(actor: Model, policy: Policy) -> tuple[Any, Any]:
     def explore(params: Params, world: World, observation: jax.Array, key: Key) -> Act:
         noise_key, random_key, act_key = jax.random.split(key, 3)
         output, _ = actor.apply(params["actor"], world, observation, key=act_key, train=False)
-        action, log_prob = policy.sample(output, policy.noise(noise_key, len(observation)))
+        action, log_prob = policy.sample(output, policy.noise(noise_key, len(output)))
         if jnp.issubdtype(action.dtype, jnp.floating):
             random = jax.random.uniform(random_key, action.shape, action.dtype, -1, 1)
             action = jnp.where(world["step"] < 0, random, action)
@@ -132,7 +133,7 @@ def sac(
     pi, policy = stochastic(env, actor)
     (size,), actions = box(env)
     head = head_of(divergence, critics)
-    q = standardised(q_network(critic, head, critics))
+    q = standardised(q_network(env, critic, head, critics))
     explore, exploit = acting(pi, policy)
     noisy, memory = explore_with(lambda *args: explore(*args).action, exploration, env)
     source = environment(

@@ -111,7 +111,7 @@ def svg(
     head = head_of(divergence)
     if horizon == 0:
         pi, policy = stochastic(env, actor)
-        q = standardised(q_network(critic, head))
+        q = standardised(q_network(env, critic, head))
         explore, exploit = acting(pi, policy)
         source = environment(
             env, lambda *args: explore(*args).action, exploit, actions.to_env, num_envs or 1,
@@ -124,8 +124,10 @@ def svg(
         )  # fmt: skip
         return target_networks(game, target_rate, reads={"critic": ("actor", "critic")})
 
+    vector = isinstance(env.observation, envs.Box) and len(env.observation.shape) == 1
+    require("env", env.observation, lambda _: vector, "observations that are real vectors, [O]")
     pi, policy = policy_of(env, actor, log_scale)
-    v = v_network(critic, head)
+    v = v_network(env, critic, head)
     value = state_value(v, head)
     explore, exploit = acting(pi, policy)
     true = isinstance(dynamics, str)
@@ -244,7 +246,7 @@ def _along(
 
 
 def _wide(env: envs.Environment) -> MLP:
-    (size,) = env.observation.shape  # type: ignore[union-attr]
+    (size,) = env.observation.shape
     return MLP((64, 64), (size + 1,), jnp.tanh)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from gacf.envs import brax, gymnasium, gymnax, probes
 from gacf.envs.brax import from_brax
+from gacf.envs.check import check
 from gacf.envs.gymnasium import from_gymnasium
 from gacf.envs.gymnax import from_gymnax
 from gacf.envs.lqr import lqr
-from gacf.envs.types import Box, Discrete, Environment, Space, Timestep
+from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, features
 from gacf.types import lookup, nearest
 
 
@@ -69,6 +70,8 @@ __all__ = [
     "Environment",
     "Space",
     "Timestep",
+    "check",
+    "features",
     "from_brax",
     "from_gymnasium",
     "from_gymnax",

@@ -15,10 +15,12 @@ of its episode, the number of a host environment and the time. So
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +32,11 @@ from gacf.types import Key, lookup, require, whole
 
 PREFIX = "gymnasium:"
 LONGEST = 1_000  # steps of an episode where the environment sets no limit
+WIDEST = 2**24  # as many whole numbers in a row are exact in float32
+
+
+class _Gone(ValueError):
+    """A state was stepped that no host environment plays."""
 
 
 class HostState(NamedTuple):
@@ -60,8 +67,44 @@ def _space(name: str, space: Any) -> Space:
     )
 
 
+def _counts(space: Any) -> bool:
+    """Whether it is a box of whole numbers."""
+    return not hasattr(space, "n") and np.issubdtype(space.dtype, np.integer)
+
+
+def _actions(name: str, space: Any) -> Space:
+    """The space of actions; half a number wider on both sides where they are whole.
+
+    Real numbers in it are rounded to the nearest whole one (`_Pool.take`), so that each of them,
+    the lowest and the highest too, has a share of the same size.
+    """
+    made = _space(name, space)
+    if not (isinstance(made, Box) and _counts(space)):
+        return made
+    low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
+    # of wider ones float32 does not know every number
+    if not (space.is_bounded("both") and np.all(high - low < WIDEST)):
+        raise ValueError(
+            f"environment: {name} has whole actions, {space}; allowed: a Box of whole numbers with "
+            f"bounds less than {WIDEST:,} apart"
+        )
+    return Box(
+        made.shape, jnp.asarray(low - 0.5, jnp.float32), jnp.asarray(high + 0.5, jnp.float32)
+    )
+
+
+def _close(environments: list[Any]) -> None:
+    while environments:
+        environments.pop().close()
+
+
 class _Pool:
-    """Host environments: those in the middle of an episode, by number, and those ready to start.
+    """Host environments: in the middle of an episode, at the start of one, or idle.
+
+    None is closed and made anew where one can be reused. An environment at the start of an episode
+    may be taken for another, for the first can be started again from its seed. So no more are
+    open than twice as many as ever were in the middle of an episode at once, and a few. All are
+    closed when an environment raises, when the pool is collected, and at exit.
 
     Args:
         make: `() -> gymnasium.Env`.
@@ -73,12 +116,34 @@ class _Pool:
     def __init__(self, make: Callable[[], Any], first: Any, limit: int, horizon: int):
         self.make, self.limit, self.horizon = make, limit, horizon
         self.observations, self.actions = first.observation_space, first.action_space
+        self.everything = [first]
+        self.idle = [first]
         # seed -> (environment, first observation); number -> (environment, time)
-        self.ready: OrderedDict[int | None, tuple[Any, Any]] = OrderedDict({None: (first, None)})
+        self.ready: OrderedDict[int, tuple[Any, np.ndarray]] = OrderedDict()
         self.playing: OrderedDict[int, tuple[Any, int]] = OrderedDict()
         self.count = 0
+        self.most = 1  # that were ever playing at once
         # several devices may call at once
         self.lock = threading.Lock()
+        # without a reference to the pool, which else would never be collected
+        weakref.finalize(self, _close, self.everything)
+
+    def close(self) -> None:
+        """Closes all; episodes can be started afterwards, and none can be continued."""
+        self.idle, self.ready, self.playing = [], OrderedDict(), OrderedDict()
+        _close(self.everything)
+
+    @contextlib.contextmanager
+    def owned(self) -> Iterator[None]:
+        """One thread at a time; if the host raises, no environment is left open."""
+        with self.lock:
+            try:
+                yield
+            except _Gone:
+                raise
+            except BaseException:
+                self.close()
+                raise
 
     def show(self, observation: Any) -> np.ndarray:
         if hasattr(self.observations, "n"):
@@ -88,42 +153,54 @@ class _Pool:
     def take(self, action: np.ndarray) -> Any:
         if hasattr(self.actions, "n"):
             return self.actions.start + action.astype(self.actions.dtype)
+        if _counts(self.actions):
+            action = np.clip(np.rint(action), self.actions.low, self.actions.high)
         return action.astype(self.actions.dtype)
 
     def start(self, seed: int) -> tuple[Any, np.ndarray]:
         """An environment at the start of that episode; it belongs to nobody yet."""
         if seed in self.ready:
             return self.ready.pop(seed)
-        if None in self.ready:
-            env, _ = self.ready.pop(None)
-        elif len(self.ready) + len(self.playing) < self.limit:
-            env = self.make()
-        elif self.ready:
+        full = len(self.everything) >= self.limit
+        if self.idle:
+            env = self.idle.pop()
+        elif self.ready and (full or len(self.ready) >= self.most):
             env = self.ready.popitem(last=False)[1][0]
+        elif not full:
+            env = self.make()
+            self.everything.append(env)
         else:
             env = self.playing.popitem(last=False)[1][0]
         return env, self.show(env.reset(seed=seed)[0])
 
+    def wait(self, seed: int, env: Any, observation: np.ndarray) -> None:
+        """The environment is at the start of that episode, until somebody plays it."""
+        if seed in self.ready:  # many copies may begin the same episode
+            self.idle.append(self.ready.pop(seed)[0])
+        self.ready[seed] = env, observation
+
     def reset(self, seed: Any) -> np.ndarray:
-        with self.lock:
-            self.ready[int(seed)] = self.start(int(seed))
-            return self.ready[int(seed)][1]
+        with self.owned():
+            env, observation = self.start(int(seed))
+            self.wait(int(seed), env, observation)
+            return observation
 
     def step(self, seed: Any, number: Any, time: Any, action: Any, next_seed: Any) -> Any:
         number, time = int(number), int(time)
-        with self.lock:
+        with self.owned():
             if number < 0:
                 env, _ = self.start(int(seed))
                 number = self.count = self.count + 1
             else:
                 env, reached = self.playing.get(number, (None, -1))
                 if reached != time:
-                    raise ValueError(
+                    raise _Gone(
                         "environment: this state of a host environment is gone; allowed: one step "
                         f"from each state, at most {self.limit} episodes at once (argument "
                         "`limit`), no resuming"
                     )
                 del self.playing[number]  # it goes to the end of the row
+            self.most = max(self.most, 1 + len(self.playing))
             seen, reward, terminated, truncated, _ = env.step(self.take(np.asarray(action)))
             led_to = observation = self.show(seen)
             terminated = bool(terminated)
@@ -131,13 +208,25 @@ class _Pool:
             if terminated or truncated:
                 number, time, seed = -1, -1, int(next_seed)
                 observation = self.show(env.reset(seed=seed)[0])
-                self.ready[seed] = env, observation
+                self.wait(seed, env, observation)
             else:
                 self.playing[number] = env, time + 1
         state = np.uint32(seed), np.int32(number), np.int32(time + 1)
         flags = np.bool_(terminated), np.bool_(truncated)
         timestep = observation, led_to, np.float32(reward), *flags
         return HostState._make(state), Timestep._make(timestep)
+
+    def release(self, seed: Any, number: Any, time: Any) -> np.ndarray:
+        """The state will not be stepped again: what plays it is free. The answer is 0."""
+        with self.owned():
+            if int(number) >= 0:
+                env, reached = self.playing.get(int(number), (None, -1))
+                if reached == int(time):
+                    del self.playing[int(number)]
+                    self.idle.append(env)
+            elif int(seed) in self.ready:
+                self.idle.append(self.ready.pop(int(seed))[0])
+        return np.zeros((), np.float32)
 
 
 def from_gymnasium(
@@ -149,8 +238,11 @@ def from_gymnasium(
     """A Gymnasium environment as an `Environment`; see the top of this file for what is not pure.
 
     The host resets it with a seed drawn from the key, so an episode is a function of key and
-    actions as far as the environment's is. Rewards and real observations are float32, whole ones
-    int32; spaces of whole numbers begin at 0, whatever the environment's do.
+    actions as far as the environment's is. Rewards and observations of a box are float32, discrete
+    ones int32, and discrete spaces begin at 0, whatever the environment's do. Actions of a box of
+    whole numbers are real here, in [low − ½, high + ½], and are rounded to the nearest whole one.
+
+    Host environments are reused from episode to episode and from evaluation to evaluation.
 
     Args:
         name: Gymnasium's id for it, or a function that makes it. `gacf.envs.make` takes
@@ -163,7 +255,7 @@ def from_gymnasium(
 
     Raises:
         ValueError: Gymnasium is missing, does not know the id, or has a space that is neither a
-            Box nor Discrete.
+            Box nor Discrete, or whole actions without bounds.
 
     Reference:
         Towers et al. (2024), Gymnasium.
@@ -194,7 +286,7 @@ def from_gymnasium(
     title = PREFIX + (name if isinstance(name, str) else type(first.unwrapped).__name__)
     with jax.ensure_compile_time_eval():
         observations = _space(title, first.observation_space)
-        actions = _space(title, first.action_space)
+        actions = _actions(title, first.action_space)
     pool = _Pool(make, first, limit, horizon)
 
     def scalar(dtype: Any) -> jax.ShapeDtypeStruct:
@@ -223,4 +315,7 @@ def from_gymnasium(
         next_seed = jax.random.bits(key, (), jnp.uint32)
         return call(pool.step, after, *state, action, next_seed)
 
-    return Environment(title, reset, step, observations, actions, horizon)
+    def release(state: HostState) -> jax.Array:
+        return call(pool.release, scalar(jnp.float32), *state)
+
+    return Environment(title, reset, step, observations, actions, horizon, release)

@@ -44,6 +44,41 @@ def is_space(node: PyTree) -> bool:
     return isinstance(node, Box | Discrete)
 
 
+def features(spaces: PyTree) -> Callable[[PyTree], jax.Array]:
+    """How the default networks read observations: as numbers, and names as one-hot vectors.
+
+    A whole number of a `Discrete` space is a name, and no size: one weight times it would order
+    what has no order. The arrays of a single box are left as they are; the parts of a pytree are
+    flattened and joined. A network of a user's own gets observations as they are, whole numbers
+    among them, unless it is wrapped:
+    `gacf.networks.encoded(gacf.envs.features(env.observation), network)`.
+
+    Args:
+        spaces: a space, or a pytree of them.
+
+    Returns:
+        `observations, leaves [B, …] -> [B, F]`; of a single box [B, *shape].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> features(Discrete(3))(jnp.array([2, 0])).tolist()
+        [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+
+    def numbers(space: Space, x: jax.Array) -> jax.Array:
+        if isinstance(space, Discrete):
+            return jax.nn.one_hot(x, space.n)
+        return x.reshape(x.shape[0], -1)
+
+    def read(observation: PyTree) -> jax.Array:
+        if isinstance(spaces, Box):
+            return observation
+        parts = jax.tree.map(numbers, spaces, observation, is_leaf=is_space)
+        return jnp.concatenate(jax.tree.leaves(parts), axis=-1)
+
+    return read
+
+
 class Timestep(NamedTuple):
     """What one step of an environment showed.
 
@@ -70,17 +105,21 @@ class Environment(NamedTuple):
         name: for messages and tables.
         reset: `key -> (state, observation)`.
         step: `(key, state, action) -> (state, Timestep)`.
-        observation: the space of observations.
+        observation: the space of observations; a dict, a tuple or another pytree of spaces where
+            observations are one of arrays.
         action: the space of actions.
-        horizon: steps after which an episode has ended, at the latest.
+        horizon: steps after which an episode has ended, at the latest; may be traced.
+        release: `state -> 0.0`, where a state holds something on the host: it will not be stepped
+            again. None where a state is nothing but arrays.
     """
 
     name: str
     reset: Callable[[Key], tuple[PyTree, PyTree]]
     step: Callable[[Key, PyTree, jax.Array], tuple[PyTree, Timestep]]
-    observation: Space
+    observation: PyTree
     action: Space
-    horizon: int
+    horizon: int | jax.Array
+    release: Callable[[PyTree], jax.Array] | None = None
 
 
 def restart(done: jax.Array, fresh: PyTree, state: PyTree) -> PyTree:

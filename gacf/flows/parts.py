@@ -34,7 +34,8 @@ def no_metrics(params: Params, world: World, key: Key) -> Metrics:
 def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
     """A sampler of rows, `(key, n) -> ([n, …], …)`: the same rows of each array.
 
-    In place of arrays one object with a sampler, `.sample`, may be given.
+    Pytrees of arrays may stand for arrays. In place of arrays one object with a sampler, `.sample`,
+    may be given.
 
     Raises:
         ValueError: arrays of different lengths, or empty ones.
@@ -48,15 +49,16 @@ def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
     """
     if len(arrays) == 1 and hasattr(arrays[0], "sample"):
         return lambda key, n: inputs(arrays[0].sample(key, n))
-    found = [jnp.asarray(array) for array in arrays]
-    counts = {array.shape[:1] for array in found}
+    found = jax.tree.map(jnp.asarray, arrays, is_leaf=lambda x: isinstance(x, list))
+    leaves = jax.tree.leaves(found)
+    counts = {array.shape[:1] for array in leaves}
     if len(counts) != 1 or min(counts) in ((), (0,)):
-        shapes = ", ".join(str(array.shape) for array in found)
+        shapes = ", ".join(str(array.shape) for array in leaves)
         raise ValueError(f"data: shapes {shapes} were given; allowed: [n, …] with one n >= 1")
 
     def draw(key: Key, n: int) -> tuple[jax.Array, ...]:
-        chosen = jax.random.randint(key, (n,), 0, found[0].shape[0])
-        return tuple(array[chosen] for array in found)
+        chosen = jax.random.randint(key, (n,), 0, leaves[0].shape[0])
+        return jax.tree.map(lambda array: array[chosen], found)
 
     return draw
 

@@ -1,0 +1,196 @@
+"""Whether an environment keeps its own word, found out by shapes alone (L1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gacf.envs.types import Box, Discrete, Environment, Timestep, is_space
+from gacf.types import PyTree, require, whole
+
+
+def check(env: Any) -> Environment:
+    """The environment itself, once its spaces, its functions and its horizon agree.
+
+    Observations of another shape than the declared one, rewards or flags of another type, or a
+    state that changes its structure would run and yield wrong numbers, or end far from their cause.
+    `reset` and `step` are traced at the shapes of their arguments and never executed, so that a
+    host environment plays no step.
+
+    Checked are: the spaces; observations of `reset` and `step`, `next_observation` among them,
+    which have the space's structure and shape (whole numbers where it is discrete, real ones of any
+    width where it is a box) and one type; the reward, a real scalar; the flags, bool scalars; that
+    `step` takes an action of the space; that a state keeps its structure, shapes and types; that
+    the horizon is a whole number >= 1, or a traced one.
+
+    Args:
+        env: an `Environment`.
+
+    Raises:
+        ValueError: it does not; the message names the field, what it is and what is allowed.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gacf import envs
+        >>> env = envs.lqr()
+        >>> check(env) is env
+        True
+        >>> check(env._replace(observation=envs.Discrete(3)))
+        Traceback (most recent call last):
+            ...
+        ValueError: env: the observation of `reset` in 'LQR' is float32[1]; allowed: int[], ...
+    """
+    check_spaces(env)
+    _check_horizon(env)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    begun = _traced(env, "reset", "(key) -> (state, observation)", env.reset, key)
+    state, observation = _pair(env, "reset", "(state, observation)", begun)
+    _check_observation(env, "the observation of `reset`", observation)
+    action = _action(env)
+    wanted = f"(key, state, action {_said(action)}) -> (state, Timestep)"
+    stepped = _traced(env, "step", wanted, env.step, key, state, action)
+    then, timestep = _pair(env, "step", "(state, Timestep)", stepped)
+    _check_state(env, state, then)
+    missing = [name for name in Timestep._fields if not hasattr(timestep, name)]
+    if missing:
+        _refuse(env, "what `step` returns second", type(timestep).__name__, "a Timestep")
+    for name in ("observation", "next_observation"):
+        shown = getattr(timestep, name)
+        _check_observation(env, f"`{name}` of `step`", shown)
+        if _types(shown) != _types(observation):
+            allowed = f"{_said(observation)}, as `reset` has it"
+            _refuse(env, f"`{name}` of `step`", _said(shown), allowed)
+    _check_scalar(env, "reward", timestep.reward, jnp.floating, "a real scalar, float[]")
+    for name in ("terminated", "truncated"):
+        _check_scalar(env, name, getattr(timestep, name), jnp.bool_, "a bool scalar, bool[]")
+    return env
+
+
+def check_spaces(env: Any) -> Environment:
+    """The environment itself, once it is one and its spaces are spaces; as `check` does."""
+    if not isinstance(env, Environment):
+        given = type(env).__name__
+        raise ValueError(
+            f"env: {given} was given; allowed: an Environment, or a name for gacf.envs.make"
+        )
+    parts = jax.tree.leaves(env.observation, is_leaf=is_space)
+    named = [("observation", part) for part in parts] or [("observation", env.observation)]
+    for field, space in (*named, ("action", env.action)):
+        _check_space(env, field, space)
+    return env
+
+
+def _refuse(env: Environment, field: str, came: str, allowed: str) -> NoReturn:
+    raise ValueError(f"env: {field} in {env.name!r} is {came}; allowed: {allowed}")
+
+
+class _Plain(str):
+    """Text that stands in a dict without quotation marks."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _said(tree: PyTree) -> str:
+    """Shapes and types as one reads them: float32[2], or {'state': float32[2]}."""
+
+    def leaf(x: Any) -> _Plain:
+        return _Plain(f"{x.dtype}[{', '.join(map(str, x.shape))}]")
+
+    return str(jax.tree.map(leaf, tree))
+
+
+def _types(tree: PyTree) -> list[Any]:
+    return [leaf.dtype for leaf in jax.tree.leaves(tree)]
+
+
+def _traced(
+    env: Environment, name: str, signature: str, function: Callable[..., Any], *args: Any
+) -> Any:
+    try:
+        return jax.eval_shape(function, *args)
+    except Exception as error:  # whatever the user's code raises
+        said = (str(error).strip() or "nothing more").splitlines()[0]
+        raise ValueError(
+            f"env: `{name}` of {env.name!r} raised {type(error).__name__}: {said}; "
+            f"allowed: {signature}"
+        ) from error
+
+
+def _pair(env: Environment, name: str, allowed: str, result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        _refuse(env, f"what `{name}` returns", _said(result), allowed)
+    return result
+
+
+def _check_space(env: Environment, field: str, space: Any) -> None:
+    if isinstance(space, Discrete):
+        require(f"env: n of `{field}` in {env.name!r}", space.n, whole, "a whole number >= 1")
+    elif isinstance(space, Box):
+        for name in ("low", "high"):
+            shape = np.shape(getattr(space, name))
+            if shape not in ((), tuple(space.shape)):
+                allowed = f"{list(space.shape)}, the shape of the box"
+                _refuse(env, f"the shape of `{name}` of `{field}`", str(list(shape)), allowed)
+    else:
+        allowed = "a Box or Discrete" + ", or a pytree of them" * (field == "observation")
+        _refuse(env, f"`{field}`", str(space), allowed)
+
+
+def _check_horizon(env: Environment) -> None:
+    horizon: Any = env.horizon
+    if isinstance(horizon, jax.core.Tracer) and not (
+        horizon.shape == () and jnp.issubdtype(horizon.dtype, jnp.integer)
+    ):
+        _refuse(env, "`horizon`", _said(horizon), "a whole number, int32[] where it is traced")
+    require(f"env: horizon of {env.name!r}", horizon, whole, "a whole number >= 1")
+
+
+def _check_observation(env: Environment, field: str, seen: PyTree) -> None:
+    def wanted(space: Any) -> _Plain:
+        if isinstance(space, Discrete):
+            return _Plain("int[]")
+        return _Plain(f"float[{', '.join(map(str, space.shape))}]")
+
+    def fits(space: Any, leaf: Any) -> bool:
+        if isinstance(space, Discrete):
+            return leaf.shape == () and jnp.issubdtype(leaf.dtype, jnp.integer)
+        real = not jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+        number = real and (jnp.issubdtype(leaf.dtype, jnp.number) or leaf.dtype == jnp.bool_)
+        return leaf.shape == tuple(space.shape) and number
+
+    spaces, structure = jax.tree.flatten(env.observation, is_leaf=is_space)
+    leaves = jax.tree.leaves(seen)
+    alike = jax.tree.structure(seen) == structure
+    if not (alike and all(map(fits, spaces, leaves))):
+        allowed = jax.tree.map(wanted, env.observation, is_leaf=is_space)
+        _refuse(env, field, _said(seen), f"{allowed}, as `observation` declares")
+
+
+def _action(env: Environment) -> jax.ShapeDtypeStruct:
+    if isinstance(env.action, Discrete):
+        return jax.ShapeDtypeStruct((), jnp.int32)
+    return jax.ShapeDtypeStruct(tuple(env.action.shape), jnp.result_type(float))
+
+
+def _check_state(env: Environment, begun: PyTree, then: PyTree) -> None:
+    if jax.tree.structure(begun) != jax.tree.structure(then):
+        allowed = f"{_said(begun)}, as `reset` makes it"
+        _refuse(env, "the state after `step`", _said(then), allowed)
+    for (path, first), last in zip(
+        jax.tree_util.tree_leaves_with_path(begun), jax.tree.leaves(then), strict=True
+    ):
+        if (first.shape, first.dtype) != (last.shape, last.dtype):
+            field = f"state{jax.tree_util.keystr(path)} after `step`"
+            _refuse(env, field, _said(last), f"{_said(first)}, as `reset` makes it")
+
+
+def _check_scalar(env: Environment, name: str, value: Any, kind: Any, allowed: str) -> None:
+    leaf = jax.tree.leaves(value)[0] if len(jax.tree.leaves(value)) == 1 else None
+    fits = leaf is value and leaf is not None and leaf.shape == ()
+    if not (fits and jnp.issubdtype(leaf.dtype, kind)):
+        _refuse(env, f"`{name}` of `step`", _said(value), allowed)

@@ -59,6 +59,7 @@ from gacf.types import (
 )
 
 Build = Callable[[Any], Algorithm]
+HUGE = 1e15  # a squared error of that size is an error of 3e7, which float32 knows in steps of 2
 MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
 MOST_STEPS = 2**31 - 1  # what the step counter, an int32, can count
 MANY = 10**6  # windows from which on it is asked whether the memory holds them
@@ -101,9 +102,18 @@ def _hoist(function: Callable[..., PyTree], *args: PyTree) -> _Traced:
     return _Traced(call, list(closed.consts), shape, closed.jaxpr)
 
 
-def _finite(params: PyTree) -> jax.Array:
+def _diverged(params: PyTree, metrics: Metrics) -> jax.Array:
+    """Whether a parameter or a player's loss is infinite or beyond `HUGE`, or a parameter NaN.
+
+    Losses that are NaN do not count: that is what a player reports who did not move in this step
+    (`every`), and one whose loss is NaN spoils its parameters. Neither do optimiser states: some
+    of them start at infinity.
+    """
     leaves = [x for x in jax.tree.leaves(params) if jnp.issubdtype(x.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves] or [jnp.bool_(True)]))
+    sound = [jnp.all(jnp.isfinite(x) & (jnp.abs(x) <= HUGE)) for x in leaves]
+    losses = [loss for name, loss in metrics.items() if name.endswith("/loss")]
+    sound += [jnp.all(~(jnp.abs(loss) > HUGE)) for loss in losses]
+    return ~jnp.all(jnp.stack(sound or [jnp.bool_(True)]))
 
 
 def _check_step(before: State, after: PyTree) -> None:
@@ -410,7 +420,7 @@ class Program:
 
             first = (state, blank(self._step.shape[1]))
             state, metrics = jax.lax.fori_loop(0, count, once, first)
-            metrics = {**metrics, "diverged": ~_finite(state.params)}
+            metrics = {**metrics, "diverged": _diverged(state.params, metrics)}
             if self.evaluates:
                 metrics |= jax.lax.cond(due, measure, unknown, state)
             return state, metrics
@@ -625,7 +635,8 @@ def run(
     Returns:
         The batched `State`, leaves [S, …] or [H, S, …] but for the step counter, and the metrics,
         leaves [S, T // log_every, …] or [H, S, T // log_every, …]; among them `diverged`,
-        whether a parameter was no finite number any more. One diverged seed leaves the others be.
+        whether a parameter was no finite number or beyond 1e15, or a loss infinite or beyond 1e15,
+        in the window's last step. One diverged seed leaves the others be.
         On CPUs all of it lies on the first host device, whichever ones made it.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from typing import Any
 
 import jax
@@ -169,8 +170,28 @@ def test_records_are_all_like_the_first() -> None:
     mixed = [np.zeros(2, np.uint8), np.zeros(2, np.float32)]
     with pytest.raises(jax.errors.JaxRuntimeError, match=r"allowed: that of the first, uint8\[2\]"):
         jax.block_until_ready(Feed(mixed, rows=2, buffer=2).init(KEY))
+    wider = [np.zeros(2, np.uint8), np.full(2, 300, np.uint16)]
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"uint16 from 300 to 300 was given"):
+        jax.block_until_ready(Feed(wider, rows=2, buffer=2).init(KEY))
     with pytest.raises(ValueError, match="record 0: tuple was given"):
         Feed(ROWS, transform=lambda x: (x,))
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings_alone(tmp_path: Any) -> None:
+    for i in range(40):
+        Image.new("RGB", (32, 32), (i, i, i)).save(tmp_path / f"{i:02}.png")
+    before, seen = list(warnings.filters), set()
+
+    def watched(record: Any) -> Any:
+        seen.add(tuple(map(str, warnings.filters)) == tuple(map(str, before)))
+        return record[0]
+
+    feed = Feed(ImageFiles(tmp_path, (16, 16)), rows=8, buffer=16, threads=4, transform=watched)
+    entry, step = feed.init(KEY), jax.jit(feed.refresh)
+    for _ in range(10):
+        entry = step(entry)
+    jax.block_until_ready(entry)
+    assert list(warnings.filters) == before and seen == {True}
 
 
 EXPERIMENT = """

@@ -181,6 +181,34 @@ def test_one_diverged_seed_leaves_the_others_bit_identical(way: str) -> None:
     assert not np.any(clean_metrics["diverged"])
 
 
+@pytest.mark.parametrize("way", ["vmap", "sharded-loop"])
+def test_what_counts_as_diverged_lane_by_lane(way: str) -> None:
+    """A critic's loss or an actor's parameter of a given size, which no update changes."""
+
+    def build(hyper: Any) -> Algorithm:
+        game = gacf.from_losses(
+            {"actor": hyper["actor"], "critic": jnp.float32(1.0)},
+            {
+                "actor": lambda params, batch, key: jnp.tanh(params["critic"]),
+                "critic": lambda params, batch, key: hyper["critic"] + params["critic"],
+            },
+        )
+        step = rules.player_step
+        slow = rules.every(2, step("actor", optax.sgd(0.1)))
+        return gacf.compose(game, rules.sequence(step("critic", optax.sgd(0.1)), slow))
+
+    inf = np.inf
+    sizes = np.float32([[1, 1], [1, 1e18], [1, -inf], [1e18, 1], [inf, 1], [1e12, -1e12]])
+    hyper = {"actor": jnp.asarray(sizes[:, 0]), "critic": jnp.asarray(sizes[:, 1])}
+    _, metrics = gacf.run(build, KEY, 4, seeds=2, hyper=hyper, map=way)
+    # a move that `every` leaves out reports NaN, and that is nothing bad
+    assert np.isnan(metrics["actor/loss"][0]).any(axis=-1).all()
+    expected = np.array([False, True, True, True, True, False])
+    np.testing.assert_array_equal(
+        metrics["diverged"], np.broadcast_to(expected[:, None, None], (6, 2, 4))
+    )
+
+
 def test_windows() -> None:
     assert windows(7, 3, None) == ([3, 3, 1], [False, False, False])
     assert windows(6, 2, 4) == ([2, 2, 2], [False, True, False])

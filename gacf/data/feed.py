@@ -113,6 +113,12 @@ class Feed:
                         f"data: record {index}: {part.dtype}{list(part.shape)} was given; "
                         f"allowed: that of the first, {first.dtype}{list(first.shape)}"
                     )
+                cast = part.astype(first.dtype)
+                if part.dtype.kind in "iu" and not np.array_equal(cast, part):
+                    raise ValueError(
+                        f"data: record {index}: {part.dtype} from {part.min()} to {part.max()} was "
+                        f"given; allowed: what fits into {first.dtype}, that of the first"
+                    )
         return tuple(parts) if isinstance(made, tuple) else parts[0]
 
     def _stack(self, indices: Any) -> PyTree:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,97 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 Size = tuple[int, int]
 
 
+def _upright(image: Any) -> Any:
+    """The image as it is to be looked at: EXIF may say that it was taken lying or mirrored."""
+    from PIL import Image
+
+    image.load()  # TIFF's reader turns the image itself, and only then says so
+    try:
+        orientation = image.getexif().get(0x0112)
+    except Exception:  # a cut EXIF block does not make the image unreadable
+        return image
+    turn = Image.Transpose
+    turns = {
+        2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE,
+        6: turn.ROTATE_270, 7: turn.TRANSVERSE, 8: turn.ROTATE_90,
+    }  # fmt: skip
+    return image.transpose(turns[orientation]) if orientation in turns else image
+
+
+def _grey(image: Any, tags: Mapping[int, Any]) -> Any:
+    """Grey of more than 8 bits by the upper 8, as Pillow itself takes colours of 16 bits."""
+    from PIL import Image
+
+    bits, white_is_zero = tags.get(258, (16,))[0], tags.get(262) == 0  # what a TIFF says of itself
+    levels = (np.asarray(image).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
+    return Image.fromarray(255 - levels if white_is_zero else levels)
+
+
+def _converted(image: Any, kind: str | None, tags: Mapping[int, Any], mode: str) -> Any:
+    """The image in 8 bits: `mode` is L, RGB or RGBA.
+
+    What is transparent keeps the colour beneath, as from RGBA to RGB.
+    """
+    stored = image.mode
+    # PNG and PGM know no whole numbers above 65,535, those of mode I are of 16 bits
+    if stored.startswith("I;16") or (stored == "I" and kind in ("PNG", "PPM")):
+        image = _grey(image, tags)
+    elif stored in ("I", "F"):
+        raise _Refused(
+            f"pixels of mode {stored} (whole numbers with a sign, or of 32 bits, or floats) do not "
+            "say which number is white; allowed: images of 8 or 16 bits"
+        )
+    elif stored in ("PA", "La", "RGBa") or (stored == "P" and "transparency" in image.info):
+        image = image.convert("LA" if stored == "La" else "RGBA")
+    elif stored not in ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX"):
+        try:
+            image = image.convert("RGB")  # CMYK, YCbCr, HSV
+        except ValueError as error:
+            raise _Refused(f"pixels of mode {stored}: {error}") from error
+    return image.convert(mode)
+
+
+class _Refused(Exception):
+    """An image that can be read, but not as 8 bits."""
+
+
+def _reason(error: Exception) -> str:
+    """Why an image could not be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    first = str(error).partition("\n")[0]
+    if isinstance(error, _Refused):
+        return first
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        # Pillow's own limit, and the program's to move: a small file may unpack to any size
+        return f"too many pixels ({first}); the limit is twice PIL.Image.MAX_IMAGE_PIXELS"
+    if isinstance(error, MemoryError):
+        return "the image does not fit into memory"
+    if isinstance(error, OSError) and error.errno and not isinstance(error, UnidentifiedImageError):
+        return f"cannot be read ({error.strerror})"
+    if isinstance(error, Warning):
+        return f"Pillow's warning, which this program turns into an error: {first}"
+    return f"no image, truncated or corrupt ({first})"
+
+
 def _decoded(where: str, source: Any, channels: int, size: Size | None) -> np.ndarray:
-    """One image [H, W, C], uint8."""
+    """One image [H, W, C], uint8; of several in a file the first.
+
+    A `Feed` calls this in threads, so nothing here may change what belongs to the process, such as
+    the filters of warnings.
+    """
     from PIL import Image  # its import takes a while
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # too many pixels, say
-            with Image.open(source) as image:
-                made = image.convert(MODES[channels])
-                if size is not None and made.size != (size[1], size[0]):
-                    made = made.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        with Image.open(source) as image:
+            tags = getattr(image, "tag_v2", {})
+            made = _converted(_upright(image), image.format, tags, MODES[channels])
+            if size is not None and made.size != (size[1], size[0]):
+                made = made.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's readers raise almost anything
-        first = str(error).partition("\n")[0]
-        raise ValueError(f"{where}: no image, truncated or corrupt ({first})") from error
+        raise ValueError(f"{where}: {_reason(error)}") from error
     return np.asarray(made).reshape(made.height, made.width, channels)
 
 
@@ -61,18 +135,27 @@ class ImageFiles:
     """The images in a folder, or in its subfolders, each decoded when it is asked for.
 
     `files[i]` is the pair of an image [H, W, C], uint8, and its label; `files.paths` says which
-    file that is. For a `Feed`, where they are too many for `read_images`.
+    file that is, and `files.classes` what the labels mean. For a `Feed`, where they are too many
+    for `read_images`.
+
+    Images come as one looks at them: turned as their EXIF block says, 16 bits by their upper byte,
+    palettes as colours, CMYK as RGB, of animations and files of several pages the first. Without a
+    channel for it opacity is dropped, as Pillow does from RGBA to RGB: what is transparent shows
+    the colour stored beneath. Images of 32 bits a channel are refused, for they do not say which
+    number is white, and so are those of more pixels than Pillow takes: twice
+    `PIL.Image.MAX_IMAGE_PIXELS`, which is the program's to change.
 
     Args:
         folder: where they are. Images in it directly are of class 0, if it has no subfolders with
-            images; otherwise the classes are these subfolders, in alphabetical order. Files whose
-            names do not end like images, and names that begin with a dot, are left out.
+            images; otherwise the classes are these subfolders, in alphabetical order ("10" comes
+            before "2"), and there may be no images beside them. Files whose names do not end like
+            images, and names that begin with a dot, are left out.
         size: (height, width) to scale them to; None if all have one size already.
         channels: 1 for grey, 3 for colours, 4 with opacity.
 
     Raises:
-        ValueError: there are none; and, of `files[i]`, that it is truncated or corrupt. The
-            message names the file.
+        ValueError: there are none, or some beside the classes; and, of `files[i]`, why it cannot
+            be read. The message names the file.
         FileNotFoundError: no such folder.
 
     Example:
@@ -98,15 +181,20 @@ class ImageFiles:
             seen = (path for path in files if path.suffix.lower() in SUFFIXES)
             return [p for p in seen if not any(n[0] == "." for n in p.relative_to(place).parts)]
 
-        classes = [
-            paths
-            for place in sorted(root.iterdir())
-            if place.is_dir() and place.name[0] != "." and (paths := inside(place, "**/*"))
-        ] or [inside(root, "*")]
-        self.paths = [path for group in classes for path in group]
+        folders = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] != "."]
+        classes = {p.name: paths for p in folders if (paths := inside(p, "**/*"))}
+        direct = inside(root, "*")
+        if classes and direct:
+            raise ValueError(
+                f"read_images: {direct[0]}: an image beside the class folders "
+                f"{', '.join(list(classes)[:3])}, …; allowed: one or the other"
+            )
+        groups = list(classes.values()) or [direct]
+        self.classes = list(classes) or [root.name]
+        self.paths = [path for group in groups for path in group]
         if not self.paths:
             raise ValueError(f"read_images: {root}: no images; they end in {', '.join(SUFFIXES)}")
-        labels = np.repeat(np.arange(len(classes)), [len(group) for group in classes])
+        labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
         self.labels = labels.astype(np.int32)
 
     def __len__(self) -> int:
@@ -134,8 +222,8 @@ def read_images(
         Images [n, H, W, C], uint8, and labels [n], int32, in alphabetical order.
 
     Raises:
-        ValueError: an image is truncated or corrupt, two differ in size, or there are none; the
-            message names the file.
+        ValueError: an image cannot be read, two differ in size, or there are none; the message
+            names the file and the reason.
         FileNotFoundError: no such folder.
 
     Example:
@@ -261,8 +349,9 @@ def _images(
 def _labels(path: Path, column: Any) -> np.ndarray:
     values = column.to_pylist()
     for record, value in enumerate(values):
-        if type(value) is not int:
+        if type(value) is not int or not 0 <= value < 2**31:
             raise ValueError(
-                f"read_datasets: {path}: record {record}: label {value!r}; allowed: a whole number"
+                f"read_datasets: {path}: record {record}: label {value!r}; "
+                "allowed: a whole number >= 0, or label=None to read none"
             )
     return np.array(values, np.int32)

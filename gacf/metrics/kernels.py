@@ -77,7 +77,6 @@ def kid(real: jax.Array, fake: jax.Array) -> jax.Array:
         >>> bool(kid(x, x + 3) > 1)
         True
     """
-
     # With x = c + u, y = c + v, p = c·u/D, q = c·v/D, g = u·v/D and a = c·c/D + 1 the kernel is
     # (a + p + q + g)³. What depends on x alone or on y alone has no part in the distance, and is
     # left out: far from the origin it is nearly all of the kernel, and its rounding is not small.

@@ -1,4 +1,4 @@
-"""Samples far from the origin, and tight clusters far apart, against float64 on the same numbers."""
+"""Samples far from the origin and in tight clusters, against float64 on the same numbers."""
 
 from __future__ import annotations
 

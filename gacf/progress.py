@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from gacf.report.escape import plain
 from gacf.report.statistics import iqm
 
 LINES = 20
@@ -121,23 +122,23 @@ class Display:
     def __init__(
         self, out: Console, cell: str, steps: int, seeds: int, start: int, key_metric: str | None
     ):
-        self.out, self.cell, self.steps, self.seeds = out, cell, steps, seeds
+        self.out, self.cell, self.steps, self.seeds = out, plain(cell), steps, seeds
         self.start, self.key_metric = start, key_metric
         self.shown = start * LINES // steps
         self.value, self.diverged = "", 0
         self.bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TextColumn("{task.fields[speed]}", style="cyan"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[news]}"),
+            TextColumn("{task.fields[news]}", markup=False),
             console=out,
             disable=not out.is_terminal,
         )
         self.task = self.bar.add_task(
-            cell, total=steps, completed=start, speed="", news="compiling", start=False
+            self.cell, total=steps, completed=start, speed="", news="compiling", start=False
         )
 
     def __enter__(self) -> Display:
@@ -186,4 +187,4 @@ class Display:
     def _read(self, values: Any) -> None:
         value = latest(values)
         if value is not None:
-            self.value = f"{str(self.key_metric).rpartition('/')[2]} {value:.4g}"
+            self.value = f"{plain(str(self.key_metric).rpartition('/')[2])} {value:.4g}"

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from gacf.checkpoint import Unwritable
 from gacf.report import BadInput
 
 FILE = ".lock"
@@ -41,10 +42,6 @@ class Held(BadInput):
 
 class Taken(BadInput):
     """Something is there already."""
-
-
-class Gone(OSError):
-    """The directory was removed or moved, or another process has it now."""
 
 
 def identity() -> dict[str, Any]:
@@ -155,11 +152,11 @@ class Lock:
                 os.utime(self._handle)
 
     def check(self) -> None:
-        """Raises `Gone` if the directory is not this process's any more."""
+        """Raises an `Unwritable` if the directory is not this process's any more."""
         if not self.directory.is_dir():
-            raise Gone(errno.ENOENT, "it was removed or moved")
+            raise Unwritable(errno.ENOENT, "it was removed or moved")
         if not self._own():
-            raise Gone(errno.EBUSY, "another process has taken it over")
+            raise Unwritable(errno.EBUSY, "another process has taken it over")
 
     def _own(self) -> bool:
         if not _same(self._handle, self.directory / FILE):

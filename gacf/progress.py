@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from gacf.checkpoint import write_atomically
 from gacf.report.escape import plain
 from gacf.report.statistics import iqm
 
@@ -98,9 +98,7 @@ class Record:
             "metrics": {k: v for k, v in alone.items() if v is not None and k != "diverged"},
             "diverged": int(rows["diverged"][..., -1].sum()),
         }
-        beside = self.path.with_name(f".writing-{self.path.name}")
-        beside.write_text(json.dumps(text))
-        os.replace(beside, self.path)
+        write_atomically(self.path, json.dumps(text).encode())
 
 
 def _rate(x: float) -> str:

@@ -208,7 +208,12 @@ def acquire(directory: Path, wait: float = 0.0) -> Lock:
 def _attempt(directory: Path) -> Lock | None:
     """A lock; None: the file that was found is another one now."""
     path = directory / FILE
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        handle = _opened(path)
+    except FileNotFoundError:
+        if directory.is_dir():
+            return None  # it was removed between two looks
+        raise
     try:
         locked = _flock(handle)
         if not _same(handle, path):
@@ -222,9 +227,7 @@ def _attempt(directory: Path) -> Lock | None:
             handle = -1
             handle = _replaced(directory)
         data = json.dumps(identity()).encode()
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, data, 0)
-        os.utime(handle)
+        _write(path, data)
     except BaseException:
         with contextlib.suppress(OSError):
             os.close(handle)
@@ -236,6 +239,28 @@ def _attempt(directory: Path) -> Lock | None:
             lock.release()
             raise Held(f"DIR: {str(directory)!r} is being trained by another process")
     return lock
+
+
+def _opened(path: Path) -> int:
+    """The lock file, open for reading: an open file that may be written keeps a disk busy."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno == errno.EBADF:  # NFS locks only what may be written
+            os.close(handle)
+            return os.open(path, os.O_RDWR)
+    return handle
+
+
+def _write(path: Path, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, data, 0)
+    finally:
+        os.close(handle)
 
 
 def _flock(handle: int) -> bool | None:
@@ -273,8 +298,8 @@ def _who(owner: Mapping[str, Any]) -> str:
 def _replaced(directory: Path) -> int:
     """A lock file of this process in the place of the one that is there."""
     beside = directory / f"{FILE}.{secrets.token_hex(8)}"
-    handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    handle = _opened(beside)
+    _flock(handle)
     os.replace(beside, directory / FILE)
     return handle
 

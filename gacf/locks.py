@@ -304,6 +304,16 @@ def _replaced(directory: Path) -> int:
     return handle
 
 
+def held(directory: Path) -> bool:
+    """Whether a process seems to write to a directory; only looks, and takes nothing."""
+    path = directory / FILE
+    try:
+        owner = read_owner(path.read_bytes())
+        return not ended(owner) if in_sight(owner) else silence(path) <= STALE
+    except OSError:
+        return False
+
+
 def make(directory: Path, files: Mapping[str, bytes]) -> Lock:
     """Makes a directory with some files, whole or not at all, and holds it.
 

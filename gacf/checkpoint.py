@@ -19,9 +19,11 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,6 +105,31 @@ class Checkpoint(NamedTuple):
     path: Path
     step: int
     manifest: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps Orbax from printing every failure of its many threads: the first one is raised anyway.
+
+    After a failure it stays quiet, for what is still going on in the background fails as well.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
+    hook = sys.excepthook
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    def shown(kind: Any, error: BaseException, trace: Any) -> None:
+        if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
+            hook(kind, error, trace)
+
+    for logger in loggers:
+        logger.addFilter(nothing)
+    sys.excepthook = shown
+    yield
+    for logger in loggers:
+        logger.removeFilter(nothing)
+    sys.excepthook = hook
 
 
 def shortened(name: str) -> str:
@@ -249,7 +276,7 @@ def _save(
         for path in (directory.parent, directory, beside):
             path.mkdir(exist_ok=True)
     _meet("begun")
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _quietly(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((beside / "state").resolve(), _shared(_named(state)))
     _meet("written")
     if not first:

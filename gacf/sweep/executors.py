@@ -278,6 +278,8 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
         idle: float | None = None
         with out.status("") if out.is_terminal else contextlib.nullcontext() as status:
             while running:
+                if not sweep.directory.is_dir():
+                    raise checkpoint.Unwritable(errno.ENOENT, "it was removed or moved")
                 for i, handle in list(running.items()):
                     code = handle.poll()
                     if code is None:
@@ -295,8 +297,6 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
                         raise BadInput(f"workers end at once: {_tail(sweep.directory, i)}")
                     if any(n < ATTEMPTS for _, n in now):
                         running[i] = start(i)
-                if not sweep.directory.is_dir():
-                    raise checkpoint.Unwritable(errno.ENOENT, "it was removed or moved")
                 _end_silent(sweep, running, silent)
                 now_idle = _nothing_left(sweep)
                 idle = (idle or time.monotonic()) if now_idle else None

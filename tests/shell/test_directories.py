@@ -142,7 +142,7 @@ def test_a_variant_that_a_sweep_trains_is_not_resumed_alone(tmp_path: Path):
 
 def test_the_copy_of_the_experiment_is_what_was_executed(tmp_path: Path):
     path = tmp_path / "changing.py"
-    path.write_text(TOY.read_text() + "\nopen(__file__, 'a').write('# more')\n")
+    path.write_text(TOY.read_text() + "\nimport pathlib\npathlib.Path(__file__).write_text('')\n")
     before = path.read_bytes()
     loaded = config.load(path)
     assert path.read_bytes() != before

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gacf import locks
+from gacf import experiment, locks
 from gacf.checkpoint import Unwritable
 from gacf.cli import main
 from gacf.report import BadInput
@@ -305,27 +305,30 @@ def test_a_sweep_that_is_removed_ends_its_driver(tmp_path: Path, soon: None):
 
 
 def test_a_unit_that_fails_thrice_is_told_with_its_traceback_and_the_rest_goes_on(
-    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    log: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    more = """
-_finish = finish
+    train_group = experiment.train_group
 
-def finish(config, finals):
-    if config.actor.hidden == (2,):
-        raise RuntimeError("no luck")
-    return _finish(config, finals)
-"""
+    def unlucky(runs: Any, *rest: Any) -> None:
+        if runs[0].config.actor.hidden == (2,):
+            raise RuntimeError("no luck")
+        train_group(runs, *rest)
+
     directory = tmp_path / "sweep"
-    assert main(arguments(directory, file(tmp_path, more))) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "train_group", unlucky)
+        assert main(arguments(directory, file(tmp_path))) == 1
     said = capsys.readouterr().err
     name = "variants 'hidden=2,learning_rate=0.1', 'hidden=2,learning_rate=0.2' failed"
     assert said.count(f"{name}: RuntimeError: no luck") == 3
-    assert "Traceback" in said and "swept.py" in said
+    assert "Traceback" in said and "in unlucky" in said
     assert len(list(directory.glob("*/summary.json"))) == 2
     found = watch.snapshot(directory)
     assert (found.units, found.done, found.failed, found.running) == (2, 1, 1, 0)
     assert watch.over(found)
-    (directory / "experiment.py").write_text(TOY.read_text() + COUNT)
     assert main(["resume", str(directory)]) == 0
     complete(directory, log)
 

@@ -398,7 +398,9 @@ def _nnx(player: str, make: Callable[[Key], nnx.Module]) -> _Network:
     return _Network(init, apply)
 
 
-def _pair(player: str, init: Callable[..., PyTree], apply: Callable[..., jax.Array]) -> _Network:
+def _pair(
+    player: str, init: Callable[..., PyTree], apply: Callable[..., jax.Array]
+) -> _Network:
     accepted = inspect.signature(init).parameters.values()
     variadic = any(p.kind is p.VAR_POSITIONAL for p in accepted)
     needed = [

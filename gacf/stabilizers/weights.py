@@ -240,7 +240,9 @@ class _Reader:
             made.append(_Value(False, picked, fine))
         return made
 
-    def _moved(self, eqn: Any, parts: dict[int, tuple[Axes, ...]]) -> dict[int, tuple[Axes, ...]]:
+    def _moved(
+        self, eqn: Any, parts: dict[int, tuple[Axes, ...]]
+    ) -> dict[int, tuple[Axes, ...]]:
         name, params = eqn.primitive.name, eqn.params
         old, new = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
 

@@ -6,7 +6,8 @@
                                   manifest.sha256
 
 A checkpoint is written beside its place and renamed into it, so a killed process leaves a whole
-one or none. Each holds the metrics so far: falling back to an older one loses nothing.
+one or none; what it leaves beside it, the next writer removes. Each holds the metrics so far:
+falling back to an older one loses nothing.
 
 Where JAX runs in several processes, all call `save` and `restore` with the whole state, and see one
 directory; what lies there is the same as from one process, and any number of them goes on from it.
@@ -14,10 +15,15 @@ directory; what lies there is the same as from one process, and any number of th
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
+import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +38,55 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from gacf.types import Algorithm, State, through_data
 
 KEEP = 3
+LONGEST = 180  # bytes of a file's name that a user has chosen; most file systems take 255
 _WRITING = ".writing-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEXTS = {
+    "No space left": errno.ENOSPC,
+    "File too large": errno.EFBIG,
+    "quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+    "Permission denied": errno.EACCES,
+    "No such file or directory": errno.ENOENT,
+    "Stale file handle": errno.ESTALE,
+    "Input/output error": errno.EIO,
+}  # what is left of an error's number once Orbax has reported it
+
+
+class Unwritable(OSError):
+    """Nothing can be written: the disk is full, or the directory is read-only or gone."""
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room."""
+        return self.errno in _FULL
+
+
+def unwritable(error: BaseException) -> Unwritable | None:
+    """What an error says of the file system, or one that it came from; None: nothing."""
+    left: list[BaseException | None] = [error]
+    for one in left:
+        if isinstance(one, Unwritable):
+            return one
+        if isinstance(one, OSError) and one.errno is not None:
+            return Unwritable(one.errno, one.strerror or os.strerror(one.errno))
+        for text, number in _TEXTS.items():
+            if one is not None and text in str(one):
+                return Unwritable(number, os.strerror(number))
+        if one is not None and len(left) < 100:
+            left += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
+    return None
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Turns whatever a file system's refusal becomes in a library into an `Unwritable`."""
+    try:
+        yield
+    except Exception as error:
+        if found := unwritable(error):
+            raise found from error
+        raise
 
 
 class Damaged(Exception):
@@ -53,16 +107,81 @@ class Checkpoint(NamedTuple):
     manifest: dict[str, Any]
 
 
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps Orbax from printing every failure of its many threads: the first one is raised anyway.
+
+    After a failure it stays quiet, for what is still going on in the background fails as well.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
+    hook = sys.excepthook
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    def shown(kind: Any, error: BaseException, trace: Any) -> None:
+        if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
+            hook(kind, error, trace)
+
+    for logger in loggers:
+        logger.addFilter(nothing)
+    sys.excepthook = shown
+    yield
+    for logger in loggers:
+        logger.removeFilter(nothing)
+    sys.excepthook = hook
+
+
+def shortened(name: str) -> str:
+    """A name that a file may have, told from others by a digest if it was too long.
+
+    Example:
+        >>> shortened("short"), len(shortened("long" * 100))
+        ('short', 137)
+    """
+    data = name.encode()
+    if len(data) <= LONGEST:
+        return name
+    start = data[:120].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(data).hexdigest()[:16]}"
+
+
 def cell_directory(run: Path, cell: str) -> Path:
-    """Where the checkpoints of one cell lie, whatever its name."""
-    return run / "checkpoints" / quote(cell, safe=" ,()=+")
+    """Where the checkpoints of one cell lie, whatever its name: always inside the run's."""
+    name = quote(cell, safe=" ,()=+")
+    name = "%2E" + name[1:] if name.startswith(".") else name
+    return run / "checkpoints" / shortened(name)
+
+
+def _beside(path: Path) -> Path:
+    """Where this process alone writes what is to take a place."""
+    return path.with_name(f"{_WRITING}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file such that a killed process leaves the old one or the new one."""
-    beside = path.with_name(_WRITING + path.name)
-    beside.write_bytes(data)
-    os.replace(beside, path)
+    """Writes a file such that a killed process leaves the old one or the new one.
+
+    Raises:
+        Unwritable: the file system refuses it.
+    """
+    beside = _beside(path)
+    with writing():
+        try:
+            beside.write_bytes(data)
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+
+
+def clean(directory: Path) -> None:
+    """Removes what killed processes were writing; for the one process that writes there."""
+    for path in directory.glob(f"{_WRITING}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:
@@ -125,15 +244,39 @@ def save(
 
     Returns:
         The checkpoint's directory.
+
+    Raises:
+        Unwritable: the file system refuses it.
     """
-    step = int(state.step)
-    place, beside = directory / f"{step:010d}", directory / f"{_WRITING}{step:010d}"
+    place = directory / f"{int(state.step):010d}"
+    # Processes of one run write into one directory; others never do.
+    several = jax.process_count() > 1
+    beside = directory / f"{_WRITING}{place.name}" if several else _beside(place)
+    with writing():
+        try:
+            return _save(place, beside, state, metrics, manifest)
+        except BaseException:
+            if not several:
+                shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+def _save(
+    place: Path,
+    beside: Path,
+    state: State,
+    metrics: Mapping[str, np.ndarray],
+    manifest: dict[str, Any],
+) -> Path:
+    directory, step = place.parent, int(state.step)
     first = jax.process_index() == 0
     if first:
         shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        # No further up: a run's directory that was removed is not to come back in pieces.
+        for path in (directory.parent, directory, beside):
+            path.mkdir(exist_ok=True)
     _meet("begun")
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _quietly(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((beside / "state").resolve(), _shared(_named(state)))
     _meet("written")
     if not first:
@@ -218,6 +361,9 @@ def batched_shape(algorithm: Algorithm, seeds: int) -> State:
 
 def load(run: str | Path) -> dict[str, State]:
     """The newest states of a run: after training, the final ones.
+
+    It executes the run's `experiment.py`, which says what the states are made of: load only what
+    you would run.
 
     Args:
         run: a directory that `gacf run` made.

@@ -13,7 +13,6 @@ import functools
 import os
 import re
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -128,7 +127,12 @@ def _parser() -> argparse.ArgumentParser:
             _add_processes(train)
 
     resume = commands.add_parser(
-        "resume", help="go on with a run or a sweep that was stopped", allow_abbrev=False
+        "resume",
+        help="go on with a run or a sweep that was stopped",
+        description="Goes on with a run or a sweep that was stopped. This executes the file "
+        "DIR/experiment.py, whoever wrote it: resume only what you would run. Of a run that "
+        "has finished nothing is executed.",
+        allow_abbrev=False,
     )
     resume.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` made")
     resume.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
@@ -253,21 +257,29 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     loaded = config.load(args.config)
     settings = config.resolve(loaded, overrides)
 
-    def place() -> str:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        chosen = args.workdir or f"runs/{loaded.name}-{stamp}"
-        experiment.check_free(Path(chosen))
-        return chosen
+    directory = Path(args.workdir) if args.workdir else None
 
-    directory = Path(processes.agreed(place))
+    def check() -> str:
+        if directory:
+            experiment.check_free(directory)
+        return ""
+
+    processes.agreed(check)
     _check_track(args.track)
     experiment.use_cache()
     programs = experiment.prepare(loaded, settings)
-    made = experiment.create if processes.first() else experiment.describe
-    run = made(directory, loaded, settings)
-    if args.profile:
-        _profile(run, programs)
-    return _train(run, programs, args.track)
+    with contextlib.ExitStack() as held:
+        locks: list[Any] = []
+
+        def make() -> str:
+            run, lock = experiment.begin(directory, loaded, settings)
+            locks.append(held.enter_context(lock))
+            return str(run.directory)
+
+        run = experiment.describe(Path(processes.agreed(make)), loaded, settings)
+        if args.profile:
+            _profile(run, programs)
+        return _train(run, programs, args.track, locks)
 
 
 def _check_track(kind: str | None) -> None:
@@ -301,9 +313,11 @@ def _sweep(args: argparse.Namespace, dotted: _Dotted) -> int:
         return _go_on(Path(args.config), args, dotted)
     if Path(args.config).is_dir():
         raise BadInput(f"CONFIG: {args.config!r} is a directory; go on with it by --resume")
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    directory = Path(args.workdir or f"runs/{Path(args.config).stem}-{stamp}")
-    _use_cores_of(directory / SWEEP)
+    directory = Path(args.workdir) if args.workdir else None
+    if directory:
+        _use_cores_of(directory / SWEEP)
+    else:
+        _use_all_cores()
     from gacf import config, experiment, sweep
     from gacf.report import table
 
@@ -316,7 +330,7 @@ def _sweep(args: argparse.Namespace, dotted: _Dotted) -> int:
     workers = _workers(args, dotted)
     _check_track(args.track)
     experiment.use_cache()
-    stored = table.read_sweep(directory) if (directory / SWEEP).exists() else None
+    stored = directory and (directory / SWEEP).exists() and table.read_sweep(directory)
     err = table.console(stderr=True)
     opened = sweep.start(directory, loaded, found, err, workers)
     if stored and opened.missing():
@@ -348,6 +362,7 @@ def _go_on(directory: Path, args: argparse.Namespace, dotted: _Dotted) -> int:
 
     workers = _workers(args, dotted)
     _check_track(args.track)
+    _tell_execution(directory)
     opened = sweep.open_sweep(directory)
     experiment.use_cache()
     if opened.missing():
@@ -381,8 +396,11 @@ def _use_cores_of(stored: Path, processes: int | None = 1) -> None:
 
 
 def _tell_changes(stored: dict[str, Any]) -> None:
-    from gacf import experiment, processes
+    from gacf import experiment, processes, provenance
 
+    if processes.first() and (said := provenance.changes(stored.get("code"))):
+        print(f"gacf: the code is not that of the run's beginning: {'; '.join(said)}; "
+              "its numbers may differ", file=sys.stderr)  # fmt: skip
     for name, now in (("devices", experiment.devices()), ("versions", experiment.versions())):
         if processes.first() and now != stored.get(name):
             print(
@@ -390,6 +408,14 @@ def _tell_changes(stored: dict[str, Any]) -> None:
                 "its numbers may differ in the last bits",
                 file=sys.stderr,
             )
+
+
+def _tell_execution(directory: Path) -> None:
+    """Says what code is about to be executed, before it is: it may be somebody else's."""
+    from gacf.report.table import console
+
+    text = f"executing {directory / 'experiment.py'}, as it lies there"
+    console().print(text, markup=False, soft_wrap=True)
 
 
 def _resume(args: argparse.Namespace, dotted: _Dotted) -> int:
@@ -402,17 +428,29 @@ def _resume(args: argparse.Namespace, dotted: _Dotted) -> int:
     group = _group(args)
     _use_cores_of(directory / "config.json", group.processes if group else 1)
     _join(args)
-    from gacf import experiment
+    from gacf import experiment, processes, sweep
 
-    run = experiment.open_run(directory)
+    experiment.read_stored(directory)
     if experiment.finished(directory):
         _consoles()[0].print(
             f"{directory} is finished; see: gacf report {directory}", markup=False, soft_wrap=True
         )
         return 0
-    _tell_changes(run.stored)
-    experiment.use_cache()
-    return _train(run, experiment.prepare(run.experiment, run.config), args.track)
+    with contextlib.ExitStack() as held:
+        locks: list[Any] = []
+
+        def hold() -> str:
+            locks.append(held.enter_context(experiment.alone(directory)))
+            sweep.check_idle(directory)
+            return ""
+
+        processes.agreed(hold)
+        if processes.first():
+            _tell_execution(directory)
+        run = experiment.open_run(directory)
+        _tell_changes(run.stored)
+        experiment.use_cache()
+        return _train(run, experiment.prepare(run.experiment, run.config), args.track, locks)
 
 
 def _consoles() -> tuple[Any, Any]:
@@ -427,33 +465,31 @@ def _consoles() -> tuple[Any, Any]:
     return Console(quiet=True), Console(quiet=True)
 
 
-def _train(run: Any, programs: Any, track: str | None) -> int:
-    from gacf import experiment, processes
-    from gacf.sweep import work
+def _train(run: Any, programs: Any, track: str | None, locks: Sequence[Any]) -> int:
+    from gacf import checkpoint, experiment, processes
+
+    def guard() -> None:
+        for lock in locks:
+            lock.check()
 
     out, err = _consoles()
     out.print(f"{run.directory}", markup=False)
     with contextlib.ExitStack() as held:
-
-        def hold() -> str:
-            held.enter_context(experiment.alone(run.directory))
-            return ""
-
-        processes.agreed(hold)
         tracker = held.enter_context(
             _tracker(track if processes.first() else None, run.directory, err)
         )
         heard = functools.partial(tracker, run.directory.name) if tracker else None
         try:
-            summary = experiment.train(run, programs, out, err, heard)
+            summary = experiment.train(run, programs, out, err, heard, guard)
         except Failed as error:
             if processes.first():
                 _tell_failure(run.directory, error)
             return 1
         except (OSError, ValueError, RuntimeError) as error:
-            if not work.disk_full(error):
+            refused = checkpoint.unwritable(error)
+            if refused is None or not (refused is error or refused.full):
                 raise
-            return _full(run.directory, error)
+            return _unwritable(run.directory, refused)
         except KeyboardInterrupt:
             print(
                 f"gacf: stopped; go on from the last checkpoint with: gacf resume {run.directory}",
@@ -491,19 +527,21 @@ def _say(message: object) -> None:
     print(f"gacf: {' '.join(str(message).splitlines())}", file=sys.stderr)
 
 
-def _full(directory: Path, error: BaseException) -> int:
-    from gacf.config import one_line
-
-    print(
-        f"gacf: the disk is full ({one_line(error)[:120]}); what was whole still is; "
-        f"make room, then: gacf resume {directory}",
-        file=sys.stderr,
-    )
+def _unwritable(directory: Path, error: Any) -> int:
+    """Says in a line why nothing could be written, and how to go on; the exit code."""
+    why = str(error.strerror or error).splitlines()[0][:120]
+    if error.full:
+        text = f"the disk is full ({why}); what was whole still is; make room, then:"
+    elif directory.is_dir():
+        text = f"{directory} cannot be written ({why}); what was whole still is; go on later with:"
+    else:
+        text = f"{directory} is no longer there; if it was moved, go on where it is now, as in:"
+    print(f"gacf: {text} gacf resume {directory}", file=sys.stderr)
     return 1
 
 
 def _train_variants(opened: Any, args: argparse.Namespace, dotted: _Dotted, workers: int) -> int:
-    from gacf import sweep
+    from gacf import checkpoint, sweep
     from gacf.report import table
     from gacf.sweep import claims, work
 
@@ -513,18 +551,20 @@ def _train_variants(opened: Any, args: argparse.Namespace, dotted: _Dotted, work
     out.print(f"{directory}: variants left to train: {len(opened.missing())}", markup=False)
     for note in opened.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
-    for unit in opened.left():
-        claims.reset(opened.place(unit))
     try:
+        for unit in opened.left():
+            with checkpoint.writing():
+                claims.reset(opened.place(unit))
         _work(opened, args, dotted, workers, out, err)
         summary = sweep.write_table(opened)
     except KeyboardInterrupt:
         print(f"gacf: stopped; go on with: {again}", file=sys.stderr)
         return INTERRUPTED
-    except (work.Full, OSError) as error:
-        if not (isinstance(error, work.Full) or work.disk_full(error)):
+    except OSError as error:
+        refused = checkpoint.unwritable(error)
+        if refused is None or not (refused is error or refused.full):
             raise
-        return _full(directory, error)
+        return _unwritable(directory, refused)
     runs, _ = table.expand(directory)
     if runs:
         made = table.compare([(name, table.read(place)) for name, place in runs])

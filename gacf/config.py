@@ -136,11 +136,13 @@ class Experiment(NamedTuple):
         path: the file.
         module: what it defines: `get_config`, `build`, and if it likes `KEY_METRIC`, `METRICS`,
             `finish`, `pictures`.
+        source: the file's bytes as they were executed; the file itself may change meanwhile.
     """
 
     name: str
     path: Path
     module: ModuleType
+    source: bytes
 
     @property
     def key_metric(self) -> str | None:
@@ -241,13 +243,14 @@ def load(path: str | Path, name: str | None = None) -> Experiment:
         raise BadInput(f"CONFIG: {str(path)!r} was given; allowed: a Python file, name ending .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    source = path.read_bytes()
     with blame(path, "CONFIG"):
-        spec.loader.exec_module(module)
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     for function in ("get_config", "build"):
         if not callable(getattr(module, function, None)):
             raise BadInput(f"CONFIG: {path.name} does not define the function {function}()")
     _check_stated(module, path.name)
-    return Experiment(name or path.stem, path, module)
+    return Experiment(name or path.stem, path, module, source)
 
 
 def _check_stated(module: ModuleType, name: str) -> None:

@@ -1,7 +1,7 @@
 """One experiment, from its file to its run directory (L6).
 
-    DIR/config.json       resolved config, name, versions, devices
-    DIR/experiment.py     copy of the file, which `gacf resume` builds from
+    DIR/config.json       resolved config, name, versions, the code's commits, devices
+    DIR/experiment.py     copy of the file, which `gacf resume` executes
     DIR/metrics.parquet   tidy: cell, seed, step, metric, value
     DIR/summary.json      statistics, divergences, times; the last to be written
     DIR/*.png             learning curves, and the experiment's own pictures
@@ -15,18 +15,18 @@ was killed and resumed, on the same machine.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
 import platform
 import re
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,8 +35,9 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from gacf import checkpoint, config, processes
+from gacf import checkpoint, config, locks, processes, provenance
 from gacf.config import BadInput, Config, Experiment
+from gacf.locks import Lock
 from gacf.progress import PROGRESS, Display, Record
 from gacf.report import Failed, results, table
 from gacf.report.picture import WAITING, Painter
@@ -91,7 +92,7 @@ def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
     """
     jax.config.update("jax_enable_x64", settings.x64)
     programs = {}
-    for cell, algorithm in config.build(experiment, settings).items():
+    for cell, algorithm in _cells(experiment, settings).items():
         with config.blame(experiment.path, f"cell {cell!r}"):
             programs[cell] = Program(algorithm, settings.seeds, map=settings.map, evaluate=True)
         _check_memory(programs[cell], settings)
@@ -118,7 +119,7 @@ def prepare_group(
     hyper = {key: np.array([one[key] for one in flat]) for key in traced}
     key = jax.eval_shape(lambda: jax.random.key(0))
     programs = {}
-    for cell, algorithm in config.build(experiment, first).items():
+    for cell, algorithm in _cells(experiment, first).items():
 
         def build(hyper: Mapping[str, Any], cell: str = cell) -> Any:
             return config.build(experiment, config.replaced(first, hyper))[cell]
@@ -129,6 +130,34 @@ def prepare_group(
         if programs[cell].one()[1] != plain:
             raise BadInput(f"cell {cell!r}: {', '.join(traced)}: change the state's types")
     return _check_metrics(experiment, programs)
+
+
+def _cells(experiment: Experiment, settings: Config) -> dict[str, Any]:
+    """Cell -> algorithm; each has a directory of its own on any file system."""
+    built = config.build(experiment, settings)
+    seen: dict[str, str] = {}
+    for cell in built:
+        try:
+            other = seen.setdefault(same_name(cell), cell)
+        except UnicodeEncodeError:
+            raise BadInput(f"CONFIG: build(config) gave the cell {cell!r}; allowed: text") from None
+        if other != cell:
+            raise BadInput(
+                f"CONFIG: build(config) gave the cells {other!r} and {cell!r}; "
+                "allowed: names that differ in more than capital letters"
+            )
+    return built
+
+
+def same_name(name: str) -> str:
+    """Equal for names that some file system takes for one.
+
+    Example:
+        >>> same_name("A") == same_name("a"), same_name("A") == same_name("b")
+        (True, False)
+    """
+    name.encode()
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _check_metrics(experiment: Experiment, programs: dict[str, Program]) -> dict[str, Program]:
@@ -217,14 +246,22 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe(directory: Path, experiment: Experiment, settings: Config) -> Run:
-    """A run whose directory is not there yet."""
+def describe(directory: Path, experiment: Experiment, settings: Config, code: Any = None) -> Run:
+    """A run whose directory is not there yet.
+
+    Args:
+        directory: where it will be.
+        experiment: a loaded file.
+        settings: its resolved config.
+        code: where the file's code comes from; None: from where the file lies.
+    """
     stored = {
         "experiment": experiment.name,
         "key_metric": experiment.key_metric,
         "goal": experiment.goal,
         "config": config.to_json(settings),
         "versions": versions(),
+        "code": code or provenance.code(experiment.path),
         "devices": devices(),
     }
     return Run(directory, experiment, settings, stored)
@@ -237,23 +274,49 @@ def devices() -> dict[str, Any]:
     return {**found, **several}
 
 
-def create(directory: Path, experiment: Experiment, settings: Config) -> Run:
-    """Makes the run directory, whole or not at all.
+def begin(
+    directory: Path | None, experiment: Experiment, settings: Config, code: Any = None
+) -> tuple[Run, Lock]:
+    """Makes the run directory, whole or not at all, and holds it for this process.
+
+    Args:
+        directory: where; None: in `runs`, under a name that nothing else has.
+        experiment: a loaded file.
+        settings: its resolved config.
+        code: where the file's code comes from; None: from where the file lies.
 
     Raises:
         BadInput: the place is taken or cannot be written.
     """
-    run = describe(directory, experiment, settings)
-    text = json.dumps(run.stored, indent=2).encode()
-    with refusing(directory):
-        beside = directory.with_name(f".{directory.name}.{os.getpid()}")
-        place = directory if directory.exists() else beside
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(experiment.path, place / "experiment.py")
-        checkpoint.write_atomically(place / "config.json", text)
-        if place is beside:
-            os.rename(beside, directory)
+    for place in (directory,) if directory else fresh(experiment.name):
+        run = describe(place, experiment, settings, code)
+        text = json.dumps(run.stored, indent=2).encode()
+        files = {"experiment.py": experiment.source, "config.json": text}
+        try:
+            with refusing(place):
+                return run, locks.make(place, files)
+        except (locks.Taken, locks.Held):
+            if directory:
+                raise
+    raise AssertionError
+
+
+def create(directory: Path, experiment: Experiment, settings: Config, code: Any = None) -> Run:
+    """As `begin`, for a directory that is held otherwise."""
+    run, lock = begin(directory, experiment, settings, code)
+    lock.release()
     return run
+
+
+def fresh(name: str) -> Iterator[Path]:
+    """Names for a directory in `runs`: with the time, then with a number after it too."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        yield Path("runs", f"{name}-{stamp}" + (f"-{number}" if number > 1 else ""))
+
+
+class Refused(BadInput):
+    """The file system refuses a directory."""
 
 
 @contextlib.contextmanager
@@ -262,19 +325,30 @@ def refusing(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadInput(f"workdir: {str(directory)!r}: {error.strerror}") from error
+        raise Refused(f"workdir: {str(directory)!r}: {error.strerror or error}") from error
 
 
 def check_free(directory: Path) -> None:
     """Raises a `BadInput` unless nothing, or an empty directory, is there."""
     with refusing(directory):
-        if directory.exists() and not directory.is_dir():
-            raise BadInput(f"workdir: {str(directory)!r} is a file; allowed: a new directory")
-        if directory.exists() and any(directory.iterdir()):
-            raise BadInput(
-                f"workdir: {str(directory)!r} is not empty; allowed: a new directory, "
-                f"or go on with: gacf resume {directory}"
-            )
+        locks.check_free(directory)
+
+
+@contextlib.contextmanager
+def alone(directory: Path, wait: float = 0.0) -> Iterator[Lock]:
+    """Holds a directory that is there for this process.
+
+    Args:
+        directory: which.
+        wait: seconds to wait for the process that holds it.
+
+    Raises:
+        BadInput: another process has it, or it cannot be written.
+    """
+    with refusing(directory):
+        lock = locks.acquire(directory, wait)
+    with lock:
+        yield lock
 
 
 def read_stored(directory: str | Path) -> dict[str, Any]:
@@ -314,22 +388,6 @@ def open_run(directory: str | Path) -> Run:
 def finished(directory: Path) -> bool:
     """Whether nothing is left to do."""
     return all((directory / name).exists() for name in ("metrics.parquet", "summary.json"))
-
-
-@contextlib.contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Holds the directory; the system lets go of it when the process ends, however it ends."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BadInput(f"DIR: {str(directory)!r} is being trained by another process") from None
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(handle)
 
 
 def plan(settings: Config) -> Plan:
@@ -379,7 +437,7 @@ def _resumed(
 
 
 def _manifest(runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
-    source = runs[0].experiment.path.read_text()
+    source = runs[0].experiment.source.decode(errors="replace").replace("\r\n", "\n")
     return {"config": settings, "source": source, "versions": versions()}
 
 
@@ -428,6 +486,7 @@ def _train(
     out: Console,
     err: Console,
     heard: Listener | None = None,
+    guard: Callable[[], None] = lambda: None,
 ) -> tuple[State, History, dict[str, float]]:
     """Trains one cell to its last step, from its newest checkpoint if it has one.
 
@@ -446,6 +505,10 @@ def _train(
     names = {run.directory.name: run.stored["config"] for run in runs}
     manifest = _manifest(runs, first.stored["config"] if program.hypers is None else names)
     directory = checkpoint.cell_directory(place, cell)
+    guard()
+    if processes.first():
+        with checkpoint.writing():
+            checkpoint.clean(directory)
     resumed = _resumed(directory, manifest, program, err)
     if resumed:
         state, metrics, spent = resumed
@@ -495,6 +558,7 @@ def _train(
                     "train": spent["train"] + now - ready - saving,
                 }
                 state = program.state_of(lanes)
+                guard()
                 checkpoint.save(directory, state, history[0], {**manifest, "seconds": seconds})
                 saving += time.perf_counter() - now
             display.update(step, {k: v.reshape(-1, kept) for k, v in scalars.items()})
@@ -514,8 +578,21 @@ def train(
     out: Console,
     err: Console,
     heard: Listener | None = None,
+    guard: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Trains what is left to train, then writes results and pictures.
+
+    Args:
+        run: an opened run, which this process may write to.
+        programs: from `prepare`.
+        out: progress.
+        err: warnings.
+        heard: told after each call of the compiled program.
+        guard: raises what it likes once this process may not write there any more; asked before
+            anything is written.
+
+    Raises:
+        Unwritable: the file system refuses a checkpoint or a result.
 
     Returns:
         The summary, as summary.json holds it; an empty one on other processes than the first.
@@ -530,15 +607,17 @@ def train(
             heard(cell, ends, scalars)
 
     trained = {
-        cell: _train([run], cell, program, run.directory, out, err, note)
+        cell: _train([run], cell, program, run.directory, out, err, note, guard)
         for cell, program in programs.items()
     }
     summary: dict[str, Any] = {}
 
     def write() -> str:
+        guard()
         with Painter(beside=False) as painter:
             summary.update(_write(run, trained, painter)())
-        path.unlink(missing_ok=True)
+        with checkpoint.writing():
+            path.unlink(missing_ok=True)
         return "written"
 
     processes.agreed(write)  # nobody leaves before
@@ -552,6 +631,7 @@ def train_group(
     out: Console,
     err: Console,
     heard: Listener | None = None,
+    guard: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains several runs as one; then each of them has what it would have had alone.
 
@@ -564,9 +644,10 @@ def train_group(
         out: progress.
         err: warnings.
         heard: told after each call of the compiled program.
+        guard: as in `train`.
     """
     trained = {
-        cell: _train(runs, cell, program, place, out, err, heard)
+        cell: _train(runs, cell, program, place, out, err, heard, guard)
         for cell, program in programs.items()
     }
     left: list[Callable[[], Any]] = []
@@ -581,10 +662,12 @@ def train_group(
     with Painter() as painter:
         try:
             for h, run in enumerate(runs):
+                guard()
                 if finished(run.directory):
                     continue
                 if not (run.directory / "config.json").exists():
-                    run = create(run.directory, run.experiment, run.config)
+                    code = run.stored.get("code")
+                    run = create(run.directory, run.experiment, run.config, code)
                 own = {}
                 for cell, (state, history, seconds) in trained.items():
                     body = jax.tree.map(lambda x: x[h], tuple(state[:4]))  # noqa: B023
@@ -615,6 +698,8 @@ def _write(
         the summary; table and learning curves are there by then.
     """
     states = {cell: state for cell, (state, _, _) in trained.items()}
+    with checkpoint.writing():
+        checkpoint.clean(run.directory)
     failed: list[str] = []
 
     def attempt(name: str, call: Callable[[], Any], otherwise: Any) -> Any:
@@ -631,8 +716,10 @@ def _write(
     buffer = io.BytesIO()
     results.tidy(grid, cells).to_parquet(buffer, index=False)
     checkpoint.write_atomically(run.directory / "metrics.parquet", buffer.getvalue())
-    drawn = painter.draw(results.learning_curves(grid, cells))
-    own = attempt("pictures", lambda: painter.draw(_pictures(run, states)), None)
+    curves = results.learning_curves(grid, cells)
+    drawn = painter.draw(curves)
+    made = attempt("pictures", lambda: named_pictures(_pictures(run, states), curves), {})
+    own = attempt("pictures", lambda: painter.draw(made), None)
     summary = _summary(run, results.summary(grid, cells))
 
     def complete() -> dict[str, Any]:
@@ -662,6 +749,7 @@ def _summary(run: Run, cells: dict[str, Any]) -> dict[str, Any]:
         "metrics": list(dict.fromkeys(shown)),
         "cells": cells,
         "versions": versions(),
+        "code": run.stored.get("code"),
         "devices": run.stored["devices"],
     }
 
@@ -711,6 +799,32 @@ def _pictures(run: Run, finals: dict[str, State]) -> dict[str, Any]:
         for figure in own.values():
             plt.close(figure)
     return dict(own or {})
+
+
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%\ud800-\udfff]|^\.|[. ]$')
+
+
+def named_pictures(own: Mapping[Any, Any], taken: Iterable[str] = ()) -> dict[str, Any]:
+    """An experiment's pictures by names that files may have; none takes the place of another.
+
+    Args:
+        own: name -> figure.
+        taken: names of other pictures.
+
+    Example:
+        >>> list(named_pictures({"gap": 1, "../gap": 2, "Gap": 3, "": 4, "curves": 5}, ["curves"]))
+        ['gap', '%2E.%2Fgap', 'Gap-2', 'picture', 'curves-2']
+    """
+    used = set(map(same_name, taken))
+    made = {}
+    for name, figure in own.items():
+        safe = _UNSAFE.sub(lambda c: f"%{ord(c[0]):02X}", str(name)) or "picture"
+        stem, number = checkpoint.shortened(safe), 2
+        while same_name(stem) in used:
+            stem, number = f"{checkpoint.shortened(safe)}-{number}", number + 1
+        used.add(same_name(stem))
+        made[stem] = figure
+    return made
 
 
 def show(run: Run, summary: dict[str, Any], out: Console) -> None:

@@ -28,6 +28,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from gacf import children
 from gacf.report import BadInput, Failed
 
 CHILD = "GACF_PARENT_PIPE"  # environment: the child's end of a pipe that closes with its parent
@@ -153,7 +154,7 @@ def supervise(arguments: Sequence[str], lost: str) -> int:
     """
     theirs, ours = os.pipe()
     started = subprocess.Popen(
-        [sys.executable, "-m", "gacf", *arguments],
+        [*children.python("gacf.cli:main"), *arguments],
         env={**os.environ, CHILD: str(theirs)},
         pass_fds=(theirs,),
         stderr=subprocess.PIPE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from gacf.checkpoint import write_atomically
+from gacf.report.escape import plain
 from gacf.report.statistics import iqm
 
 LINES = 20
@@ -97,9 +98,7 @@ class Record:
             "metrics": {k: v for k, v in alone.items() if v is not None and k != "diverged"},
             "diverged": int(rows["diverged"][..., -1].sum()),
         }
-        beside = self.path.with_name(f".writing-{self.path.name}")
-        beside.write_text(json.dumps(text))
-        os.replace(beside, self.path)
+        write_atomically(self.path, json.dumps(text).encode())
 
 
 def _rate(x: float) -> str:
@@ -121,23 +120,23 @@ class Display:
     def __init__(
         self, out: Console, cell: str, steps: int, seeds: int, start: int, key_metric: str | None
     ):
-        self.out, self.cell, self.steps, self.seeds = out, cell, steps, seeds
+        self.out, self.cell, self.steps, self.seeds = out, plain(cell), steps, seeds
         self.start, self.key_metric = start, key_metric
         self.shown = start * LINES // steps
         self.value, self.diverged = "", 0
         self.bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TextColumn("{task.fields[speed]}", style="cyan"),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[news]}"),
+            TextColumn("{task.fields[news]}", markup=False),
             console=out,
             disable=not out.is_terminal,
         )
         self.task = self.bar.add_task(
-            cell, total=steps, completed=start, speed="", news="compiling", start=False
+            self.cell, total=steps, completed=start, speed="", news="compiling", start=False
         )
 
     def __enter__(self) -> Display:
@@ -186,4 +185,4 @@ class Display:
     def _read(self, values: Any) -> None:
         value = latest(values)
         if value is not None:
-            self.value = f"{str(self.key_metric).rpartition('/')[2]} {value:.4g}"
+            self.value = f"{plain(str(self.key_metric).rpartition('/')[2])} {value:.4g}"

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "gacf"
 
 # Lowest first. A module may import from the rows below its own, and from its own package.
 LAYERS = [
-    {"types"},
+    {"children", "types"},
     {"game"},
     {"rules", "networks", "conv", "envs", "data", "replay", "parallel"},
     {"stabilizers", "metrics", "games"},
@@ -22,7 +22,7 @@ LAYERS = [
     {"runner", "checkpoint"},
     {"profile"},
     {"report"},
-    {"config", "registry", "progress", "processes"},
+    {"config", "locks", "provenance", "registry", "progress", "processes"},
     {"experiment", "draw"},
     {"sweep"},
     {"cli"},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from gacf.report import escape
 from gacf.report.statistics import interval, iqm
 
 if TYPE_CHECKING:
@@ -93,12 +94,6 @@ def _folded(text: str, width: int) -> str:
     return "\n".join(line.strip() for line in lines if line.strip())
 
 
-def literal(text: str) -> str:
-    """The text as Matplotlib is to show it: without formulas, and never hidden from a legend."""
-    text = text.replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
-
-
 def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """A panel a metric, a colour a cell.
 
@@ -123,7 +118,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
         for i, curve in enumerate(cells.values()):
             _draw_one(ax, curve, f"C{i % 10}")
         _limit(ax, list(cells.values()))
-        ax.set_title(literal(title), fontsize=9)
+        ax.set_title(escape.label(title), fontsize=9)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
         ax.set_xlabel("step", fontsize=8)
@@ -134,7 +129,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
         ax.axis("off")
     if len(names) > 1:
         handles = [_handle(f"C{i % 10}") for i in range(len(names))]
-        labels = list(map(literal, apart(names, LABEL)))
+        labels = list(map(escape.label, apart(names, LABEL)))
         per_row = max(1, min(len(names), 2 * columns))
         figure.legend(
             handles, labels, loc="outside lower center", ncols=per_row, fontsize=8, frameon=False

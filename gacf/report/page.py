@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gacf.report import analysis, curves
+from gacf.report import analysis, curves, escape
 from gacf.report.analysis import Interval, Results
 from gacf.report.picture import png
 from gacf.report.statistics import caution
@@ -162,9 +162,9 @@ def _sensitivity(results: Results) -> Section:
             middle, low, high = np.array([value[1 + i] for value in values]).T
             ends = np.nan_to_num(np.stack([middle - low, high - middle])).clip(0)
             ax.errorbar(at + shift, middle, ends, fmt="o-", ms=4, lw=1.2, capsize=3, label=label)
-        labels = [curves.literal(value[0]) for value in values]
+        labels = [escape.label(value[0]) for value in values]
         ax.set_xticks(at, labels, rotation=20 if len(values) > 4 else 0)
-        ax.set_title(curves.literal(key), fontsize=9)
+        ax.set_title(escape.label(key), fontsize=9)
     axes[0].legend(fontsize=8, frameon=False)
     for ax in axes[len(found) :]:
         ax.axis("off")
@@ -187,9 +187,9 @@ def _profiles(results: Results, cells: Sequence[analysis.Cell]) -> Section:
     labels = curves.apart([cell.name for cell in cells], curves.LABEL)
     for i, cell in enumerate(cells):
         share, lower, upper = analysis.profile(cell.finals, thresholds, results.goal)
-        ax.plot(thresholds, share, color=f"C{i}", lw=1.6, label=curves.literal(labels[i]))
+        ax.plot(thresholds, share, color=f"C{i}", lw=1.6, label=escape.label(labels[i]))
         ax.fill_between(thresholds, lower, upper, color=f"C{i}", alpha=0.15, lw=0)
-    ax.set_xlabel(curves.literal(results.metric), fontsize=8)
+    ax.set_xlabel(escape.label(results.metric), fontsize=8)
     ax.set_ylabel("share of seeds that are better", fontsize=8)
     figure.legend(loc="outside lower center", fontsize=7, frameon=False, ncols=2)
     return Section(
@@ -233,7 +233,7 @@ def _power(results: Results, cells: Sequence[analysis.Cell]) -> Section:
                 f"{curve[max(n for n in curve if n <= max(2, best.seeds))]:.2f}",
             ]
         )
-        label = curves.literal(labels[i])
+        label = escape.label(labels[i])
         ax.plot(list(curve), list(curve.values()), "o-", color=f"C{i + 1}", ms=3, label=label)
     ax.axhline(analysis.POWER, color="0.6", lw=0.8, ls="--")
     ax.set_xscale("log", base=2)
@@ -264,31 +264,34 @@ img{display:block;margin:.6rem 0}
 """
 
 
+def _html(text: str) -> str:
+    return html.escape(escape.plain(text))
+
+
 def as_html(results: Results, made: Sequence[Section]) -> str:
     """The report as one page that refers to no other file."""
     parts = []
     for one in made:
-        parts.append(f"<h2>{html.escape(one.title)}</h2><p>{html.escape(one.words)}</p>")
+        parts.append(f"<h2>{_html(one.title)}</h2><p>{_html(one.words)}</p>")
         for name, figure in one.figures.items():
             data = base64.b64encode(png(figure)).decode()
-            image = f'<img alt="{html.escape(name)}" src="data:image/png;base64,{data}">'
+            image = f'<img alt="{_html(name)}" src="data:image/png;base64,{data}">'
             parts.append(f'<div class="wide">{image}</div>')
         if one.rows:
-            head = "".join(f"<th>{html.escape(c)}</th>" for c in one.columns)
+            head = "".join(f"<th>{_html(c)}</th>" for c in one.columns)
             body = "".join(
-                "<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>"
-                for row in one.rows
+                "<tr>" + "".join(f"<td>{_html(c)}</td>" for c in row) + "</tr>" for row in one.rows
             )
             parts.append(
                 f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
                 f"<tbody>{body}</tbody></table></div>"
             )
-    title = html.escape(results.directory.resolve().name)
+    title = _html(results.directory.resolve().name)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>"
-        f'<p class="soft">{html.escape(_lead(results))}</p>{"".join(parts)}</body></html>\n'
+        f'<p class="soft">{_html(_lead(results))}</p>{"".join(parts)}</body></html>\n'
     )
 
 
@@ -309,15 +312,16 @@ def _lead(results: Results) -> str:
 
 def as_markdown(results: Results, made: Sequence[Section]) -> str:
     """The report as Markdown; its figures lie beside it, `report-<name>.png`."""
-    escape = lambda row: " | ".join(c.replace("|", r"\|") for c in row)  # noqa: E731
-    lines = [f"# {results.directory.resolve().name}", "", _lead(results), ""]
+    row_of = lambda row: " | ".join(map(escape.markdown, row))  # noqa: E731
+    name = escape.markdown(results.directory.resolve().name)
+    lines = [f"# {name}", "", escape.markdown(_lead(results)), ""]
     for one in made:
-        lines += [f"## {one.title}", "", one.words, ""]
+        lines += [f"## {one.title}", "", escape.markdown(one.words), ""]
         for name in one.figures:
             lines += [f"![{name}]({_file(name)})", ""]
         if one.rows:
-            lines += [f"| {escape(one.columns)} |", "|" + " --- |" * len(one.columns)]
-            lines += [f"| {escape(row)} |" for row in one.rows] + [""]
+            lines += [f"| {row_of(one.columns)} |", "|" + " --- |" * len(one.columns)]
+            lines += [f"| {row_of(row)} |" for row in one.rows] + [""]
     return "\n".join(lines)
 
 

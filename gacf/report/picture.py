@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Self
 
+from gacf.children import python
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -87,7 +89,7 @@ class Painter:
         try:
             if self._process is None:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "gacf.report.picture"],
+                    python("gacf.report.picture:serve"),
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
@@ -109,7 +111,7 @@ def _settings() -> dict[str, Any]:
     return {k: v for k, v in matplotlib.rcParams.items() if not k.startswith("backend")}
 
 
-def _serve() -> None:
+def serve() -> None:
     """Reads pickled figures until the input ends; answers None for what cannot be drawn."""
     import matplotlib
 
@@ -128,7 +130,3 @@ def _serve() -> None:
             found = None
         pickle.dump(found, answers)
         answers.flush()
-
-
-if __name__ == "__main__":
-    _serve()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gacf.report import BadInput
+from gacf.report import BadInput, escape
 from gacf.report.statistics import caution
 
 
@@ -205,11 +204,14 @@ def terminal(table: Table) -> Any:
     for i, column in enumerate(table.columns):
         last = len(table.columns) - 1
         text = column in LEFT or i == last
-        made.add_column(Text(column), justify="left" if text else "right", overflow="fold")
+        made.add_column(
+            Text(escape.plain(column)), justify="left" if text else "right", overflow="fold"
+        )
     for row in table.rows:
         warns = table.columns[-1] == "diverged" and row[-1] != "none"
         style = "yellow" if warns else ""
-        made.add_row(*map(Text, row[:-1]), Text(row[-1], style=style))
+        *first, last = map(escape.plain, row)
+        made.add_row(*map(Text, first), Text(last, style=style))
     return Group(made, Text(table.note, style="dim"))
 
 
@@ -224,23 +226,10 @@ def markdown(table: Table) -> str:
         <BLANKLINE>
         Note.
     """
-    lines = [[c.replace("|", r"\|") for c in row] for row in (table.columns, *table.rows)]
+    lines = [[escape.markdown(c) for c in row] for row in (table.columns, *table.rows)]
     rule = [":---" if c in LEFT else "---:" for c in table.columns]
     lines.insert(1, rule)
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{table.note}"
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
-    "σ": r"$\sigma$",
-    "γ": r"$\gamma$",
-    "λ": r"$\lambda$",
-    "×": r"$\times$",
-    **{c: "\\" + c for c in "&%$#_{}"},
-}
 
 
 def latex(table: Table) -> str:
@@ -257,12 +246,8 @@ def latex(table: Table) -> str:
         \bottomrule
         \end{tabular}
     """
-    # A row must not begin with a bracket: \\ would take it for its argument.
-    escape = lambda text: re.sub(  # noqa: E731
-        r"^\[", "{[}", "".join(_LATEX.get(c, c) for c in re.sub(r"(?<![\w.])-(?=\d)", "\x00", text))
-    ).replace("\x00", "$-$")
     align = "".join("l" if c in LEFT else "r" for c in table.columns)
-    line = lambda row: " & ".join(map(escape, row)) + r" \\"  # noqa: E731
+    line = lambda row: " & ".join(map(escape.latex, row)) + r" \\"  # noqa: E731
     return "\n".join(
         [
             f"% {table.note}",

@@ -21,7 +21,7 @@ The directory alone tells what has been done, so the same command on the same di
 missing, and several may do it at once (`sweep.claims`).
 """
 
-from gacf.sweep.directory import Sweep, open_sweep, start, write_table
+from gacf.sweep.directory import Sweep, check_idle, open_sweep, start, write_table
 from gacf.sweep.units import Unit, plan
 from gacf.sweep.variants import Variants, variants
 from gacf.sweep.vocabulary import (
@@ -39,6 +39,7 @@ __all__ = [
     "Sweep",
     "Unit",
     "Variants",
+    "check_idle",
     "choice",
     "cross",
     "grid",

@@ -6,24 +6,27 @@
 A claim that is not touched for `STALE` seconds, or whose process is known to be gone, has lost its
 worker: it counts as a failed attempt, and the next one takes the unit by making claim n + 1. Nobody
 removes the claim of another, so that two cannot both take over; who finds a higher one than its own
-stops.
+stops. A worker that hangs stops touching its claim once it has made no progress for `PATIENCE`
+seconds, or for ten times as long as it ever needed. Who works in another container or on another
+machine is judged by this sign of life alone: process numbers mean nothing there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import socket
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gacf import checkpoint
+from gacf import checkpoint, locks
 
-BEAT, STALE = 5.0, 60.0
+BEAT, STALE = locks.BEAT, locks.STALE
+PATIENCE = float(os.environ.get("GACF_PATIENCE", 3600))  # seconds, compilation included
 ATTEMPTS = 3
 
 
@@ -45,19 +48,6 @@ class Status(NamedTuple):
     failure: dict[str, str] | None
 
 
-def _process() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-
-
-def _started(pid: int) -> str | None:
-    """What tells a process from a later one with the same number; None where that is unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return boot + Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
-
-
 def _numbered(directory: Path, kind: str) -> dict[int, Path]:
     found = {}
     for path in directory.glob(f"{kind}.*"):
@@ -67,26 +57,24 @@ def _numbered(directory: Path, kind: str) -> dict[int, Path]:
     return found
 
 
-def _now(directory: Path) -> float:
-    """The file system's clock, which another machine's need not agree with."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=directory, prefix=".now") as file:
-            return os.stat(file.name).st_mtime
-    except OSError:
-        return time.time()
-
-
 def _dead(path: Path) -> bool:
-    """Whether a claim has lost its worker."""
+    """Whether a claim has lost its worker; one that cannot be read is judged by its age too."""
     try:
-        owner = json.loads(path.read_text() or "{}")
-        age = _now(path.parent) - path.stat().st_mtime
-    except (OSError, ValueError):
-        return False  # being written, or gone
-    here = owner.get("host") == socket.gethostname() and owner.get("started")
-    if here and owner["started"] != _started(owner["pid"]):
-        return True
-    return age > STALE
+        owner = locks.read_owner(path.read_bytes())
+        return locks.ended(owner) or locks.silence(path) > STALE
+    except OSError:
+        return False  # gone, or not to be read now
+
+
+def losers(directory: Path) -> list[dict[str, Any]]:
+    """The owners of claims on a unit that have been overtaken or are too old."""
+    taken = _numbered(directory, "claim")
+    found = []
+    for number, path in taken.items():
+        if number < max(taken) or _dead(path):
+            with contextlib.suppress(OSError):
+                found.append(locks.read_owner(path.read_bytes()))
+    return found
 
 
 def status(directory: Path) -> Status:
@@ -122,26 +110,42 @@ class Claim:
         self.directory, self.number, self.parent = directory, number, parent
         self.path = directory / f"claim.{number}"
         self.lost = False
+        self._longest, self._progress = 0.0, time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT if self.parent is None else min(BEAT, 1.0)):
-            try:
-                os.utime(self.path)
-            except FileNotFoundError:
-                self.lost = True
-            except OSError:
-                pass  # the file system's trouble; another worker judges by the age
-            orphaned = self.parent is not None and os.getppid() != self.parent
-            newest = max(_numbered(self.directory, "claim"), default=0)
-            self.lost |= orphaned or newest > self.number
+            quiet = time.monotonic() - self._progress
+            if quiet < max(PATIENCE, 10 * self._longest):
+                try:
+                    os.utime(self.path)
+                except FileNotFoundError:
+                    self.lost = True
+                except OSError:
+                    pass  # the file system's trouble; another worker judges by the age
+            self.lost |= self._orphaned() or self._overtaken()
+
+    def _orphaned(self) -> bool:
+        return self.parent is not None and os.getppid() != self.parent
+
+    def _overtaken(self) -> bool:
+        return max(_numbered(self.directory, "claim"), default=0) > self.number
 
     def check(self) -> None:
-        """Raises `Lost` if the unit has been given to somebody else."""
+        """Notes progress; raises `Lost` if the unit has been given to somebody else.
+
+        It looks for itself: a process that was stopped goes on at any point, and must not write
+        before it has noticed.
+        """
+        now = time.monotonic()
+        self._longest, self._progress = max(self._longest, now - self._progress), now
+        self.lost |= self._orphaned() or self._overtaken()
         if self.lost:
             raise Lost
+        if not self.directory.is_dir():
+            raise checkpoint.Unwritable(errno.ENOENT, "it was removed or moved")
 
     def fail(self, message: str, trace: str, number: int) -> None:
         """Leaves the unit, saying why; the attempt counts as the `number`-th."""
@@ -153,7 +157,8 @@ class Claim:
     def release(self) -> None:
         """Leaves the unit as if it had not been taken."""
         self._stop()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it counts as lost as soon as this process has ended
+            self.path.unlink(missing_ok=True)
 
     def _stop(self) -> None:
         self._over.set()
@@ -161,19 +166,25 @@ class Claim:
 
 
 def take(directory: Path, parent: int | None = None) -> Claim | None:
-    """Takes a unit, unless somebody works on it or too many attempts at it have failed."""
-    directory.mkdir(parents=True, exist_ok=True)
-    found = status(directory)
-    if found.live or found.attempts >= ATTEMPTS:
-        return None
-    number = found.attempts + 1
-    text = json.dumps(_process()).encode()
-    try:
-        # Linked into place: a claim that can be seen can be read.
-        with tempfile.NamedTemporaryFile(dir=directory, prefix=".claim") as file:
-            file.write(text)
-            file.flush()
-            os.link(file.name, directory / f"claim.{number}")
-    except FileExistsError:
-        return None
+    """Takes a unit, unless somebody works on it or too many attempts at it have failed.
+
+    Raises:
+        Unwritable: the file system refuses it.
+    """
+    with checkpoint.writing():
+        for path in (directory.parent, directory):  # a sweep that was removed stays so
+            path.mkdir(exist_ok=True)
+        found = status(directory)
+        if found.live or found.attempts >= ATTEMPTS:
+            return None
+        number = found.attempts + 1
+        text = json.dumps(locks.identity()).encode()
+        try:
+            # Linked into place: a claim that can be seen can be read.
+            with tempfile.NamedTemporaryFile(dir=directory, prefix=".claim") as file:
+                file.write(text)
+                file.flush()
+                os.link(file.name, directory / f"claim.{number}")
+        except FileExistsError:
+            return None
     return Claim(directory, number, parent)

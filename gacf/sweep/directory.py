@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
-import os
-import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 from rich.console import Console
 
-from gacf import checkpoint, config, experiment
+from gacf import checkpoint, config, experiment, locks, provenance
 from gacf.config import BadInput, Config, Experiment
 from gacf.report.table import SWEEP, read_sweep
 from gacf.runner import Program
@@ -21,6 +21,7 @@ from gacf.sweep import claims, units
 from gacf.sweep.units import Unit
 from gacf.sweep.variants import Variants
 
+WAIT = 20.0  # seconds for another process that adds variants
 TABLE, SUMMARY = "sweep.parquet", "sweep-summary.json"
 
 
@@ -34,6 +35,7 @@ class Sweep(NamedTuple):
         units: what is trained at once.
         notes: on keys that could not be traced.
         programs: of some units, traced already.
+        code: where the experiment's code comes from, see `gacf.provenance`.
     """
 
     directory: Path
@@ -42,6 +44,7 @@ class Sweep(NamedTuple):
     units: list[Unit]
     notes: list[str]
     programs: dict[str, dict[str, Program]]
+    code: Any = None
 
     def place(self, unit: Unit) -> Path:
         """The unit's directory."""
@@ -64,14 +67,15 @@ class Sweep(NamedTuple):
 
 
 def start(
-    directory: Path, loaded: Experiment, found: Variants, err: Console, workers: int = 1
+    directory: Path | None, loaded: Experiment, found: Variants, err: Console, workers: int = 1
 ) -> Sweep:
     """Makes a sweep's directory, or takes up the one that is there; trains nothing.
 
-    Variants that have finished there and are not in `found` stay.
+    Variants that are there and not in `found` stay, so that of several sweeps in one directory
+    none loses what it is to train. One process at a time reads what is there and adds its own.
 
     Args:
-        directory: where.
+        directory: where; None: in `runs`, under a name that nothing else has.
         loaded: the experiment.
         found: its variants.
         err: warnings.
@@ -80,75 +84,206 @@ def start(
     Raises:
         BadInput: the place is taken by something else, or by a variant of another config.
     """
-    known: dict[str, Any] = {}
-    kept: list[Unit] = []
-    notes: list[str] = []
-    if (directory / SWEEP).exists():
-        stored = read_sweep(directory)
-        if stored["experiment"] != loaded.name:
-            raise BadInput(
-                f"workdir: {str(directory)!r} is a sweep of {stored['experiment']!r}; "
-                f"{loaded.name!r} was given"
-            )
-        _check_same(directory, stored, found)
-        known = {n: x for n, x in stored["variants"].items() if experiment.finished(directory / n)}
-        changed = _text(directory / "experiment.py") != _text(loaded.path)
-        if changed:
-            err.print("gacf: experiment.py has changed since the sweep began", markup=False)
-        kept = _kept(directory, stored, {**known, **found}, changed)
-        notes = stored.get("notes", [])
-    else:
-        experiment.check_free(directory)
+    for place in itertools.repeat(directory) if directory else experiment.fresh(loaded.name):
+        if directory and (directory / SWEEP).exists():
+            with experiment.alone(directory, WAIT):
+                made, files, replaced = _added(directory, loaded, found, err, workers)
+                _close(directory, replaced)
+                with experiment.refusing(directory):
+                    for name, data in files.items():
+                        checkpoint.write_atomically(directory / name, data)
+            return made
+        try:
+            experiment.check_free(place)
+            made, files = _planned(place, loaded, found, workers)
+            with experiment.refusing(place):
+                locks.make(place, files).release()
+            return made
+        except (locks.Taken, locks.Held):
+            # Another process was faster: its sweep is added to, or another name is tried.
+            if directory and not _appears(directory / SWEEP):
+                raise
+    raise AssertionError
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file is there, or is there soon."""
+    until = time.monotonic() + 1.0
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return path.exists()
+
+
+def _planned(
+    directory: Path,
+    loaded: Experiment,
+    found: Variants,
+    workers: int,
+    stored: Mapping[str, Any] | None = None,
+    kept: Sequence[Unit] = (),
+) -> tuple[Sweep, dict[str, bytes]]:
+    """A sweep of what is kept and what is new, and the files that say so."""
+    stored = stored or {"variants": {}, "units": []}
     held = {name for unit in kept for name in unit.variants}
-    new = {n: made for n, made in found.items() if n not in held and n not in known}
-    first = 1 + max((int(unit.name) for unit in kept), default=-1)
-    planned = units.plan(loaded, new, workers, first)
-    notes = list(dict.fromkeys([*notes, *planned.notes]))
-    stored = {
+    new = {
+        name: made
+        for name, made in found.items()
+        if name not in held and not experiment.finished(directory / name)
+    }
+    planned = units.plan(loaded, new, workers, _next(directory, stored))
+    notes = list(dict.fromkeys([*stored.get("notes", []), *planned.notes]))
+    added = {name: config.to_json(made) for name, made in found.items()}
+    done = {n: x for n, x in stored["variants"].items() if experiment.finished(directory / n)}
+    text = {
         "experiment": loaded.name,
-        "variants": {**{name: config.to_json(made) for name, made in found.items()}, **known},
+        "variants": {**stored["variants"], **added, **done},
         "units": [unit._asdict() for unit in (*kept, *planned.units)],
         "notes": notes,
         "key_metric": loaded.key_metric,
         "goal": loaded.goal,
         "versions": experiment.versions(),
+        "code": provenance.code(loaded.path),
         "devices": experiment.devices(),
     }
-    text = json.dumps(stored, indent=2).encode()
-    with experiment.refusing(directory):
-        beside = directory.with_name(f".{directory.name}.{os.getpid()}")
-        place = directory if directory.exists() else beside
-        place.mkdir(parents=True, exist_ok=True)
-        with experiment.alone(place):
-            checkpoint.write_atomically(place / "experiment.py", loaded.path.read_bytes())
-            checkpoint.write_atomically(place / SWEEP, text)
-        if place is beside:
-            os.rename(beside, directory)
-    return Sweep(
-        directory, loaded, stored["variants"], [*kept, *planned.units], notes, planned.programs
+    made = Sweep(
+        directory,
+        loaded,
+        text["variants"],
+        [*kept, *planned.units],
+        notes,
+        planned.programs,
+        text["code"],
     )
+    files = {"experiment.py": loaded.source, SWEEP: json.dumps(text, indent=2).encode()}
+    return made, files
+
+
+def _next(directory: Path, stored: Mapping[str, Any]) -> int:
+    """The number of the next unit: one that no directory has, also of a plan that was replaced."""
+    taken = [unit["name"] for unit in stored["units"]]
+    taken += [path.name for path in directory.glob("units/*") if path.name.isdigit()]
+    return 1 + max(map(int, taken), default=-1)
+
+
+def _added(
+    directory: Path, loaded: Experiment, found: Variants, err: Console, workers: int
+) -> tuple[Sweep, dict[str, bytes], list[Unit]]:
+    """What is there, with the variants of this call, and the units that are not to be any more."""
+    stored = {"units": [], **read_sweep(directory)}
+    if stored["experiment"] != loaded.name:
+        raise BadInput(
+            f"workdir: {str(directory)!r} is a sweep of {stored['experiment']!r}; "
+            f"{loaded.name!r} was given"
+        )
+    _check_names(directory, [*stored["variants"], *found])
+    _check_same(directory, stored, found)
+    changed = _source(directory / "experiment.py") != loaded.source
+    if changed:
+        err.print("gacf: experiment.py has changed since the sweep began", markup=False)
+    wanted = {**_unfinished(directory, stored, loaded, found), **found}
+    kept, replaced = _kept(directory, stored, wanted, changed)
+    return *_planned(directory, loaded, wanted, workers, stored, kept), replaced
+
+
+def _check_names(directory: Path, names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(experiment.same_name(name), name)) != name:
+            raise BadInput(
+                f"workdir: {str(directory)!r} has the variant {other!r}; {name!r} was given; "
+                "allowed: names that differ in more than capital letters"
+            )
+
+
+def _unfinished(
+    directory: Path, stored: Mapping[str, Any], loaded: Experiment, found: Variants
+) -> Variants:
+    """The variants of earlier calls that are still to be trained and that this one leaves out."""
+    left = {}
+    for name, made in stored["variants"].items():
+        if name in found or experiment.finished(directory / name):
+            continue
+        try:
+            left[name] = config.from_json(loaded, made)
+        except BadInput as error:
+            raise BadInput(
+                f"workdir: variant {name!r} in {str(directory)!r} has not finished, and "
+                f"experiment.py has changed: {error}; allowed: another --workdir"
+            ) from error
+    return left
 
 
 def _kept(
-    directory: Path, stored: dict[str, Any], all_: Mapping[str, Any], changed: bool
-) -> list[Unit]:
-    """The units that stay as they are: finished, begun, or of a file that has not changed."""
-    kept = []
-    for unit in (Unit(**entry) for entry in stored.get("units", [])):
+    directory: Path, stored: dict[str, Any], wanted: Mapping[str, Any], changed: bool
+) -> tuple[list[Unit], list[Unit]]:
+    """The units that stay as they are, finished, begun or waiting; and those that do not."""
+    kept, replaced = [], []
+    for unit in (Unit(**entry) for entry in stored["units"]):
         place = directory / "units" / unit.name
-        live = claims.status(place).live
-        if changed and live:
+        status = claims.status(place)
+        if changed and status.live:
             raise BadInput(
                 f"CONFIG: experiment.py has changed, and {str(directory)!r} is being trained by "
                 "another process; allowed: wait for it, or stop it"
             )
-        begun = (place / "checkpoints").exists() and set(unit.variants) <= set(all_)
+        differ = [
+            f"{name}: {', '.join(found)}"
+            for name in unit.variants
+            if name in wanted
+            and (
+                found := config.differences(stored["variants"][name], config.to_json(wanted[name]))
+            )
+        ]
+        begun = (place / "checkpoints").exists() and set(unit.variants) <= set(wanted)
         done = all(experiment.finished(directory / name) for name in unit.variants)
-        if done or begun or live or (not changed and set(unit.variants) <= set(all_)):
-            kept.append(unit)
-        else:
-            shutil.rmtree(place, ignore_errors=True)
-    return kept
+        if differ and not changed and not done and (status.live or not status.attempts):
+            raise BadInput(
+                f"workdir: {str(directory)!r} is to train variants under another config; "
+                f"differing: {'; '.join(differ)}; allowed: another --workdir"
+            )
+        stays = done or begun or status.live or not (changed or differ)
+        (kept if stays else replaced).append(unit)
+    return kept, replaced
+
+
+def _close(directory: Path, replaced: Sequence[Unit]) -> None:
+    """Sees to it that units are trained by nobody any more: another process may still mean to.
+
+    Raises:
+        BadInput: one is being trained; then all stay as they were.
+    """
+    taken = []
+    for unit in replaced:
+        place = directory / "units" / unit.name
+        if claim := claims.take(place):
+            taken.append(claim)
+        elif claims.status(place).live:
+            for other in taken:
+                other.release()
+            raise BadInput(
+                f"workdir: {str(directory)!r} is being trained by another process; "
+                "allowed: wait for it, or stop it"
+            )
+    for claim in taken:
+        claim.fail("another sweep in this directory has replaced it", "", claims.ATTEMPTS)
+
+
+def check_idle(directory: Path) -> None:
+    """Raises a `BadInput` if a run is a variant that a sweep is training.
+
+    Args:
+        directory: the run's, which this process holds.
+    """
+    place = directory.resolve()
+    if not (place.parent / SWEEP).exists():
+        return
+    for entry in read_sweep(place.parent).get("units", []):
+        unit = place.parent / "units" / entry["name"]
+        if place.name in entry["variants"] and claims.status(unit).live:
+            raise BadInput(
+                f"DIR: {str(directory)!r} is being trained by another process, as a variant of "
+                f"the sweep {str(place.parent)!r}"
+            )
 
 
 def open_sweep(directory: Path) -> Sweep:
@@ -165,13 +300,14 @@ def open_sweep(directory: Path) -> Sweep:
     alone = [name for name in stored["variants"] if name not in held]
     first = 1 + max((int(unit.name) for unit in grouped), default=-1)
     grouped += [Unit(f"{first + i:04d}", [name], []) for i, name in enumerate(alone)]
-    made = Sweep(directory, loaded, stored["variants"], grouped, stored.get("notes", []), {})
+    notes, code = stored.get("notes", []), stored.get("code")
+    made = Sweep(directory, loaded, stored["variants"], grouped, notes, {}, code)
     _check_same(directory, stored, {name: made.settings(name) for name in made.missing()})
     return made
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+def _source(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _check_same(directory: Path, stored: dict[str, Any], found: Variants) -> None:

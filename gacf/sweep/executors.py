@@ -1,12 +1,13 @@
 """Where a sweep's workers run: local processes, Ray, SLURM.
 
-All start the same command, `python -m gacf.sweep.worker DIR`, and are told nothing but where the
+All start the same command, `gacf.sweep.worker`, and are told nothing but where the
 sweep is; what a worker does, it finds there. So an executor only starts, looks, and stops.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import os
 import re
@@ -14,20 +15,22 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from gacf import checkpoint, children, locks
 from gacf.report import BadInput
 from gacf.sweep import claims, watch, worker
 from gacf.sweep.claims import ATTEMPTS
 from gacf.sweep.directory import Sweep
-from gacf.sweep.work import Full
 
 LOOK = 0.3  # seconds between looks at the workers
 GRACE = 20.0  # seconds that a worker has to let go of its unit
+SILENT = 5.0  # seconds that a worker may have lost its unit before it is replaced
+REST = 25.0  # seconds that workers have to end once nothing is left for them
 
 
 class Handle(NamedTuple):
@@ -36,10 +39,14 @@ class Handle(NamedTuple):
     Attributes:
         poll: its exit code; None as long as it runs.
         stop: asks it to stop.
+        kill: ends it, also if it is stopped or hangs.
+        pid: its number, if it is a process here.
     """
 
     poll: Callable[[], int | None]
     stop: Callable[[], None]
+    kill: Callable[[], None]
+    pid: int | None = None
 
 
 Start = Callable[[int], Handle]
@@ -78,14 +85,16 @@ def environment(devices: int, workers: int = 1) -> dict[str, str]:
     }
 
 
-def command(directory: Path, more: Sequence[str] = ()) -> list[str]:
-    """What starts a worker."""
-    return [sys.executable, "-m", "gacf.sweep.worker", str(directory.resolve()), *more]
+def command(directory: Path, more: Sequence[str] = (), parent: int = children.ANY) -> list[str]:
+    """What starts a worker, which ends with its parent."""
+    start = children.python("gacf.sweep.worker:main", parent)
+    return [*start, str(directory.resolve()), *more]
 
 
 def _log(directory: Path, number: int) -> Path:
     place = directory / "workers"
-    place.mkdir(exist_ok=True)
+    with checkpoint.writing():
+        place.mkdir(exist_ok=True)
     return place / f"{number}.log"
 
 
@@ -97,8 +106,11 @@ def processes(
 
     def start(number: int) -> Handle:
         own = divided[number]
-        call = command(directory, ["--cores", ",".join(map(str, own)), *more])
-        with _log(directory, number).open("ab") as log:
+        cores = ["--cores", ",".join(map(str, own))]
+        call = command(directory, [*cores, *more], os.getpid())
+        with checkpoint.writing():
+            log = _log(directory, number).open("ab")
+        with log:
             process = subprocess.Popen(
                 call,
                 stdout=log,
@@ -106,7 +118,7 @@ def processes(
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **environment(len(own), workers)},
             )
-        return Handle(process.poll, process.terminate)
+        return Handle(process.poll, process.terminate, process.kill, process.pid)
 
     return start
 
@@ -158,7 +170,7 @@ def with_ray(
             with contextlib.suppress(Exception):
                 ray.cancel(task, force=True)
 
-        return Handle(poll, stop)
+        return Handle(poll, stop, stop)
 
     return start
 
@@ -191,13 +203,13 @@ def slurm(directory: Path, workers: int, more: Sequence[str], settings: Mapping[
                 job.result()
                 return 0
             except Exception as error:
-                return worker.FULL if f"exit code {worker.FULL}" in str(error) else 1
+                return worker.UNWRITABLE if f"exit code {worker.UNWRITABLE}" in str(error) else 1
 
         def stop() -> None:
             with contextlib.suppress(Exception):
                 job.cancel()
 
-        return Handle(poll, stop)
+        return Handle(poll, stop, stop)
 
     return start
 
@@ -248,34 +260,49 @@ def check(executor: str) -> None:
 def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) -> None:
     """Keeps workers at work until no unit is left for them; replaces those that are lost.
 
+    A worker that is stopped or hangs is lost as one that has ended: once its claim is too old it is
+    killed, and none is waited for when nothing is left to train.
+
     Raises:
-        Full: the disk is.
+        Unwritable: the file system refuses what is to be written.
         BadInput: workers end before they take a unit.
     """
     stored = watch.read_sweep(sweep.directory).get("key_metric")
     running: dict[int, Handle] = {}
+    patience = GRACE
     try:
         for i in range(min(workers, len(sweep.left()))):
             running[i] = start(i)
-        barren, stand, shown, told = 0, None, "", 0.0
+        fruitless, stand, shown, told = 0, None, "", 0.0
+        silent: dict[int, float] = {}
+        idle: float | None = None
         with out.status("") if out.is_terminal else contextlib.nullcontext() as status:
             while running:
+                if not sweep.directory.is_dir():
+                    raise checkpoint.Unwritable(errno.ENOENT, "it was removed or moved")
                 for i, handle in list(running.items()):
                     code = handle.poll()
                     if code is None:
                         continue
                     del running[i]
-                    if code == worker.FULL:
-                        raise Full(_tail(sweep.directory, i))
+                    silent.pop(i, None)
+                    if code == worker.UNWRITABLE:
+                        raise _refused(sweep.directory, i)
                     if code == 0:
                         continue
                     err.print(f"gacf: worker {i} was lost, exit code {code}", markup=False)
                     now = [(u.name, claims.status(sweep.place(u)).attempts) for u in sweep.left()]
-                    barren, stand = (barren + 1, stand) if now == stand else (1, now)
-                    if barren > ATTEMPTS * workers:
+                    fruitless, stand = (fruitless + 1, stand) if now == stand else (1, now)
+                    if fruitless > ATTEMPTS * workers:
                         raise BadInput(f"workers end at once: {_tail(sweep.directory, i)}")
                     if any(n < ATTEMPTS for _, n in now):
                         running[i] = start(i)
+                _end_silent(sweep, running, silent)
+                now_idle = _nothing_left(sweep)
+                idle = (idle or time.monotonic()) if now_idle else None
+                if idle and time.monotonic() - idle > REST:
+                    patience = LOOK
+                    return
                 text = watch.line(watch.snapshot(sweep.directory), stored)
                 if status is not None:
                     status.update(text)
@@ -284,11 +311,51 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
                     shown, told = text, time.monotonic()
                 time.sleep(LOOK)
     finally:
-        for handle in running.values():
+        _end(running.values(), patience)
+
+
+def _nothing_left(sweep: Sweep) -> bool:
+    """Whether every unit has been trained or given up."""
+    found = [claims.status(sweep.place(unit)) for unit in sweep.left()]
+    return all(not status.live and status.attempts >= ATTEMPTS for status in found)
+
+
+def _end_silent(sweep: Sweep, running: Mapping[int, Handle], silent: dict[int, float]) -> None:
+    """Kills workers that lost their claims a while ago and have not ended.
+
+    Args:
+        sweep: what they work on.
+        running: the workers.
+        silent: worker -> since when it has been found so; kept up to date.
+    """
+    owners = [owner for unit in sweep.left() for owner in claims.losers(sweep.place(unit))]
+    quiet = {owner.get("pid") for owner in owners if locks.in_sight(owner)}
+    for i, handle in running.items():
+        if handle.pid is None or handle.pid not in quiet:
+            silent.pop(i, None)
+        elif time.monotonic() - silent.setdefault(i, time.monotonic()) > SILENT:
+            handle.kill()
+
+
+def _end(handles: Collection[Handle], patience: float) -> None:
+    """Ends workers: in order if they can, else at once."""
+    try:
+        for handle in handles:
             handle.stop()
-        until = time.monotonic() + GRACE
-        while time.monotonic() < until and any(h.poll() is None for h in running.values()):
-            time.sleep(LOOK)
+        until = time.monotonic() + patience
+        while time.monotonic() < until and any(h.poll() is None for h in handles):
+            time.sleep(LOOK / 3)
+    finally:  # also if the user does not want to wait
+        for handle in handles:
+            if handle.poll() is None:
+                handle.kill()
+
+
+def _refused(directory: Path, number: int) -> checkpoint.Unwritable:
+    """Why a worker could not write, from what it said last."""
+    said = _tail(directory, number).removeprefix("gacf: ")
+    found = checkpoint.unwritable(Exception(said))
+    return found or checkpoint.Unwritable(errno.EIO, said)
 
 
 def _tail(directory: Path, number: int) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gacf import config
+from gacf import checkpoint, config, experiment
 from gacf.config import BadInput, Config, Experiment
 from gacf.sweep import vocabulary
 
@@ -47,16 +47,7 @@ def variants(
     taken = config.overridden(overrides)
     found = {}
     for name, changes in given.items():
-        if not re.fullmatch(r"\w[\w .,=+-]*", name):
-            raise BadInput(
-                f"get_sweep(config): the variant {name!r} was given; allowed: names of "
-                "directories: letters, digits, _, and after the first also space . , = + -"
-            )
-        if name in RESERVED:
-            raise BadInput(
-                f"get_sweep(config): the variant {name!r} was given; allowed: other names than "
-                + ", ".join(RESERVED)
-            )
+        _check_name(name, found)
         if both := [key for key in changes if key in taken]:
             raise BadInput(f"{both[0]}: was given, but variant {name!r} sets it too")
         own = [f"--config.{key}={value}" for key, value in changes.items()]
@@ -67,7 +58,38 @@ def variants(
     return found
 
 
-RESERVED = ("units", "workers", "track")  # what else lies in a sweep's directory
+def _check_name(name: str, others: Iterable[str]) -> None:
+    """Raises a `BadInput` unless a variant's name can be its directory's, on any file system."""
+    given = f"get_sweep(config): the variant {name[:60] + '…' * (len(name) > 60)!r}"
+    if not re.fullmatch(r"\w[\w .,=+-]*", name):
+        raise BadInput(
+            f"{given} was given; allowed: names of "
+            "directories: letters, digits, _, and after the first also space . , = + -"
+        )
+    if len(name.encode()) > checkpoint.LONGEST:
+        raise BadInput(
+            f"{given} was given, {len(name.encode())} bytes long; "
+            f"allowed: at most {checkpoint.LONGEST}"
+        )
+    lower = experiment.same_name(name)
+    if lower in RESERVED or re.fullmatch(r"report.*\.(html|md|png)", lower):
+        raise BadInput(
+            f"{given} was given; allowed: other names than those of the sweep's own files: "
+            f"{', '.join(RESERVED)}, report-….png"
+        )
+    for other in others:
+        if experiment.same_name(other) == lower:
+            raise BadInput(
+                f"{given} was given, and {other!r} too; "
+                "allowed: names that differ in more than capital letters"
+            )
+
+
+RESERVED = (
+    "units", "workers", "track", "experiment.py", "sweep.json", "sweep.parquet",
+    "sweep-summary.json", "report.html", "report.md", "config.json", "summary.json",
+    "metrics.parquet", "checkpoints", "profile", "__pycache__",
+)  # fmt: skip
 
 
 def _of_the_file(loaded: Experiment, base: Config) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gacf.checkpoint import shortened
 from gacf.types import lookup, require, whole
 
 Changes = dict[str, Any]
@@ -157,13 +158,16 @@ def named(rows: Sequence[Changes]) -> dict[str, Changes]:
         last if lasts.count(last) == 1 else key for key, last in zip(varying, lasts, strict=True)
     ]
     made: dict[str, Changes] = {}
+    names: dict[str, str] = {}  # some file systems tell names apart by more than capitals alone
     for row in rows:
         name = ",".join(
             f"{title}={_word(row[key])}" for key, title in zip(varying, short, strict=True)
         )
-        while name in made and made[name] != row:
+        name = shortened(name)
+        while made.get(names.get(name.casefold(), ""), row) != row:
             name += "+"
-        made[name] = row
+        names.setdefault(name.casefold(), name)
+        made[names[name.casefold()]] = row
     return made
 
 

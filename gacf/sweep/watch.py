@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.markup import escape
 
-from gacf import experiment
+from gacf import experiment, locks
 from gacf.progress import PROGRESS, label
 from gacf.report import BadInput
 from gacf.report.table import SWEEP, direction, read, read_sweep, stated_goal
 from gacf.sweep import claims
+from gacf.sweep.directory import check_idle
 
 RECENT = 10.0  # seconds for which a written progress shows that a run is being trained
 
@@ -166,10 +167,10 @@ def _is_trained(directory: Path) -> bool:
     except OSError:
         pass
     try:
-        with experiment.alone(directory):
-            return False
+        check_idle(directory)
     except BadInput:
         return True
+    return locks.held(directory)
 
 
 def of_run(directory: Path) -> tuple[str, bool]:

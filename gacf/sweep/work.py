@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import resource
 import shutil
@@ -27,14 +26,9 @@ from gacf.sweep.directory import Sweep
 from gacf.sweep.units import Unit
 
 POLL = 0.5  # seconds between looks at units that others hold
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Track = Callable[[str, str, np.ndarray, experiment.History], None]
 """Is told variant, cell, ends of windows [W] and their scalars [S, W]; see `gacf.sweep.track`."""
-
-
-class Full(Exception):
-    """The disk is full."""
 
 
 class Options(NamedTuple):
@@ -51,18 +45,11 @@ class Options(NamedTuple):
     track: Track | None = None
 
 
-def disk_full(error: BaseException) -> bool:
-    """Whether an error says that nothing more can be written; Orbax hides it in a text."""
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return True
-    return any(text in str(error) for text in ("No space left", "File too large", "quota exceeded"))
-
-
 def work(sweep: Sweep, out: Console, err: Console, options: Options = Options()) -> None:  # noqa: B008
     """Trains what nobody else trains; waits for what others hold, and takes it if they are lost.
 
     Raises:
-        Full: the disk is.
+        Unwritable: the file system refuses what is to be written.
         claims.Lost: the process that this one belongs to has gone.
     """
     everything = len(sweep.left())
@@ -110,9 +97,18 @@ def _attempt(
         claim.release()
         raise
     except Exception as error:
-        if disk_full(error):
+        refused = checkpoint.unwritable(error)
+        ours = refused is error or isinstance(error, experiment.Refused)
+        if refused is not None and (ours or refused.full):
             claim.release()
-            raise Full(config.one_line(error)) from error
+            raise refused from error
+        try:
+            claim.check()
+        except claims.Lost:  # whoever has the unit now may have caused it
+            claim.release()
+            if options.parent is not None:
+                raise
+            return
         trace = "".join(traceback.format_exception(error))
         if options.show_traceback:
             err.print(trace, markup=False)
@@ -164,15 +160,14 @@ def _train(
     heard = _Report(sweep, unit, claim, list(programs), settings[0], options.track)
     if alone:
         where = sweep.directory / unit.variants[0]
-        run = _opened(where, sweep, settings[0])
-        with experiment.alone(where):
-            experiment.train(run, programs, out, err, heard)
+        run = _opened(where, sweep, settings[0], claim)
+        experiment.train(run, programs, out, err, heard, claim.check)
     else:
         runs = [
-            _opened(sweep.directory / name, sweep, made, create=False)
+            _opened(sweep.directory / name, sweep, made, claim, create=False)
             for name, made in zip(unit.variants, settings, strict=True)
         ]
-        experiment.train_group(runs, programs, place, out, err, heard)
+        experiment.train_group(runs, programs, place, out, err, heard, claim.check)
     compiled = [p.compile_seconds for p in programs.values()]
     done = {
         "variants": unit.variants,
@@ -184,9 +179,11 @@ def _train(
         "peak_bytes": peak_bytes(),
         "devices": experiment.devices(),
     }
+    claim.check()
     checkpoint.write_atomically(place / "done.json", json.dumps(done, indent=2).encode())
     shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    (place / PROGRESS).unlink(missing_ok=True)
+    with checkpoint.writing():
+        (place / PROGRESS).unlink(missing_ok=True)
 
 
 def peak_bytes() -> int:
@@ -196,18 +193,25 @@ def peak_bytes() -> int:
 
 
 def _opened(
-    where: Path, sweep: Sweep, settings: config.Config, create: bool = True
+    where: Path, sweep: Sweep, settings: config.Config, claim: Claim, create: bool = True
 ) -> experiment.Run:
+    """A variant's run, to which the claim on its unit gives the right.
+
+    Who resumes the run alone holds it and then looks for a claim; here it is the other way round,
+    so that at least one of the two sees the other.
+    """
     loaded = sweep.experiment
+    claim.check()
     if (where / "config.json").exists():
-        if not (where / "experiment.py").exists() or (
-            (where / "experiment.py").read_bytes() != loaded.path.read_bytes()
-        ):
-            checkpoint.write_atomically(where / "experiment.py", loaded.path.read_bytes())
-        return experiment.Run(where, loaded, settings, experiment.read_stored(where))
+        with experiment.alone(where):
+            if not (where / "experiment.py").exists() or (
+                (where / "experiment.py").read_bytes() != loaded.source
+            ):
+                checkpoint.write_atomically(where / "experiment.py", loaded.source)
+            return experiment.Run(where, loaded, settings, experiment.read_stored(where))
     experiment.check_free(where)
     make = experiment.create if create else experiment.describe
-    return make(where, loaded, settings)
+    return make(where, loaded, settings, sweep.code)
 
 
 class _Report:

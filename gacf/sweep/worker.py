@@ -1,4 +1,4 @@
-"""`python -m gacf.sweep.worker DIR`: one worker as a process of its own, as executors start it."""
+"""One worker as a process of its own, as executors start it; its argument is the sweep's DIR."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-FULL = 3  # exit code where the disk is full; 0: nothing was left to do
+UNWRITABLE = 3  # exit code where nothing can be written; 0: nothing was left to do
 
 
 def _interrupt(number: int, frame: Any) -> None:
@@ -29,19 +29,19 @@ def main() -> int:
         os.sched_setaffinity(0, set(map(int, given.cores.split(","))))
     os.environ.setdefault("MPLBACKEND", "Agg")
 
-    from gacf import experiment, sweep
+    from gacf import checkpoint, children, experiment, sweep
     from gacf.report.table import console
     from gacf.sweep import claims, track, work
 
     experiment.use_cache()
     out, err = console(), console(stderr=True)
     tracker = track.Tracker(given.track, given.directory, err) if given.track else None
-    options = work.Options(given.traceback, os.getppid(), tracker)
+    options = work.Options(given.traceback, children.parent(), tracker)
     try:
         work.work(sweep.open_sweep(given.directory), out, err, options)
-    except work.Full as error:
-        print(f"gacf: {error}", file=sys.stderr)
-        return FULL
+    except checkpoint.Unwritable as error:
+        print(f"gacf: {error.strerror or error}", file=sys.stderr)
+        return UNWRITABLE
     except (KeyboardInterrupt, claims.Lost):
         return 130
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from gacf import experiment, locks
+from gacf.checkpoint import Unwritable
 from gacf.cli import main
 from gacf.report import BadInput
-from gacf.sweep import claims, executors, watch
+from gacf.sweep import Sweep, Unit, claims, executors, watch
 
 from .common import ROOT, TOY, process
 
@@ -116,7 +120,7 @@ def test_a_lost_workers_unit_is_taken_over_and_counts_as_an_attempt(
             claim.path.write_text(json.dumps({**owner, "started": "before"}))
         else:
             owner = json.loads(claim.path.read_text())
-            claim.path.write_text(json.dumps({**owner, "host": "elsewhere"}))
+            claim.path.write_text(json.dumps({**owner, "boot": "elsewhere"}))
             assert claims.status(place).live
             os.utime(claim.path, (time.time() - 2 * claims.STALE,) * 2)
         assert claims.status(place) == claims.Status(number, False, None)
@@ -142,28 +146,189 @@ def test_who_was_overtaken_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "0000" / "claim.2").exists()
 
 
-def test_a_unit_that_fails_thrice_is_told_with_its_traceback_and_the_rest_goes_on(
-    tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]
-):
-    more = """
-_finish = finish
+@pytest.mark.parametrize(
+    "data", [b"", b"\0" * 80, b"[]", b"3", b"null", b"{", b'{"pid": "x", "started": []}']
+)
+def test_garbage_in_a_claim_is_judged_by_its_age(tmp_path: Path, data: bytes):
+    (tmp_path / "claim.1").write_bytes(data)
+    assert claims.status(tmp_path).live, "it may be a newer version's"
+    for age in (2 * claims.STALE, -2 * claims.STALE):
+        os.utime(tmp_path / "claim.1", (time.time() - age,) * 2)
+        assert claims.status(tmp_path) == claims.Status(1, False, None)
+    claim = claims.take(tmp_path)
+    assert claim is not None and claim.number == 2
+    claim.release()
 
-def finish(config, finals):
-    if config.actor.hidden == (2,):
-        raise RuntimeError("no luck")
-    return _finish(config, finals)
-"""
+
+@pytest.mark.parametrize("other", ["namespace", "boot"])
+def test_a_process_number_of_another_container_means_nothing(tmp_path: Path, other: str):
+    """Containers on one file system may share a host name, and count processes from one."""
+    owner = {**locks.identity(), other: "elsewhere", "started": "0", "pid": os.getpid()}
+    (tmp_path / "claim.1").write_text(json.dumps(owner))
+    assert claims.status(tmp_path).live and claims.take(tmp_path) is None
+    os.utime(tmp_path / "claim.1", (time.time() - 2 * claims.STALE,) * 2)
+    assert not claims.status(tmp_path).live
+
+
+def test_a_worker_that_makes_no_progress_lets_its_claim_grow_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    monkeypatch.setattr(claims, "PATIENCE", 0.2)
+    claim = claims.take(tmp_path)
+    assert claim is not None
+
+    def is_live() -> bool:
+        os.utime(claim.path, (time.time() - 2 * claims.STALE,) * 2)
+        time.sleep(0.1)
+        return claims.status(tmp_path).live
+
+    assert is_live()
+    time.sleep(0.3)
+    assert not is_live()
+    claim.check()  # progress, after a pause of which ten times as much may come again
+    assert is_live()
+    time.sleep(0.3)
+    assert is_live()
+    claim.release()
+
+
+def test_who_was_stopped_notices_before_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(claims, "BEAT", 100.0)  # its thread has not looked yet
+    claim = claims.take(tmp_path)
+    assert claim is not None
+    (tmp_path / "claim.2").write_text("{}")
+    with pytest.raises(claims.Lost):
+        claim.check()
+
+
+def planned(directory: Path) -> Sweep:
+    """A sweep of one variant, as far as drivers know it."""
+    config = {"seeds": 1, "steps": 1}
+    unit = Unit("0000", ["a"], [])
+    text = {"experiment": "x", "variants": {"a": config}, "units": [unit._asdict()], "devices": {}}
+    directory.mkdir()
+    (directory / "sweep.json").write_text(json.dumps(text))
+    (directory / "units" / "0000").mkdir(parents=True)
+    return Sweep(directory, None, {"a": config}, [unit], [], {})  # type: ignore
+
+
+def sleeper() -> subprocess.Popen[bytes]:
+    """A process that is stopped, and so neither ends when asked nor touches anything."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    process.send_signal(signal.SIGSTOP)
+    return process
+
+
+def handle(process: subprocess.Popen[bytes]) -> executors.Handle:
+    return executors.Handle(process.poll, process.terminate, process.kill, process.pid)
+
+
+def finish(sweep: Sweep) -> None:
+    place = sweep.directory / "a"
+    place.mkdir(exist_ok=True)
+    (place / "metrics.parquet").touch()
+    (place / "summary.json").write_text("{}")
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("LOOK", 0.02), ("SILENT", 0.1), ("REST", 0.2), ("GRACE", 0.2)):
+        monkeypatch.setattr(executors, name, seconds)
+
+
+def test_a_stopped_workers_unit_goes_to_another_one(tmp_path: Path, soon: None):
+    sweep, made = planned(tmp_path / "sweep"), []
+
+    def start(number: int) -> executors.Handle:
+        if made:
+            finish(sweep)
+            return executors.Handle(lambda: 0, lambda: None, lambda: None)
+        made.append(sleeper())
+        owner = {**locks.identity(), "pid": made[0].pid, "started": locks._started(made[0].pid)}
+        claim = sweep.place(sweep.units[0]) / "claim.1"
+        claim.write_text(json.dumps(owner))
+        os.utime(claim, (time.time() - 2 * claims.STALE,) * 2)
+        return handle(made[0])
+
+    err = io.StringIO()
+    executors.drive(sweep, start, 1, Console(file=io.StringIO()), Console(file=err))
+    assert "worker 0 was lost, exit code -9" in err.getvalue()
+    assert made[0].poll() == -signal.SIGKILL
+
+
+def test_a_stopped_worker_does_not_hold_the_driver(tmp_path: Path, soon: None):
+    """Another process has trained everything meanwhile."""
+    sweep, made = planned(tmp_path / "sweep"), []
+
+    def start(number: int) -> executors.Handle:
+        made.append(sleeper())
+        finish(sweep)
+        return handle(made[0])
+
+    executors.drive(sweep, start, 1, Console(file=io.StringIO()), Console(file=io.StringIO()))
+    assert made[0].wait(10) == -signal.SIGKILL
+
+
+def test_ctrl_c_ends_a_worker_that_does_not_listen(tmp_path: Path, soon: None):
+    sweep, made = planned(tmp_path / "sweep"), []
+
+    def start(number: int) -> executors.Handle:
+        made.append(sleeper())
+
+        def poll() -> int | None:
+            polls.append(1)
+            if len(polls) == 1:
+                raise KeyboardInterrupt
+            return made[0].poll()
+
+        return handle(made[0])._replace(poll=poll)
+
+    polls: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        executors.drive(sweep, start, 1, Console(file=io.StringIO()), Console(file=io.StringIO()))
+    assert made[0].wait(10) == -signal.SIGKILL
+
+
+def test_a_sweep_that_is_removed_ends_its_driver(tmp_path: Path, soon: None):
+    sweep, made = planned(tmp_path / "sweep"), []
+
+    def start(number: int) -> executors.Handle:
+        made.append(sleeper())
+        shutil.rmtree(sweep.directory)
+        return handle(made[0])
+
+    with pytest.raises(Unwritable):
+        executors.drive(sweep, start, 1, Console(file=io.StringIO()), Console(file=io.StringIO()))
+    assert made[0].wait(10) == -signal.SIGKILL
+    assert not sweep.directory.exists()
+
+
+def test_a_unit_that_fails_thrice_is_told_with_its_traceback_and_the_rest_goes_on(
+    tmp_path: Path,
+    log: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    train_group = experiment.train_group
+
+    def unlucky(runs: Any, *rest: Any) -> None:
+        if runs[0].config.actor.hidden == (2,):
+            raise RuntimeError("no luck")
+        train_group(runs, *rest)
+
     directory = tmp_path / "sweep"
-    assert main(arguments(directory, file(tmp_path, more))) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "train_group", unlucky)
+        assert main(arguments(directory, file(tmp_path))) == 1
     said = capsys.readouterr().err
     name = "variants 'hidden=2,learning_rate=0.1', 'hidden=2,learning_rate=0.2' failed"
     assert said.count(f"{name}: RuntimeError: no luck") == 3
-    assert "Traceback" in said and "swept.py" in said
+    assert "Traceback" in said and "in unlucky" in said
     assert len(list(directory.glob("*/summary.json"))) == 2
     found = watch.snapshot(directory)
     assert (found.units, found.done, found.failed, found.running) == (2, 1, 1, 0)
     assert watch.over(found)
-    (directory / "experiment.py").write_text(TOY.read_text() + COUNT)
     assert main(["resume", str(directory)]) == 0
     complete(directory, log)
 

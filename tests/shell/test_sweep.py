@@ -10,6 +10,7 @@ import pytest
 from gacf import checkpoint, config, experiment, sweep
 from gacf.cli import main
 from gacf.config import BadInput
+from gacf.sweep import directory as sweep_directory
 
 from .common import TOY, run
 
@@ -141,10 +142,14 @@ def test_an_interrupted_sweep_goes_on_from_the_checkpoint(
 
 
 def test_another_config_is_refused_with_the_keys(
-    swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    swept: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     before = touched(swept)
     path = swept.parent / "swept.py"
+    monkeypatch.setattr(sweep_directory, "WAIT", 0.1)
     assert command(swept, path, "--config.steps=24") == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert "variant 'slow' in" in said and "differing: steps (16, here 24)" in said

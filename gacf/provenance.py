@@ -1,0 +1,94 @@
+"""Which code a run was made by: commits of the repositories that hold it (L6)."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 5.0  # seconds that git has for an answer
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    """What git says; None where there is no git, no repository, or no answer in time."""
+    try:
+        done = subprocess.run(
+            # A repository may name programs for git to run; it is only read here.
+            ["git", "-c", "core.fsmonitor=false", "-C", str(directory), *arguments],
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
+
+
+def commit(path: Path) -> dict[str, Any] | None:
+    """The commit that is checked out around a file, and whether that is all of the truth.
+
+    Args:
+        path: a file.
+
+    Returns:
+        `commit`, and `dirty`: whether a file that git knows has been changed since, or this one is
+        none of those; None where the file is in no repository.
+    """
+    place = path.resolve().parent
+    head = _git(place, "rev-parse", "--verify", "HEAD")
+    if head is None:
+        return None
+    known = _git(place, "ls-files", "--error-unmatch", "--", path.resolve().name) is not None
+    if not known and _git(place, "check-ignore", "-q", "--", path.resolve().name) is not None:
+        return None  # an environment that lies inside the repository of something else
+    changed = _git(place, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules")
+    return {"commit": head, "dirty": changed != "" or not known}
+
+
+@functools.cache
+def code(experiment: Path) -> dict[str, Any]:
+    """Where an experiment's code comes from, and gacf's own, as far as repositories tell.
+
+    Args:
+        experiment: its file.
+
+    Returns:
+        `experiment`: the file, with `commit` and `dirty` where it lies in a repository; `gacf`:
+        these two, where gacf is installed from one.
+    """
+    own = commit(Path(__file__))
+    return {
+        "experiment": {"file": str(experiment.resolve()), **(commit(experiment) or {})},
+        **({"gacf": own} if own else {}),
+    }
+
+
+def changes(stored: Any) -> list[str]:
+    """What is no longer as a run's `code` says, in words.
+
+    Args:
+        stored: what `code` gave when the run began; anything else has not changed.
+    """
+    said = []
+    for name, then in stored.items() if isinstance(stored, dict) else ():
+        if not isinstance(then, dict) or "commit" not in then:
+            continue
+        path = Path(str(then["file"])) if "file" in then else Path(__file__)
+        now = commit(path) if path.is_file() else None
+        if now and (now["commit"], now["dirty"]) != (then["commit"], then.get("dirty")):
+            said.append(f"{name} was {words(then)}, is {words(now)}")
+    return said
+
+
+def words(one: dict[str, Any]) -> str:
+    """A commit in a few words.
+
+    Example:
+        >>> words({"commit": "0123456789abcdef", "dirty": True})
+        '0123456789 with changes'
+    """
+    return str(one["commit"])[:10] + (" with changes" if one.get("dirty") else "")

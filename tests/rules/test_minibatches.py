@@ -156,3 +156,30 @@ def test_every_order_is_as_likely():
     assert len(counts) == 720
     chi2 = np.sum((counts - n / 720) ** 2) / (n / 720)
     assert abs(chi2 - 719) < 5 * np.sqrt(2 * 719)
+
+
+@pytest.mark.parametrize(("size", "rows"), [(2**14, 8), (2**15, 2)])
+def test_no_place_keeps_its_order_in_large_batches(size, rows):
+    """Of the neighbours in a random order half ascend; the variance of their number is known."""
+    orders = np.asarray(jax.jit(lambda: _orders(KEY, rows, size))())
+    ascents = (np.diff(orders, axis=1) > 0).sum()
+    mean, deviation = rows * (size - 1) / 2, np.sqrt(rows * (size + 1) / 12)
+    assert abs(ascents - mean) < 4 * deviation
+    # and every place goes everywhere as often: the mean place of the first, middle and last
+    expected = (size - 1) / 2
+    for column in (0, size // 2, size - 1):
+        spread = size / np.sqrt(12 * rows)
+        assert abs(orders[:, column].mean() - expected) < 4 * spread
+
+
+def test_every_pair_of_first_places_is_as_likely():
+    """Orders of 300 places, which take two rounds: χ² of where a place and its neighbour go."""
+    size, rows, parts = 300, 6_000, 10
+    orders = np.asarray(jax.jit(lambda: _orders(KEY, rows, size))())
+    where = np.argsort(orders, axis=1)[:, :2] * parts // size
+    counts = np.bincount(where @ [parts, 1], minlength=parts**2)
+    same = np.eye(parts, dtype=bool).ravel()
+    group = size // parts
+    expected = np.where(same, group * (group - 1), group**2) / (size * (size - 1)) * rows
+    chi2 = np.sum((counts - expected) ** 2 / expected)
+    assert abs(chi2 - (parts**2 - 1)) < 5 * np.sqrt(2 * (parts**2 - 1))

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pandas as pd
 import pytest
 
+import gacf
 from gacf import config, rules, sweep
 from gacf.cli import main
 
@@ -204,3 +208,74 @@ def test_the_sweep_of_rules_and_its_table(tmp_path):
     ratio = (2 + list(found).index("pendulum-unrolled")) / 21
     assert f"| unrolled | 12 | 5 | {ends} | 1/16 | {ratio:.1f} |" in made
     assert sum(line.startswith("| ") for line in made) == len(found) + 4
+
+
+def toy():
+    """Losses with the gradient 1 everywhere: under Adam each move is the learning rate."""
+    losses = {p: lambda params, batch, key, p=p: params[p] for p in ("actor", "critic")}
+    start = dict.fromkeys(losses, jnp.zeros(()))
+    return gacf.from_losses(start, losses, lambda key: {"x": jnp.zeros(8)})
+
+
+def moved(algorithm, steps):
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    state, _ = jax.jit(lambda s: jax.lax.scan(lambda s, _: algorithm.step(s), s, length=steps))(
+        state
+    )
+    return {player: -float(way) for player, way in state.params.items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "made"),
+    [
+        ({"method": "a2c"}, {"actor": 8, "critic": 8}),
+        ({"method": "a2c", "updates": 3}, {"actor": 24, "critic": 24}),
+        ({"method": "a2c", "rule": "delayed", "delay": 4}, {"actor": 2, "critic": 8}),
+        ({"method": "ppo", "epochs": 2, "pieces": 4, "updates": 2}, {"actor": 128, "critic": 128}),
+    ],
+)
+def test_control_anneals_over_the_whole_run(settings, made):
+    """The rates of M moves, 1 − k/M for k < M, add up to (M + 1)/2."""
+    experiment = config.load(ROOT / "experiments" / "control.py")
+    given = {"steps": 8, "learning_rate": 1.0, "max_norm": 1.0, **settings}
+    own = config.resolve(experiment, [f"--config.{k}={v}" for k, v in given.items()])
+    rule = experiment.module.rule_of(own, toy())
+    way = moved(gacf.compose(toy(), rule, updates=own.updates), 8)
+    assert way == pytest.approx({p: (n + 1) / 2 for p, n in made.items()}, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "made"),
+    [
+        ("ring_gan", {"critic.steps": 3}, {"actor": 8, "critic": 24}),
+        ("digits_gan", {"critic.steps": 2}, {"actor": 8, "critic": 16}),
+        ("gan", {"critic_steps": 5}, {"actor": 8, "critic": 40}),
+        ("gan", {"critic_steps": 5, "rule": "simultaneous"}, {"actor": 8, "critic": 8}),
+        ("rules", {"rule": "extragradient_commit"}, {"actor": 8, "critic": 8}),
+        ("rules", {"rule": "alternating"}, {"actor": 8, "critic": 8}),
+    ],
+)
+def test_rates_decay_over_the_moves_that_a_player_makes(name, settings, made, monkeypatch):
+    """The cosine's rates of M moves add up to M d + (1 − d)(M + 1)/2, d the last one's share.
+
+    An extragradient step that keeps its look ahead counts two moves and makes the second of them.
+    """
+    experiment = config.load(ROOT / "experiments" / f"{name}.py")
+    rates = {"ring_gan": ("actor.learning_rate", "critic.learning_rate"), "rules": ()}
+    rates["digits_gan"] = rates["ring_gan"]
+    given = {"steps": 8, **dict.fromkeys(rates.get(name, ("learning_rate",)), 1.0), **settings}
+    own = config.resolve(experiment, [f"--config.{k}={v}" for k, v in given.items()])
+    monkeypatch.setattr(gacf, "gan", lambda *args, **options: toy())
+    if name == "rules":
+        monkeypatch.setattr(experiment.module, "ring", lambda config: toy())
+    algorithm = experiment.module.build(own)
+    algorithm = algorithm["gan"] if isinstance(algorithm, dict) else algorithm
+    last, rate = (own.ring.decay, own.ring.learning_rate) if name == "rules" else (own.decay, 1.0)
+
+    def way(moves):
+        if settings.get("rule") == "extragradient_commit":
+            turns = np.arange(1, 2 * moves, 2) / (2 * moves)
+            return rate * np.sum(last + (1 - last) * (1 + np.cos(np.pi * turns)) / 2)
+        return rate * (moves * last + (1 - last) * (moves + 1) / 2)
+
+    assert moved(algorithm, 8) == pytest.approx({p: way(n) for p, n in made.items()}, rel=1e-3)

@@ -12,6 +12,8 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.actor_critic.environment import actions_of
+from gacf.actor_critic.exploration import ornstein_uhlenbeck
 from gacf.gan import zero_centred
 from gacf.networks import MLP
 from tests.actor_critic.probes import one_reward, probe
@@ -201,3 +203,54 @@ def test_a_penalty_sees_states_and_actions():
 def test_what_is_out_of_bounds_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         make(options.pop("env", one_reward()), **options)
+
+
+MOST = float(np.finfo(np.float32).max)
+BOUNDED: dict[str, Any] = {
+    **{name: {} for name in ("ddpg", "td3", "sac", "dpg", "nfqca", "ppo", "a2c")},
+    "natural_actor_critic": {},
+    "svg": {"horizon": 0},
+}
+
+
+def between(low: Any, high: Any) -> Any:
+    bounds = (jnp.asarray(x, jnp.float32) for x in (low, high))
+    return one_reward()._replace(action=envs.Box(np.shape(low), *bounds))
+
+
+@pytest.mark.parametrize("method", BOUNDED)
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (-MOST, MOST, r"bounds -3.40282347e\+38 and 3.40282347e\+38; .* at most 3.4e\+38 apart"),
+        (-1e38, 3e38, "at most 3.4e.38 apart, or −inf and inf"),
+        (-np.inf, 1.0, "the bounds -inf and 1; allowed: bounds of actions all finite, or none"),
+        (0.0, np.inf, "the bounds 0 and inf; allowed: bounds of actions all finite, or none"),
+        (2.0, 1.0, "the bounds 2 and 1; allowed: bounds of actions with low <= high"),
+        (np.nan, 1.0, "the bounds nan and 1; allowed: bounds of actions with low <= high"),
+    ],
+)
+def test_bounds_that_scale_no_action_are_refused_in_one_line(method, low, high, message):
+    make = gacf.svg if method == "svg" else getattr(gacf, method)
+    with pytest.raises(ValueError, match=message) as error:
+        make(between([-1.0, low], [1.0, high]), **BOUNDED[method])
+    assert str(error.value).startswith("env: probe: action")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(-1e38, 1e38), (0.0, MOST), (-2.0, 6.0), (3.0, 3.0), (-1e-30, 1e-30)]
+)
+def test_actions_between_bounds_reach_them_and_their_middle(low, high):
+    """By the definition of the scale: −1 is the lowest, 0 the middle, 1 the highest."""
+    to_env = actions_of(between([low], [high])).to_env
+    reached = [float(to_env(jnp.array([a]))[0]) for a in (-5.0, -1.0, 0.0, 1.0, 5.0)]
+    middle = low / 2 + high / 2
+    np.testing.assert_allclose(reached, [low, low, middle, high, high], rtol=1e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("noise", [np.inf, np.nan, -1.0])
+def test_noise_without_a_size_is_refused(noise):
+    for given in (lambda: noise, lambda: ornstein_uhlenbeck(noise)):
+        with pytest.raises(ValueError, match=r"(exploration|deviation): .* allowed: a number >= 0"):
+            make(one_reward(), exploration=given())

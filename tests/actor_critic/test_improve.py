@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import gacf
@@ -175,3 +176,80 @@ def test_natural_moves_along_the_critics_weights():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def recorded(*gains: Any) -> gacf.Game:
+    rows = len(gains)
+
+    def sample(world: Any, key: Any) -> Any:
+        return {
+            "observation": jnp.zeros((rows, 1)),
+            "action": ACTIONS[:rows],
+            "log_prob": jnp.full(rows, -1.0),
+            "advantage": jnp.array(gains, jnp.float32),
+        }
+
+    return of_states(clipped(POLICY))._replace(sample=sample)
+
+
+def test_advantages_that_are_all_equal_move_nothing():
+    """No action was better than another; what rounding leaves of their mean is no difference."""
+
+    @jax.jit
+    def slope(gains):
+        here, params = at(recorded(*gains))
+        return here.gradient("actor", params)[0]
+
+    for gain in np.float32([0.1, 1e4, 3e-7]):
+        above = np.nextafter(gain, np.float32(np.inf))
+        for gains in ([gain] * 4, [gain, above] * 2):
+            assert not np.any(slope(np.array(gains)))
+    assert np.any(slope(np.float32([0.1, 0.1, 0.1, 0.1001])))
+
+
+def test_equal_advantages_have_a_cross_gradient():
+    """The deviation of equal advantages has no derivative; that of their loss is 0."""
+    game = of_states(advantage(POLICY, standardise=True))
+    still = {"observation": jnp.zeros((4, 1)), "action": jnp.zeros(4, jnp.int32)}
+    here, params = at(game._replace(sample=lambda world, key: still))
+    cross = jax.jit(jax.jacobian(lambda v: here.gradient("actor", {**params, "critic": v})[0]))
+    assert not np.any(cross(params["critic"]))
+
+
+def test_a_single_advantage_is_not_standardised():
+    message = "standardise: True was given with an advantage of one transition"
+    here, params = at(recorded(0.5))
+    with pytest.raises(ValueError, match=message):
+        here.gradient("actor", params)
+    for game, rule in (
+        (gacf.ppo("probe-match", num_envs=1, length=1), gacf.rules.simultaneous),
+        (
+            gacf.ppo("probe-match", num_envs=2, length=2),
+            lambda o: gacf.rules.minibatches(gacf.rules.simultaneous(o), 1, 4),
+        ),
+        (gacf.a2c("probe-match", num_envs=1, length=1, standardise=True), gacf.rules.simultaneous),
+    ):
+        algorithm = gacf.compose(game, rule({p: optax.sgd(0.1) for p in game.losses}))
+        with pytest.raises(ValueError, match=message) as error:
+            jax.eval_shape(lambda key, a=algorithm: a.step(a.init(key)), jax.random.key(0))
+        assert "\n" not in str(error.value)
+
+
+def test_an_entropy_without_closed_form_has_the_right_gradient():
+    """Each action once, weighted by how likely it is: the sum over all is the expectation."""
+    p = np.asarray(jax.nn.softmax(LOGITS), np.float64)
+    open_form = POLICY._replace(entropy=None)
+
+    @jax.jit
+    def slope(action):
+        batch = {"observation": jnp.zeros((4, 1)), "action": jnp.full(4, action)}
+        both = (of_states(advantage(policy, 1.0)) for policy in (open_form, POLICY))
+        games = [*both, of_states(advantage(POLICY))]
+        of_batch = [at(game._replace(sample=lambda world, key: batch)) for game in games]
+        found = [here.gradient("actor", params)[0] for here, params in of_batch]
+        return found[0] - found[2], found[1] - found[2]
+
+    found, closed = zip(*[slope(action) for action in range(3)], strict=True)
+    wanted = -np.asarray(jax.grad(entropy)(LOGITS))
+    np.testing.assert_allclose(p @ np.stack(found), wanted, atol=1e-6)
+    np.testing.assert_allclose(closed[0], wanted, atol=1e-6)

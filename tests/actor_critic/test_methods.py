@@ -321,3 +321,119 @@ def test_numbers_may_be_traced(name):
     numbers = {name: jnp.full(3, number) for name, number in {**numbers, "discount": 0.9}.items()}
     state, _ = jax.eval_shape(jax.vmap(step), numbers)
     assert all(leaf.shape[0] == 3 for leaf in jax.tree.leaves(state.params))
+
+
+def uneven(precision: str) -> envs.Environment:
+    """An environment that shows and pays in one precision, whatever acts in it."""
+
+    def reset(key: Any) -> Any:
+        seen = jax.random.normal(key, (2,), precision)
+        return seen, seen
+
+    def step(key: Any, seen: Any, action: Any) -> Any:
+        fresh, _ = reset(key)
+        paid = -jnp.sum(jnp.square(action)).astype(precision)
+        ends = jnp.bool_(True)
+        return fresh, envs.Timestep(fresh, fresh, paid, ends, ~ends)
+
+    wide, one = jnp.full(2, jnp.inf, precision), jnp.ones(1, precision)
+    return envs.Environment(
+        "uneven", reset, step, envs.Box((2,), -wide, wide), envs.Box((1,), -one, one), 1
+    )
+
+
+PRECISE: dict[str, tuple[int, dict[str, Any]]] = {
+    **dict.fromkeys(("ddpg", "td3"), (1, SMALL)),
+    "sac": (2, SMALL),
+    "nfqca": (1, {"transitions": 4, "num_envs": 2}),
+    **{name: (1, {"num_envs": 2, "length": 2}) for name in ("dpg", "natural_actor_critic")},
+    **{
+        name: (1, {"num_envs": 2, "length": 2, "normalize_observations": True, "entropy": 0.1})
+        for name in ("a2c", "ppo")
+    },
+    "svg-0": (2, {"horizon": 0, **SMALL}),
+    "svg-1": (1, {"horizon": 1, "num_envs": 2}),
+    "svg-3": (1, {"horizon": 3, "num_envs": 2}),
+    "svg-3-true": (1, {"horizon": 3, "num_envs": 2, "dynamics": "true"}),
+}
+
+
+MIXED = [
+    (name, *kinds) for name in PRECISE for kinds in (("float32", "float64"), ("float64", "float32"))
+]
+MIXED += [(name, "gymnax", "float32") for name in ("a2c", "sac", "svg-3")]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("name", "of_env", "of_networks"), MIXED)
+def test_networks_and_environments_may_differ_in_precision(name, of_env, of_networks):
+    """A step goes through, and leaves all that is kept as it was, dtypes included."""
+    method, *_ = name.split("-")
+    outputs, settings = PRECISE[name]
+    env = envs.make("Pendulum-v1") if of_env == "gymnax" else uneven(of_env)
+
+    def network(*shape: int) -> MLP:
+        return MLP((3,), shape, param_dtype=of_networks)
+
+    if settings.get("horizon") and "dynamics" not in settings:
+        settings = {**settings, "dynamics": network(env.observation.shape[0] + 1)}
+    game = METHODS[method](env, actor=network(outputs), critic=network(), **settings)
+    rule = rules.alternating({p: optax.adam(1e-3) for p in game.losses})
+    algorithm = gacf.compose(game, rule)
+    state = jax.eval_shape(algorithm.init, KEY)
+    after, _ = jax.eval_shape(algorithm.step, state)
+    jax.eval_shape(algorithm.evaluate, after)
+    assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+    weights = jax.tree.leaves({p: v for p, v in after.params.items() if p in ("actor", "critic")})
+    assert of_networks in {leaf.dtype.name for leaf in weights}
+
+
+@pytest.mark.usefixtures("x64")
+def test_svg_with_precise_networks_has_the_gradient_of_the_true_chain():
+    """r = −a², a = θ + σ ξ, and each step ends an episode: −∇ is 2 a, summed over time steps."""
+    actor = (lambda key: jnp.array([0.3], jnp.float64), lambda p, o: p[None] + 0 * o[:, :1])
+    critic = (lambda key: jnp.zeros((), jnp.float64), lambda v, o: v + 0 * o[:, 0])
+    game = gacf.svg(
+        uneven("float32"), 3, actor, critic, "true", num_envs=4, bootstrap=False, log_scale=-1.0
+    )
+
+    @jax.jit
+    def play(key: Any) -> Any:
+        params, world = game.init(key)
+        world, _ = game.observe(params, {**world, "step": 0, "update": 0}, key)
+        batch = game.sample(world, key)
+        return batch, field(game, world, batch, key).gradient("actor", params)[0]
+
+    batch, slope = play(KEY)
+    action = np.asarray(batch["action"], np.float64)  # its bounds cut off what lies outside
+    wanted = np.sum(np.where(np.abs(action) < 1, 2 * action, 0)) / 4
+    assert slope["mean"].dtype == jnp.float64
+    np.testing.assert_allclose(slope["mean"], [wanted], rtol=1e-5)
+
+
+def test_clipped_targets_are_counted():
+    """Targets are 1, of which a head up to ½ clips all, and one up to 2 none."""
+    actor = (lambda key: jnp.zeros(()), lambda p, o: p * o)
+    critic = (lambda key: jnp.zeros(4), lambda v, o, a: jnp.tile(v[None], (len(o), 1)))
+
+    @jax.jit
+    def share(high: Any) -> Any:
+        head = heads.two_hot(-1.0, high, 4)
+        game = gacf.ddpg(one_reward(), actor, critic, divergence=head, critics=2, **SMALL)
+        params, world = game.init(KEY)
+        here = field(game, world, game.sample(world, KEY), KEY)
+        return here.loss("critic", params["critic"], params)[1].metrics["clipped/taken"]
+
+    assert [float(share(high)) for high in (0.5, 2.0)] == [1, 0]
+
+
+def test_one_quantile_is_read_from_one_number_an_example():
+    critic = (lambda key: jnp.array(0.5), lambda v, o: v * jnp.ones(len(o)))
+    game = gacf.a2c("probe-match", critic=critic, divergence=heads.quantile(1), num_envs=2)
+
+    def loss(key: Any) -> Any:
+        params, world = game.init(key)
+        here = field(game, world, game.sample(world, key), key)
+        return here.loss("critic", params["critic"], params)[0]
+
+    assert jax.eval_shape(loss, KEY).shape == ()

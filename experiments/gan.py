@@ -9,7 +9,8 @@
 `gacf.gan.LOSSES` and `gacf.gan.PENALTIES`, or no penalty, "none". `network`: mlp, dcgan, resnet
 (the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without it. `rule`:
 alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit, lola.
-`critic_rate`: None is the actor's. What else is left at None follows the data. Mixtures are in
+`critic_rate`: None is the actor's. A dcgan's critic is batch normalised as published, or by layer
+norm where there is a penalty, which batch statistics would make void. What else is left at None follows the data. Mixtures are in
 units of their own deviation, and critics in the plane see `octaves` of sines beside the point
 itself: modes are a hundredth as wide as the picture, which a plain network is slow to resolve. Each
 kind of data has metrics of its own, the first of which is `score`: modes and high quality (ring,
@@ -270,7 +271,9 @@ def critic(config: ConfigDict) -> Model:
         network = crowd(config.hidden, config.kernels) if config.kernels else MLP(config.hidden)
         network = Waves(network, config.octaves) if config.octaves else network
     else:
-        network = CRITICS[config.network](config.width)
+        # a penalty needs verdicts on each example alone, which batch normalisation does not give
+        layer = config.network == "dcgan" and config.penalty != "none"
+        network = CRITICS[config.network](config.width, **({"norm": "layer"} if layer else {}))
     return stabilizers.spectral_norm(network) if config.spectral_norm else model("critic", network)
 
 

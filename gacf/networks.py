@@ -231,6 +231,7 @@ def _linen(player: str, module: linen.Module) -> _Network:
     )
     streams: set[str] = set()
     names: list[str] = []
+    tried: list[bool] = []
 
     def run(train: bool, method: str, given: Any, key: Key | None, *inputs: Any, **options: Any):
         """`init` or `apply` in one of the modes, with a key for each stream that it draws from."""
@@ -291,7 +292,8 @@ def _linen(player: str, module: linen.Module) -> _Network:
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
         params_key, dropout_key = jax.random.split(key)
         given = {"rngs": {"params": params_key, "dropout": dropout_key}}
-        if accepts_any:
+        if accepts_any and not tried:
+            tried.append(True)
 
             def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
                 def output(key: Key, inputs: Any) -> PyTree:

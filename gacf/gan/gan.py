@@ -23,6 +23,8 @@ from gacf.networks import model
 from gacf.types import Batch, Key, Metrics, Params, PyTree, World, lookup, require, whole
 
 Draw = Callable[[Key, int], Any]
+# Folded into the key of samples for what the network draws itself; the noise takes the key.
+NETWORK = 0x6E657477
 
 
 def _drawer(name: str, given: Any) -> Draw:
@@ -132,7 +134,9 @@ def gan(
         transform_target: of the labels, [B] -> [B]: label smoothing. It goes with losses that
             have a best verdict for a label between 0 and 1: cross-entropies, squares and
             f-divergences.
-        penalty: added to the critic's loss, `(judge, groups, key) -> scalar`, for instance `r1`.
+        penalty: added to the critic's loss, `(judge, groups, key) -> scalar`, for instance `r1`. It
+            needs verdicts on each example alone: no batch normalisation (`DCGANCritic`'s default;
+            choose `norm="layer"`), no minibatch discrimination.
         real_term: whether the actor's loss holds the real examples too. They add nothing to its
             own gradient, but the critic's response moves their verdicts: an actor that looks
             ahead (`unrolled`, `implicit`, `lola`) needs them. With "minimax", "wasserstein" and
@@ -345,4 +349,6 @@ def generate(
     """
     latent = noise if callable(noise) else normal(noise)
     actor = model("actor", generator)
-    return actor.apply(params["actor"], world, *_inputs(latent(key, n)), train=False)[0]
+    # a network may draw noise of its own, in evaluation mode too
+    own = jax.random.fold_in(key, NETWORK)
+    return actor.apply(params["actor"], world, *_inputs(latent(key, n)), key=own, train=False)[0]

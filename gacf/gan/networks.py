@@ -18,12 +18,32 @@ from flax import linen
 
 from gacf.conv import Conv, ConvTranspose
 from gacf.gan.labels import class_labels, one_hot
-from gacf.types import nearest
+from gacf.types import lookup, nearest
 
 CONDITIONS = ("concatenation", "projection")
+NORMS = ("batch", "layer", "instance", "none")
 
 _dcgan = linen.initializers.normal(0.02)
 _leaky = functools.partial(linen.leaky_relu, negative_slope=0.2)
+
+
+def _norm(kind: str | bool) -> str:
+    """A name in `NORMS`; True and False stand for "batch" and "none"."""
+    if isinstance(kind, bool):
+        return "batch" if kind else "none"
+    return lookup("norm", kind, {name: name for name in NORMS})
+
+
+def _normed(kind: str, x: jax.Array, train: bool, param_dtype: Any) -> jax.Array:
+    """Images [B, H, W, C] normalised over the batch, or each by itself: as one, or a channel."""
+    if kind == "batch":
+        return linen.BatchNorm(use_running_average=not train, param_dtype=param_dtype)(x)
+    if kind == "layer":
+        axes = (-3, -2, -1)
+        return linen.LayerNorm(reduction_axes=axes, param_dtype=param_dtype)(x)
+    if kind == "instance":
+        return linen.InstanceNorm(param_dtype=param_dtype)(x)
+    return x
 
 
 def maxout(pieces: int) -> Callable[[jax.Array], jax.Array]:
@@ -163,7 +183,10 @@ class DCGANCritic(linen.Module):
         classes: number of classes K; it then takes labels [B] too, as `(image, label)`.
         condition: how it looks at the label: by "concatenation" of a one-hot map to the image, or
             by "projection".
-        norm: whether hidden layers but the first are batch normalised.
+        norm: how hidden layers but the first are normalised: "batch", as published, "layer" (over
+            all of an image's pixels and channels), "instance" (over its pixels) or "none"; True and
+            False stand for the first and the last. A gradient penalty needs one of the others than
+            "batch", with which a verdict depends on the whole batch.
         param_dtype: of the weights.
 
     Reference:
@@ -182,15 +205,16 @@ class DCGANCritic(linen.Module):
     stages: int = 2
     classes: int | None = None
     condition: str = "concatenation"
-    norm: bool = True
+    norm: str | bool = "batch"
     param_dtype: Any = jnp.float32
 
     @linen.compact
     def __call__(self, x: jax.Array, *labels: jax.Array, train: bool) -> jax.Array:
         _lowest(x.shape[1:], self.stages)
         x = _shown(self.classes, self.condition, x, labels)
+        kind = _norm(self.norm)
         for stage in range(self.stages):
-            norm = self.norm and stage > 0
+            norm = kind != "none" and stage > 0
             x = Conv(
                 self.width * 2**stage,
                 4,
@@ -200,7 +224,7 @@ class DCGANCritic(linen.Module):
                 param_dtype=self.param_dtype,
             )(x)
             if norm:
-                x = linen.BatchNorm(use_running_average=not train, param_dtype=self.param_dtype)(x)
+                x = _normed(kind, x, train, self.param_dtype)
             x = _leaky(x)
         x = x.reshape(x.shape[0], -1)
         return _Verdict(self.classes, self.condition, self.param_dtype)(x, *labels)

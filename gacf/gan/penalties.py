@@ -2,16 +2,21 @@
 
 A critic may have several inputs (state and action; image and label): its slope is that in all of
 them together, whole numbers aside, and a point between two examples lies between all of them.
+
+All are means of slopes per example. A critic with batch normalisation or minibatch discrimination
+has none, and is refused.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from gacf.actor_critic.constructor import Groups, Penalty
@@ -32,12 +37,96 @@ def _real(leaf: jax.Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
-def slopes(judge: Judge, inputs: Any) -> jax.Array:
+_DRAWS = 3
+_verdicts: dict[str, bool] = {}
+"""Whether a program mixes the examples of a batch, by the program's text."""
+
+
+def _example(leaf: Any, key: Key) -> jax.Array:
+    """An array of that shape with numbers by which a network of any kind comes alive."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0, impl=jax.random.key_impl(leaf)), leaf.shape)
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return jnp.zeros(leaf.shape, leaf.dtype)
+    if len(leaf.shape) < 2:
+        return jax.random.uniform(key, leaf.shape, leaf.dtype, 0.5, 1.5)
+    size = math.sqrt(2 / max(1, math.prod(leaf.shape[:-1])))
+    return size * jax.random.normal(key, leaf.shape, leaf.dtype)
+
+
+def mixes_examples(judge: Judge, inputs: Any) -> bool:
+    """Whether the critic's verdict on one example depends on others of its batch.
+
+    It is tried out, while the critic's program is traced and apart from it: the verdicts on half of
+    a batch are differentiated in the other half, at arbitrary parameters and examples.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> mixes_examples(lambda x: x[:, 0] ** 2, jnp.ones((4, 1)))
+        False
+        >>> mixes_examples(lambda x: x[:, 0] - jnp.mean(x), jnp.ones((4, 1)))
+        True
+    """
+    leaves, structure = jax.tree.flatten(_inputs(inputs))
+    where = [i for i, leaf in enumerate(leaves) if _real(leaf)]
+    count = leaves[0].shape[0]
+    if count < 2:
+        return False
+    closed = jax.make_jaxpr(lambda *given: judge(*jax.tree.unflatten(structure, given)))(*leaves)
+    known = str(closed)
+    if known in _verdicts:
+        return _verdicts[known]
+    # What the critic closes over, such as its parameters, is not known while a program is traced.
+    fixed = [isinstance(c, jax.core.Tracer) for c in closed.consts]
+
+    def others(consts: list[Any], given: list[jax.Array]) -> jax.Array:
+        def half(at: list[jax.Array]) -> jax.Array:
+            filled = list(given)
+            for i, leaf in zip(where, at, strict=True):
+                filled[i] = leaf
+            (verdict,) = jax.core.eval_jaxpr(closed.jaxpr, consts, *filled)
+            return jnp.sum(verdict[: count // 2])
+
+        slope = jax.grad(half)([given[i] for i in where])
+        rest = [leaf[count // 2 :] for leaf in slope]
+        return jnp.any(jnp.stack([jnp.any(jnp.isfinite(x) & (x != 0)) for x in rest]))
+
+    with jax.ensure_compile_time_eval():
+        tried = jax.jit(others)
+        found = False
+        for draw in range(_DRAWS):
+            keys = iter(jax.random.split(jax.random.key(draw), len(fixed) + len(leaves)))
+            consts = [
+                _example(c.aval, next(keys)) if traced else c
+                for c, traced in zip(closed.consts, fixed, strict=True)
+            ]
+            found = found or bool(tried(consts, [_example(leaf, next(keys)) for leaf in leaves]))
+    _verdicts[known] = found
+    return found
+
+
+def slopes(judge: Judge, inputs: Any, penalty: str = "slopes") -> jax.Array:
     """‖∇ of the critic‖² per example, [B], over all its inputs together.
 
     One backward pass serves the whole batch, since an example's verdict depends on that example
-    alone (a critic with batch statistics is differentiated through them too).
+    alone.
+
+    Args:
+        judge: the critic, `(*inputs) -> [B]`.
+        inputs: an array [B, …], or a tuple of them.
+        penalty: what it is for, for the message.
+
+    Raises:
+        ValueError: a critic whose verdict on one example depends on others of its batch, by
+            batch normalisation or minibatch discrimination: it has no slope per example.
     """
+    if mixes_examples(judge, inputs):
+        raise ValueError(
+            f"penalty: {penalty} is a mean of slopes per example, and the critic has none: its "
+            "verdict on one example depends on others of the batch, by batch statistics (batch "
+            "normalisation) or minibatch discrimination; allowed: critics without them, with layer "
+            "or spectral normalisation instead, such as DCGANCritic(norm='layer')"
+        )
     leaves, structure = jax.tree.flatten(_inputs(inputs))
     where = [i for i, leaf in enumerate(leaves) if _real(leaf)]
 
@@ -97,10 +186,12 @@ def _off_target(squares: jax.Array, target: Number, one_sided: bool) -> jax.Arra
     return jnp.square(jax.nn.relu(excess) if one_sided else excess)
 
 
-def zero_centred(weight: Number = 10.0, of: Sequence[str] | None = None) -> Penalty:
+def zero_centred(
+    weight: Number = 10.0, of: Sequence[str] | None = None, name: str = "zero_centred"
+) -> Penalty:
     """(weight / 2) Σ_groups mean_B ‖∇_x D(x)‖², norm per example.
 
-    `of=("real",)` is R1, `of=("fake",)` is R2; all groups by default.
+    `of=("real",)` is R1, `of=("fake",)` is R2; all groups by default. `name` is for messages.
 
     Reference:
         Mescheder et al. 2018, eqs. 9 and 10.
@@ -110,7 +201,7 @@ def zero_centred(weight: Number = 10.0, of: Sequence[str] | None = None) -> Pena
     def penalty(judge: Judge, groups: Groups, key: Key) -> jax.Array:
         del key
         chosen = [lookup("penalty: group", group, groups) for group in of or groups]
-        means = [jnp.mean(slopes(judge, inputs)) for inputs in chosen]
+        means = [jnp.mean(slopes(judge, inputs, name)) for inputs in chosen]
         return weight / 2 * jnp.sum(jnp.stack(means))
 
     return penalty
@@ -125,7 +216,7 @@ def r1(weight: Number = 10.0) -> Penalty:
         >>> float(penalty(lambda x: 3 * x[:, 0], {"real": jnp.ones((4, 1))}, jax.random.key(0)))
         9.0
     """
-    return zero_centred(weight, of=("real",))
+    return zero_centred(weight, of=("real",), name="r1")
 
 
 def r2(weight: Number = 10.0) -> Penalty:
@@ -137,7 +228,7 @@ def r2(weight: Number = 10.0) -> Penalty:
         >>> float(penalty(lambda x: 3 * x[:, 0], {"fake": jnp.ones((4, 1))}, jax.random.key(0)))
         9.0
     """
-    return zero_centred(weight, of=("fake",))
+    return zero_centred(weight, of=("fake",), name="r2")
 
 
 def wgan_gp(weight: Number = 10.0, target: Number = 1.0, one_sided: bool = False) -> Penalty:
@@ -160,7 +251,7 @@ def wgan_gp(weight: Number = 10.0, target: Number = 1.0, one_sided: bool = False
     require("weight", weight, lambda w: w >= 0, "a number >= 0")
 
     def penalty(judge: Judge, groups: Groups, key: Key) -> jax.Array:
-        squares = slopes(judge, between(groups, key))
+        squares = slopes(judge, between(groups, key), "wgan_gp")
         return weight * jnp.mean(_off_target(squares, target, one_sided))
 
     return penalty
@@ -181,7 +272,7 @@ def zero_centred_between(weight: Number = 10.0) -> Penalty:
     require("weight", weight, lambda w: w >= 0, "a number >= 0")
 
     def penalty(judge: Judge, groups: Groups, key: Key) -> jax.Array:
-        return weight / 2 * jnp.mean(slopes(judge, between(groups, key)))
+        return weight / 2 * jnp.mean(slopes(judge, between(groups, key), "zero_centred_between"))
 
     return penalty
 
@@ -211,7 +302,7 @@ def dragan(
 
     def penalty(judge: Judge, groups: Groups, key: Key) -> jax.Array:
         inputs = lookup("penalty: group", next(iter(groups)) if of is None else of, groups)
-        squares = slopes(judge, _around(inputs, scale, key))
+        squares = slopes(judge, _around(inputs, scale, key), "dragan")
         return weight * jnp.mean(_off_target(squares, target, one_sided=False))
 
     return penalty

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from gacf.actor_critic.constructor import Groups, Penalty
 from gacf.actor_critic.improve import Evidence, Improve
 from gacf.networks import Model
-from gacf.types import Batch, Key, Metrics, PyTree, World
+from gacf.types import Batch, Key, Metrics, Params, PyTree, World
 
 
 class Judged(NamedTuple):
@@ -50,7 +50,14 @@ def _coupled(critic: Model) -> Model:
         verdicts = jnp.concatenate([real - jnp.mean(fake), fake - jnp.mean(real)])
         return verdicts, {**entries, **news}
 
-    return critic._replace(init=init, apply=apply)
+    bind = critic.bind
+    if bind is None:
+        return critic._replace(init=init, apply=apply)
+
+    def given_others(params: Params) -> Model:
+        return _coupled(bind(params))
+
+    return critic._replace(init=init, apply=apply, bind=given_others)
 
 
 def in_pairs(judged: Judged) -> Judged:

@@ -102,6 +102,8 @@ def svg(
     """
     env = made(env)
     if horizon == math.inf:
+        traced = isinstance(env.horizon, jax.core.Tracer)
+        require("horizon", horizon, lambda _: not traced, "a number, since the env's is traced")
         horizon, bootstrap = env.horizon, False
     require("horizon", horizon, lambda n: whole(n) or n == 0, "a whole number >= 0, or inf")
     horizon = int(horizon)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep
-from gacf.types import Key, PyTree, nearest
+from gacf.types import Key, PyTree, nearest, require
 
 # All that gymnax registers, but for MNISTBandit, which fetches a data set when it is made.
 # A list, because importing gymnax takes two seconds, and who trains a GAN should not wait for it.
@@ -41,6 +41,7 @@ NAMES = (
     "FrozenLake-misc",
 )
 
+LIMIT = "max_steps_in_episode"
 LONGEST = 1_000  # steps of an episode where the environment sets no limit
 
 
@@ -52,6 +53,19 @@ def _space(space: Any) -> Space:
         for bound in (space.low, space.high)
     )
     return Box(tuple(space.shape), low, high)
+
+
+def _steps(value: Any) -> Any:
+    """A limit of steps, which a sweep may give as a traced number of any kind, as a whole one.
+
+    Raises:
+        ValueError: no whole number >= 1.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return jnp.ceil(value).astype(jnp.int32)
+    allowed = "a whole number >= 1"
+    require("max_steps_in_episode", value, lambda n: n >= 1 and n == int(n), allowed)
+    return int(value)
 
 
 def _made(name: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
@@ -67,6 +81,11 @@ def _made(name: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
             raise ValueError(f"make: {name} has no parameter {parameter!r}; {hint}")
     static = {key: value for key, value in parameters.items() if key not in fields}
     environment, defaults = gymnax.make(name, **static) if static else (plain, defaults)
+    if LIMIT in parameters:
+        steps = _steps(parameters[LIMIT])
+        # in some environments it is a float, and meets other ones
+        keeps = isinstance(getattr(defaults, LIMIT), float)
+        parameters = {**parameters, LIMIT: steps * 1.0 if keeps else steps}
     return environment, defaults.replace(
         **{key: value for key, value in parameters.items() if key in fields}
     )
@@ -80,11 +99,11 @@ def from_gymnax(name: str, **parameters: Any) -> Environment:
 
     Args:
         name: gymnax's name for it.
-        **parameters: fields of its `EnvParams` (they may be traced, but for those that set the
-            bounds of a space), or arguments of its constructor.
+        **parameters: fields of its `EnvParams` (they may be traced, `max_steps_in_episode` too, but
+            for those that set the bounds of a space), or arguments of its constructor.
 
     Raises:
-        ValueError: an unknown parameter.
+        ValueError: an unknown parameter, or a limit of steps that is no whole number >= 1.
 
     Reference:
         Lange (2022), gymnax.
@@ -124,5 +143,5 @@ def from_gymnax(name: str, **parameters: Any) -> Environment:
             truncated=jnp.asarray(truncated, bool) & ~terminated,  # DeepSea's say both
         )
 
-    horizon = int(getattr(params, "max_steps_in_episode", LONGEST))
+    horizon = _steps(getattr(params, LIMIT, LONGEST))
     return Environment(name, reset, step, observations, actions, horizon)

@@ -6,8 +6,10 @@ import importlib.util
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import gacf
 from gacf import envs
 from gacf.envs import gymnax, probes
 from tests.envs.contract import KEY, check_contract, play
@@ -120,6 +122,46 @@ def test_parameters_may_be_traced():
     np.testing.assert_allclose(speed(gravity), expected, rtol=1e-5)
 
 
+def test_one_program_serves_a_sweep_of_time_limits():
+    """As a hyperparameter, hence a float, of a training whose evaluation plays whole episodes."""
+    traces = []
+
+    def build(hyper):
+        traces.append(None)
+        env = envs.make("CartPole-v1", max_steps_in_episode=hyper["limit"])
+        actor = (
+            lambda key: jnp.zeros(2),
+            lambda p, o: o[:, 2:3] * jnp.array([[-9.0, 9.0]]) + p[None],
+        )
+        critic = (lambda key: jnp.zeros(()), lambda p, o: p * o[:, 0])
+        game = gacf.a2c(env, actor, critic, num_envs=2, length=4, episodes=5)
+        return gacf.compose(game, gacf.rules.simultaneous({p: optax.sgd(0.0) for p in game.losses}))
+
+    limits = [3, 7, 5]
+    hyper = {"limit": jnp.array(limits, jnp.float32)}
+    options = {"log_every": 8, "evaluate_every": 8}
+    _, metrics = gacf.run(build, KEY, 8, seeds=1, hyper=hyper, **options)
+    # that actor keeps the pole up for longer than that, and each step earns 1
+    np.testing.assert_array_equal(metrics["evaluate/return"][:, 0, -1], limits)
+    np.testing.assert_array_equal(metrics["episode/return"][:, 0, -1], limits)
+    swept = len(traces)
+    build({"limit": 5})
+    assert swept <= 3 and build({"limit": 7}).evaluate is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", gymnax.NAMES)
+def test_the_time_limit_of_every_environment_may_be_traced(name):
+    def ends(limit):
+        env = envs.check(envs.make(name, max_steps_in_episode=limit))
+        return play(env, 12).truncated, env.horizon
+
+    truncated, horizon = jax.jit(ends)(4)
+    plain = play(envs.make(name, max_steps_in_episode=4), 12)
+    np.testing.assert_array_equal(truncated, plain.truncated)
+    assert int(horizon) == envs.make(name, max_steps_in_episode=4).horizon == 4
+
+
 def test_spaces_are_values_even_inside_a_trace():
     seen = []
     jax.jit(lambda x: seen.append(envs.make("Pendulum-v1").action) or x)(0.0)
@@ -137,6 +179,11 @@ def test_constructor_arguments_reach_the_environment():
         (functools.partial(envs.make, "Pendulun-v1"), "did you mean 'Pendulum-v1'"),
         (functools.partial(envs.make, "Pendulum-v1", gravity=1.0), "no parameter 'gravity'"),
         (functools.partial(envs.make, "Pendulum-v1", max_steps=1), "did you mean 'max_s"),
+        (
+            functools.partial(envs.make, "Pendulum-v1", max_steps_in_episode=2.5),
+            "max_steps_in_episode: 2.5 was given; allowed: a whole number >= 1",
+        ),
+        (functools.partial(envs.make, "Pendulum-v1", max_steps_in_episode=0), "0 was given"),
     ],
 )
 def test_errors(call, message):

@@ -10,15 +10,16 @@
 (the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without it. `rule`:
 alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit, lola.
 `critic_rate`: None is the actor's. A dcgan's critic is batch normalised as published, or by layer
-norm where there is a penalty, which batch statistics would make void. What else is left at None follows the data. Mixtures are in
-units of their own deviation, and critics in the plane see `octaves` of sines beside the point
-itself: modes are a hundredth as wide as the picture, which a plain network is slow to resolve. Each
-kind of data has metrics of its own, the first of which is `score`: modes and high quality (ring,
-grid), sliced Wasserstein distance (swiss_roll; its negative, for more of a score is better),
-distances in the features of a small classifier (digits), modes of 1,000 and KL by that classifier
-(stacked_digits). Cost: half a minute a seed in
-the plane, more for convolutions; the sweep three quarters of an hour on one core. Expected:
-docs/results.md.
+norm where there is a penalty, which batch statistics would make void. What else is left at None
+follows the data and the loss: R1, but a Wasserstein critic, which R1 leaves unbounded, has its
+slope held at 1 and five steps for each of the actor's. Mixtures are in units of their own deviation,
+and critics in the plane see `octaves` of sines beside the point itself: modes are a hundredth as
+wide as the picture, which a plain network is slow to resolve. Each kind of data has metrics of its
+own, the first of which is `score`: modes and high quality (ring, grid), sliced Wasserstein distance
+(swiss_roll; its negative, for more of a score is better), distances in the features of a small
+classifier (digits), modes of 1,000 and KL by that classifier (stacked_digits). Cost: half a minute
+a seed in the plane, more for convolutions; the sweep three quarters of an hour on one core.
+Expected: docs/results.md.
 """
 
 from __future__ import annotations
@@ -145,6 +146,13 @@ TASKS = {
 }
 
 
+# What a loss needs that differs from its data's defaults, in the plane and for images.
+LIPSCHITZ = {"penalty": "wgan_gp", "critic_steps": 5}
+OF_LOSS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "wasserstein": ({**LIPSCHITZ, "weight": 0.1}, {**LIPSCHITZ, "weight": 10.0}),
+}
+
+
 # The actor differentiates through the critic's response; the critic follows its own gradient.
 AHEAD: dict[str, Callable[[ConfigDict], rules.Direction]] = {
     "unrolled": lambda config: rules.unrolled(*PAIR, config.lookahead_steps),
@@ -164,7 +172,7 @@ def get_config() -> ConfigDict:
             "map": "auto",
             "data": "ring",
             "loss": "non_saturating",
-            "penalty": "r1",
+            "penalty": placeholder(str),
             "weight": placeholder(float),
             "network": placeholder(str),
             "hidden": placeholder(tuple),
@@ -184,7 +192,7 @@ def get_config() -> ConfigDict:
             "critic_rate": placeholder(float),
             "decay": 0.01,
             "b1": 0.5,
-            "critic_steps": 1,
+            "critic_steps": placeholder(int),
             "rule": "alternating",
             "lookahead_steps": 5,
             "lookahead_rate": 0.1,
@@ -196,7 +204,7 @@ def get_config() -> ConfigDict:
 # One size for all rows but `best`, so that these differ in what they name alone.
 PLAIN = {
     "penalty": "none", "ema": 0.0, "instance_noise": 0.0, "steps": 2_000, "batch_size": 128,
-    "hidden": (64, 64), "actor_hidden": (64, 64),
+    "hidden": (64, 64), "actor_hidden": (64, 64), "critic_steps": 1,
 }  # fmt: skip
 # A critic that is as fast as the actor leaves the minimax loss nothing to go by.
 SLOW = {"critic_rate": 4e-4}
@@ -214,7 +222,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "pack2": {**PLAIN, "loss": "non_saturating", "pack": 2},
     "best": {},
 }  # fmt: skip
-DIGITS = {"data": "digits", "steps": 1_000}
+DIGITS = {"data": "digits", "steps": 1_000, "penalty": "r1", "weight": 0.3, "critic_steps": 1}
 STACKED = {"data": "stacked_digits", "steps": 1_000, "seeds": 8}
 
 
@@ -237,7 +245,13 @@ def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
 
 
 def complete(config: ConfigDict) -> None:
-    for key, value in lookup("data", config.data, TASKS).defaults.items():
+    """Fills what is left open by what the loss needs, then by what the data do."""
+    task = lookup("data", config.data, TASKS)
+    of_loss = dict(OF_LOSS.get(config.loss, ({}, {}))[len(task.shape) == 3])
+    if config.penalty not in (None, of_loss.get("penalty")):
+        of_loss.pop("weight", None)  # it is that of another penalty
+    usual = {"penalty": "r1", "critic_steps": 1}
+    for key, value in {**usual, **task.defaults, **of_loss}.items():
         if config[key] is None:
             config[key] = value
 

@@ -91,3 +91,18 @@ def test_a_sweep_becomes_tables(experiment, tmp_path):
     assert missing == ["Without results yet: digits-minimax."]
     for part in (ring, digits):
         assert len({line.count("|") for line in part[2:]}) == 1
+
+
+def test_what_is_left_open_follows_the_loss_and_explicit_keys_win(experiment):
+    default = resolved(experiment, {})
+    assert (default.penalty, default.weight, default.critic_steps) == ("r1", 0.01, 1)
+    for data in ("ring", "grid", "swiss_roll", "digits", "stacked_digits"):
+        open_keys = resolved(experiment, {"loss": "wasserstein", "data": data})
+        assert (open_keys.penalty, open_keys.critic_steps) == ("wgan_gp", 5)
+        usual = resolved(experiment, {"data": data})
+        assert open_keys.weight > usual.weight
+        given = {"loss": "wasserstein", "data": data, "penalty": "r1", "critic_steps": 2}
+        explicit = resolved(experiment, given)
+        assert (explicit.penalty, explicit.critic_steps) == ("r1", 2)
+        assert explicit.weight == usual.weight  # R1's, not that of the penalty left out
+        assert resolved(experiment, {**given, "weight": 3.0}).weight == 3.0

@@ -178,7 +178,7 @@ def _improvement(results: Results) -> Section:
     ]
     words = (
         f"How likely a seed of the best cell ({best.name}) is better than one of another; ½ means "
-        "no difference, and an interval that holds ½ that these seeds show none."
+        "no difference, and an interval that holds ½ that these seeds do not show which is better."
     )
     return Section("Probability of improvement", words, ["over", "probability"], rows)
 

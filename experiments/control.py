@@ -3,12 +3,14 @@
     gacf run experiments/control.py --config.method=sac --config.env=Pendulum-v1
     gacf sweep experiments/control.py --workdir runs/control
     python experiments/control.py runs/control     # the table in docs/results.md
+    python experiments/control.py --paired runs/control     # tests between its rules
 
 Keys that the command line leaves open are filled in from `METHODS` and `TASKS` below. Evaluation:
 100 episodes a seed of the deterministic policy, from start states common to all seeds.
 Expected and cost: docs/results.md.
 """
 
+import itertools
 import json
 import sys
 from importlib.util import find_spec
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from ml_collections import ConfigDict, config_dict
 
@@ -23,6 +26,8 @@ import gacf
 from gacf import rules
 from gacf.actor_critic import heads, ornstein_uhlenbeck
 from gacf.networks import MLP, computed_in, encoded
+from gacf.report import effects
+from gacf.report.table import markdown
 from gacf.types import lookup
 
 KEY_METRIC = "evaluate/return"
@@ -355,5 +360,28 @@ def table(directory: str) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+RULES = ("simultaneous", "alternating", "stackelberg")
+
+
+def paired(directory: str) -> str:
+    """Tests between the rules of each method, pair by pair of seeds, as Markdown."""
+    scores: dict[tuple[str, str], np.ndarray] = {}
+    for method, rule in itertools.product(("ddpg", "td3", "sac"), RULES):
+        path = Path(directory) / f"{method}-{rule}" / "summary.json"
+        if not path.exists():
+            continue
+        (cell,) = json.loads(path.read_text())["cells"].values()
+        finals = np.array(cell["metrics"]["evaluate/return"]["finals"], float)  # None is NaN
+        finals[[int(seed) for seed in cell["diverged"]]] = np.nan
+        scores[method, rule] = finals
+    runs = {
+        f"{method}: {other} over {one}": (scores[method, one], scores[method, other])
+        for method in ("ddpg", "td3", "sac")
+        for one, other in itertools.combinations(RULES, 2)
+        if {(method, one), (method, other)} <= scores.keys()
+    }
+    return markdown(effects.paired(runs))
+
+
 if __name__ == "__main__":
-    print(table(sys.argv[1]))
+    print(paired(sys.argv[2]) if sys.argv[1] == "--paired" else table(sys.argv[1]))

@@ -84,9 +84,9 @@ metrics["evaluate/modes"].shape
 # %% [markdown]
 # ## Which of them broke?
 #
-# `diverged` says whether a parameter was no finite number any more. A broken seed stays in its
-# lane: nobody else notices. The largest rate breaks every seed, and we say so rather than average
-# over it.
+# `diverged` says whether a parameter was no finite number any more, or a parameter or loss beyond
+# 1e15. A broken seed stays in its lane: nobody else notices. The largest rate breaks every seed,
+# and we say so rather than average over it.
 
 # %%
 diverged = np.asarray(metrics["diverged"])

@@ -10,6 +10,7 @@ that strategy; another of the plain method without a strategy that it has. Highe
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -168,6 +169,33 @@ def significant(found: Effects) -> dict[tuple[str, str], float]:
     """Cell -> its p-value, corrected for all cells measured."""
     keys = list(found.cells)
     return dict(zip(keys, holm([found.cells[key].p for key in keys]), strict=True))
+
+
+def paired(runs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Table:
+    """Tests of runs that share their seeds, with a correction for their number.
+
+    Intervals that overlap do not show that there is no difference, for seeds are pairs and each
+    interval has the spread of both; this does test it.
+
+    Args:
+        runs: title -> scores without and with what is tested, of the same seeds, each [S]; NaN
+            where a seed diverged, whose pair is left out.
+    """
+    kept = {}
+    for title, arms in runs.items():
+        without, with_ = (np.asarray(arm, float) for arm in arms)
+        both = np.isfinite(without) & np.isfinite(with_)
+        kept[title] = without[both], with_[both], len(both)
+    p = holm([wilcoxon(with_ - without) for without, with_, _ in kept.values()])
+    rows = [
+        [title, _interval(change(without, with_)), f"{one:.2g}", f"{without.size}/{seeds}"]
+        for (title, (without, with_, seeds)), one in zip(kept.items(), p, strict=True)
+    ]
+    note = (
+        "Effect: difference of the interquartile means [95 % bootstrap interval, paired by seed]; "
+        "p: two-sided Wilcoxon test of the pairs, exact, corrected for all rows (Holm)"
+    )
+    return Table(["comparison", "effect", "p", "n"], rows, note)
 
 
 def as_markdown(found: Effects) -> str:

@@ -211,7 +211,7 @@ def _improvement(results: Results) -> Section:
     more = len(others) - len(rows)
     words = (
         f"How likely a seed of the best cell ({best.name}) is better than one of another; ½ means "
-        "no difference, and an interval that holds ½ that these seeds show none."
+        "no difference, and an interval that holds ½ that these seeds do not show which is better."
     )
     words += f" {more} more {'cell is' if more == 1 else 'cells are'} not listed." if more else ""
     return Section("Probability of improvement", words, ["over", "probability"], rows)

@@ -31,7 +31,7 @@ LEFT = ("run", "cell", "task", "strategy", "diverged")  # columns of words
 LISTED = 4  # diverged seeds told one by one
 NOTE = (
     "interquartile mean [95 % bootstrap interval] over the n seeds that did not diverge, "
-    "at the last step"
+    "at the last step; diverged: a parameter that is no finite number, or one or a loss beyond 1e15"
 )
 
 

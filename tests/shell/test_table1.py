@@ -162,6 +162,26 @@ def test_the_document_says_what_was_kept(tmp_path):
     assert len(made) > 20 and not set(made) - set(told)
 
 
+def test_runs_of_the_same_seeds_are_compared_as_pairs(tmp_path):
+    """Of each method the second rule is better by a little on every seed, whatever their spread."""
+    control = config.load(ROOT / "experiments" / "control.py").module
+    for method in ("ddpg", "td3"):
+        for i, rule in enumerate(control.RULES):
+            finals = [float(x) + (i == 1) * 1e-3 for x in NOISE[:16]]
+            cell = {"metrics": {"evaluate/return": {"finals": [*finals, None, 99.0]}}}
+            place = tmp_path / f"{method}-{rule}"
+            place.mkdir()
+            summary = {"cells": {"control": {**cell, "diverged": {"17": 40} if i else {}}}}
+            (place / "summary.json").write_text(json.dumps(summary))
+    lines = control.paired(str(tmp_path)).splitlines()
+    rows = [[part.strip() for part in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    assert len(rows) == 2 + 6
+    found = {title: (p, n) for title, _, p, n in rows[2:]}
+    tested = f"{6 * 2 / 2**16:.2g}"  # 16 pairs of one sign, the smallest of six p
+    assert found["ddpg: alternating over simultaneous"] == (tested, "16/18")
+    assert found["td3: stackelberg over simultaneous"] == ("1", "16/18")
+
+
 def test_the_figures_show_what_was_measured_in_both_families(tmp_path):
     parts = [rows(task, "none", NOISE, used=False) for task in ("ring", "cart_pole")]
     parts += [rows("ring", "freezing", NOISE + 9), rows("cart_pole", "freezing", NOISE - 9)]

@@ -10,14 +10,14 @@
 (the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without it. `rule`:
 alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit, lola.
 `critic_rate`: None is the actor's. A dcgan's critic is batch normalised as published, or by layer
-norm where there is a penalty, which batch statistics would make void. What else is left at None follows the data. Mixtures are in
-units of their own deviation, and critics in the plane see `octaves` of sines beside the point
-itself: modes are a hundredth as wide as the picture, which a plain network is slow to resolve. Each
-kind of data has metrics of its own, the first of which is `score`: modes and high quality (ring,
-grid), sliced Wasserstein distance (swiss_roll), distances in the features of a small classifier
-(digits), modes of 1,000 and KL by that classifier (stacked_digits). Cost: half a minute a seed in
-the plane, more for convolutions; the sweep three quarters of an hour on one core. Expected:
-docs/results.md.
+norm where there is a penalty, which batch statistics would make void. What else is left at None
+follows the data. Mixtures are in units of their own deviation, and critics in the plane see
+`octaves` of sines beside the point itself: modes are a hundredth as wide as the picture, which a
+plain network is slow to resolve. Each kind of data has metrics of its own, the first of which is
+`score`: modes and high quality (ring, grid), sliced Wasserstein distance (swiss_roll), distances in
+the features of a small classifier (digits), modes of 1,000 and KL by that classifier
+(stacked_digits). Cost: half a minute a seed in the plane, more for convolutions; the sweep three
+quarters of an hour on one core. Expected: docs/results.md.
 """
 
 from __future__ import annotations

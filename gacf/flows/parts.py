@@ -78,7 +78,7 @@ def begin(
         params[made.player], entries = made.init(own_key, *seen)
         world |= entries
         mine = functools.partial(made.apply, params[made.player], world, train=False)
-        yielded, _ = jax.eval_shape(mine, *seen)
+        yielded, _ = jax.eval_shape(lambda k, *x, mine=mine: mine(*x, key=k), own_key, *seen)
         known[made.player] = blank(yielded)
     return params, world
 

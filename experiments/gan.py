@@ -13,13 +13,13 @@ alternating, simultaneous, or those with an actor that looks ahead: unrolled, im
 norm where there is a penalty, which batch statistics would make void. What else is left at None
 follows the data and the loss: R1, but a Wasserstein critic, which R1 leaves unbounded, has its
 slope held at 1 and five steps for each of the actor's. Mixtures are in units of their own
-deviation, and critics in the plane see `octaves` of sines beside the point itself: modes are a hundredth as
-wide as the picture, which a plain network is slow to resolve. Each kind of data has metrics of its
-own, the first of which is `score`: modes and high quality (ring, grid), sliced Wasserstein distance
-(swiss_roll; its negative, for more of a score is better), distances in the features of a small
-classifier (digits), modes of 1,000 and KL by that classifier (stacked_digits). Cost: half a minute
-a seed in the plane, more for convolutions; the sweep three quarters of an hour on one core.
-Expected: docs/results.md.
+deviation, and critics in the plane see `octaves` of sines beside the point itself: modes are a
+hundredth as wide as the picture, which a plain network is slow to resolve. Each kind of data has
+metrics of its own, the first of which is `score`: modes and high quality (ring, grid), sliced
+Wasserstein distance (swiss_roll; its negative, for more of a score is better), distances in the
+features of a small classifier (digits), modes of 1,000 and KL by that classifier (stacked_digits).
+Cost: half a minute a seed in the plane, more for convolutions; the sweep three quarters of an hour
+on one core. Expected: docs/results.md.
 """
 
 from __future__ import annotations

@@ -141,11 +141,11 @@ def _hidden(
     for name in MODES:
         try:
             resting = program(False, {name: _told(name, False)})
-        except Exception:  # noqa: BLE001 - whatever it raises, it does not take the name
+        except Exception:  # whatever it raises, it does not take the name
             continue
         try:
             training = program(True, {name: _told(name, True)})
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             line = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise ValueError(
                 f"{player}: its network fails with {name}={_told(name, True)}, in training "
@@ -154,7 +154,7 @@ def _hidden(
         if plain is None:
             try:
                 plain = program(False, {}), program(True, {})
-            except Exception:  # noqa: BLE001 - it cannot do without
+            except Exception:  # it cannot do without
                 plain = "", ""
         if (resting, training) != plain:
             return [name]
@@ -282,7 +282,7 @@ def _linen(player: str, module: linen.Module) -> _Network:
             others = {other: part for other, part in stats.items() if other != name}
             try:
                 traced(others)
-            except Exception:  # noqa: BLE001 - it is missed
+            except Exception:  # it is missed
                 continue
             stats = others
         if any(isinstance(x, tuple) for x in jax.tree.leaves(stats, is_leaf=_is_tuple)):
@@ -351,7 +351,7 @@ def _telling_class(kind: type[nnx.Module], train: bool) -> type[nnx.Module]:
 
 
 def _set_mode(module: nnx.Module, train: bool) -> None:
-    """Tells each module within an NNX network whether it trains: by `train()`, fields, arguments."""
+    """Tells all modules of an NNX network whether they train: by `train()`, fields, arguments."""
     method = getattr(module, "train" if train else "eval", None)
     if callable(method):
         method()
@@ -359,8 +359,9 @@ def _set_mode(module: nnx.Module, train: bool) -> None:
         for name in MODES:
             if isinstance(vars(part).get(name), bool):
                 setattr(part, name, _told(name, train))
-        call = getattr(type(part), "__call__", None)
-        if call is not None and _modes(_signature(call)):
+        if not hasattr(part, "__captures__"):
+            setattr(part, "__captures__", ())  # noqa: B010 - of no kind: what it sows is dropped
+        if callable(part) and _modes(_signature(type(part).__call__)):
             object.__setattr__(part, "__class__", _telling_class(type(part), train))
 
 
@@ -400,9 +401,7 @@ def _nnx(player: str, make: Callable[[Key], nnx.Module]) -> _Network:
     return _Network(init, apply)
 
 
-def _pair(
-    player: str, init: Callable[..., PyTree], apply: Callable[..., jax.Array]
-) -> _Network:
+def _pair(player: str, init: Callable[..., PyTree], apply: Callable[..., jax.Array]) -> _Network:
     accepted = inspect.signature(init).parameters.values()
     variadic = any(p.kind is p.VAR_POSITIONAL for p in accepted)
     needed = [

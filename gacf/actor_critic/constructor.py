@@ -143,7 +143,10 @@ def actor_critic(
         return params, world if source.start is None else source.start(params, world, start_key)
 
     def _proposal(params: PyTree, world: World, seen: tuple[Any, ...]) -> PyTree:
-        return blank(jax.eval_shape(lambda: actor.apply(params, world, *seen, train=False)[0]))
+        def proposed(key: Key) -> PyTree:
+            return actor.apply(params, world, *seen, key=key, train=False)[0]
+
+        return blank(jax.eval_shape(proposed, jax.random.key(0)))
 
     def outputs(
         own: PyTree, params: Params, world: World, groups: Groups, key: Key

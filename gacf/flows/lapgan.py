@@ -13,6 +13,7 @@ from gacf.actor_critic.constructor import Penalty
 from gacf.flows.parts import no_metrics
 from gacf.game import Game
 from gacf.gan import gan, normal
+from gacf.gan.gan import DRAWS
 from gacf.gan.inputs import check_examples
 from gacf.networks import model
 from gacf.types import Batch, Key, Loss, Metrics, Outcome, Params, PyTree, World, lookup, require
@@ -249,7 +250,8 @@ def draw_pyramid(
         prefix = f"{level}/"
         own = {k.removeprefix(prefix): v for k, v in world.items() if k.startswith(prefix)}
         seen = (drawn,) if images is None else (drawn, up(images))
-        made, _ = actor.apply(params[f"{level}/actor"], own, *seen, train=False)
+        draws = jax.random.fold_in(own_key, DRAWS)
+        made, _ = actor.apply(params[f"{level}/actor"], own, *seen, key=draws, train=False)
         images = made if images is None else up(images) + made
         found[level] = images
     return found

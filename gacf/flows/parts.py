@@ -118,7 +118,8 @@ def begin(
 
         def both(*seen: Any, made: Model = made, world: World = world) -> Any:
             own, entries = made.init(jax.random.key(0), *seen)
-            return made.apply(own, {**world, **entries}, *seen, train=False)[0]
+            draws = jax.random.key(0)  # of a network that draws in evaluation too
+            return made.apply(own, {**world, **entries}, *seen, key=draws, train=False)[0]
 
         yielded = checks.traced(argument, seen, both, *seen)
         if callable(allowed):

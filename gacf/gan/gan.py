@@ -24,7 +24,7 @@ from gacf.types import Batch, Key, Metrics, Params, PyTree, World, lookup, requi
 
 Draw = Callable[[Key, int], Any]
 # Folded into the key of samples for what the network draws itself; the noise takes the key.
-NETWORK = 0x6E657477
+DRAWS = 0x6E657477
 
 
 def _drawer(name: str, given: Any) -> Draw:
@@ -350,5 +350,5 @@ def generate(
     latent = noise if callable(noise) else normal(noise)
     actor = model("actor", generator)
     # a network may draw noise of its own, in evaluation mode too
-    own = jax.random.fold_in(key, NETWORK)
+    own = jax.random.fold_in(key, DRAWS)
     return actor.apply(params["actor"], world, *_inputs(latent(key, n)), key=own, train=False)[0]

@@ -20,7 +20,7 @@ WARM_UP = 10
 
 
 def _unit(x: jax.Array, otherwise: jax.Array) -> jax.Array:
-    """x of length 1, or `otherwise` where x is 0 and has no direction."""
+    """The vector at length 1, or `otherwise` where it is 0 and has no direction."""
     length = jnp.sqrt(jnp.sum(jnp.square(x)))
     return jnp.where(length > 0, x / jnp.where(length > 0, length, 1), otherwise)
 

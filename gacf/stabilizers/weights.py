@@ -7,8 +7,10 @@ itself (a bias, a normalisation's scale, a positional code) is none, whatever it
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -63,24 +65,23 @@ def _joined(values: Iterable[_Value], field: str = "parts") -> dict[int, tuple[A
 
 def _reshaped(places: tuple[Axes, ...], old: Sequence[int], new: Sequence[int]) -> tuple[Axes, ...]:
     """Where the axes lie after a reshape: axes that are merged or split stay together."""
-    made: list[Axes] = [()] * len(new)
-    i = j = 0
-    while i < len(old) or j < len(new):
-        rows, columns = [], []
-        size = other = 1
-        if i < len(old):
-            rows, size, i = [i], old[i], i + 1
-        if j < len(new):
-            columns, other, j = [j], new[j], j + 1
-        while size != other:
-            if size < other:
-                rows, size, i = [*rows, i], size * old[i], i + 1
-            else:
-                columns, other, j = [*columns, j], other * new[j], j + 1
-        axes = tuple(itertools.chain.from_iterable(places[row] for row in rows))
-        for column in columns:
-            made[column] = axes
-    return tuple(made)
+
+    def spans(shape: Sequence[int]) -> list[tuple[int, int]]:
+        """From where to where an axis reaches, by the product of the sizes in front of it."""
+        ends = list(itertools.accumulate(shape, operator.mul, initial=1))
+        return list(itertools.pairwise(ends))
+
+    before, after = spans(old), spans(new)
+    cuts = sorted({end for _, end in before} & {end for _, end in after} | {1})
+
+    def group(span: tuple[int, int]) -> tuple[int, bool]:
+        """Axes between the same cuts belong together; those of size 1 are apart."""
+        return bisect.bisect_right(cuts, span[0]), span[0] == span[1]
+
+    gathered: dict[tuple[int, bool], Axes] = {}
+    for axes, span in zip(places, before, strict=True):
+        gathered[group(span)] = (*gathered.get(group(span), ()), *axes)
+    return tuple(gathered.get(group(span), ()) for span in after)
 
 
 class _Reader:
@@ -240,9 +241,7 @@ class _Reader:
             made.append(_Value(False, picked, fine))
         return made
 
-    def _moved(
-        self, eqn: Any, parts: dict[int, tuple[Axes, ...]]
-    ) -> dict[int, tuple[Axes, ...]]:
+    def _moved(self, eqn: Any, parts: dict[int, tuple[Axes, ...]]) -> dict[int, tuple[Axes, ...]]:
         name, params = eqn.primitive.name, eqn.params
         old, new = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
 
@@ -285,7 +284,7 @@ MOVES: dict[str, str | None] = {
     "broadcast_in_dim": None,
     "squeeze": "dimensions",
     **{f"reduce_{how}": "axes" for how in ("sum", "max", "min", "prod", "and", "or")},
-    **{how: "axes" for how in ("argmax", "argmin")},
+    **dict.fromkeys(("argmax", "argmin"), "axes"),
 }
 """Operations that move axes, and the parameter that names those which they leave out."""
 

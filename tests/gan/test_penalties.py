@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen, nnx
 
 import gacf
 from gacf.gan import (
@@ -21,6 +22,16 @@ from gacf.gan import (
     zero_centred,
     zero_centred_between,
 )
+from gacf.gan.networks import DCGANCritic
+from gacf.networks import MLP, computed_in, model
+from gacf.stabilizers import (
+    MinibatchDiscrimination,
+    Normalised,
+    VirtualBatchNorm,
+    spectral_norm,
+    with_reference,
+)
+from tests.actor_critic.probes import one_reward
 
 KEY = jax.random.key(0)
 
@@ -172,3 +183,129 @@ def test_a_flat_critic_has_a_finite_penalty():
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+class Normed(linen.Module):
+    """A critic with one layer by which examples may or may not meet."""
+
+    layer: Any
+
+    @linen.compact
+    def __call__(self, *inputs: jax.Array, train: bool) -> jax.Array:
+        x = jnp.concatenate([jnp.reshape(x, (x.shape[0], -1)) for x in inputs], axis=-1)
+        x = linen.relu(linen.Dense(4)(x))
+        return linen.Dense(1)(self.layer(x, train))
+
+
+class NnxBatch(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs):
+        self.norm = nnx.BatchNorm(2, rngs=rngs)
+        self.last = nnx.Linear(2, 1, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.last(self.norm(x))
+
+
+def batch_norm(x: jax.Array, train: bool) -> jax.Array:
+    return linen.BatchNorm(use_running_average=not train)(x)
+
+
+RING = gacf.data.ring()
+MIXING = {
+    "batch norm": Normed(batch_norm),
+    "by degrees": Normed(lambda x, train: Normalised(linen.BatchNorm(not train), 0.5)(x)),
+    "minibatch discrimination": Normed(lambda x, train: MinibatchDiscrimination(2, 2)(x)),
+    "spectral and batch norm": spectral_norm(Normed(batch_norm)),
+    "nnx batch norm": NnxBatch,
+    "bare, centred": (lambda key: jnp.ones(2), lambda w, x: jnp.tanh(x - x.mean(0)[None]) @ w),
+    "bfloat16 batch norm": computed_in("bfloat16", Normed(batch_norm)),
+}
+APART = {
+    "layer norm": Normed(lambda x, train: linen.LayerNorm()(x)),
+    "batch norm, off": Normed(lambda x, train: Normalised(linen.BatchNorm(not train), 0.0)(x)),
+    "frozen statistics": Normed(lambda x, train: linen.BatchNorm(True)(x)),
+    "virtual batch norm": with_reference(
+        Normed(lambda x, train: VirtualBatchNorm()(x, train)), RING.sample(KEY, 4)
+    ),
+    "zero at the start": Normed(lambda x, train: linen.Dense(2, kernel_init=linen.initializers.zeros)(x)),
+    "dropout and spectral norm": spectral_norm(
+        Normed(lambda x, train: linen.Dropout(0.5, deterministic=not train)(x))
+    ),
+}  # fmt: skip
+
+
+def evaluated(critic: Any, penalty: Any, **options: Any) -> Any:
+    game = gacf.gan(MLP((), (2,)), critic, RING, batch_size=4, noise=2, penalty=penalty, **options)
+    params, world = jax.eval_shape(game.init, KEY)
+    batch = jax.eval_shape(game.sample, world, KEY)
+    return jax.eval_shape(game.losses["critic"], params["critic"], params, world, batch, KEY)
+
+
+@pytest.mark.parametrize("kind", MIXING)
+def test_a_critic_that_mixes_examples_has_no_slope_per_example(kind):
+    for name in PENALTIES if kind == "batch norm" else ("r1",):
+        with pytest.raises(ValueError, match=f"penalty: {name} is a mean of slopes per") as caught:
+            evaluated(MIXING[kind], PENALTIES[name](1.0))
+        assert "batch normalisation" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", APART)
+def test_other_critics_have(kind):
+    evaluated(APART[kind], r1(1.0))
+
+
+def test_packs_relativistic_losses_and_traced_strengths():
+    evaluated(MLP((4,)), wgan_gp(1.0), pack=2)
+    evaluated(MLP((4,)), r1(1.0), loss="relativistic")
+
+    @jax.jit
+    def swept(strength: jax.Array) -> Any:
+        for norm in (linen.LayerNorm(), linen.BatchNorm(False)):
+            evaluated(Normed(lambda x, train, n=norm: Normalised(n, strength)(x)), r1(1.0))
+
+    with pytest.raises(ValueError, match="penalty: r1 is a mean"):
+        swept(0.5)
+
+
+def test_q_functions_too():
+    def loss(layer: Any) -> Any:
+        game = gacf.ddpg(
+            one_reward(), critic=Normed(layer), batch_size=4, capacity=8, warmup=1,
+            penalty=zero_centred(1.0),
+        )  # fmt: skip
+        params, world = jax.eval_shape(game.init, KEY)
+        batch = jax.eval_shape(game.sample, world, KEY)
+        jax.eval_shape(game.losses["critic"], params["critic"], params, world, batch, KEY)
+
+    loss(lambda x, train: linen.LayerNorm()(x))
+    with pytest.raises(ValueError, match="penalty: zero_centred is a mean of slopes"):
+        loss(batch_norm)
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer", "instance", "none", True, False])
+def test_dcgan_critics_by_their_norm(norm):
+    """The default is the published one; with a penalty another is chosen, and r1 is right."""
+    critic = DCGANCritic(2, 2, norm=norm)
+    made = model("critic", critic)
+    x = jax.random.normal(KEY, (4, 8, 8, 1))
+    params, world = made.init(KEY, x)
+    assert bool(world) == (norm in ("batch", True))
+    assert jax.tree.structure(params) == jax.tree.structure(
+        DCGANCritic(2, 2, norm={True: "batch", False: "none"}.get(norm, norm)).init(KEY, x)["params"]
+    )  # fmt: skip
+
+    def judge(x: jax.Array) -> jax.Array:
+        return made.apply(params, world, x)[0]
+
+    if world:
+        assert critic == DCGANCritic(2, 2) or norm is True
+        with pytest.raises(ValueError, match=r"norm='layer'"):
+            slopes(judge, x)
+        return
+    each = [jnp.sum(jax.grad(lambda x: judge(x[None])[0])(one) ** 2) for one in x]
+    np.testing.assert_allclose(slopes(judge, x), each, rtol=1e-3)
+
+
+def test_an_unknown_norm():
+    with pytest.raises(ValueError, match="norm: 'layr' is unknown; did you mean 'layer'"):
+        DCGANCritic(2, 2, norm="layr").init(KEY, jnp.zeros((2, 8, 8, 1)))

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import gacf
@@ -123,30 +123,27 @@ def test_parameters_may_be_traced():
 
 
 def test_one_program_serves_a_sweep_of_time_limits():
-    """As a hyperparameter, hence a float, of a training whose evaluation plays whole episodes."""
-    traces = []
+    """A limit as a hyperparameter, hence a float; an evaluation plays whole episodes."""
 
-    def build(hyper):
-        traces.append(None)
-        env = envs.make("CartPole-v1", max_steps_in_episode=hyper["limit"])
-        actor = (
-            lambda key: jnp.zeros(2),
-            lambda p, o: o[:, 2:3] * jnp.array([[-9.0, 9.0]]) + p[None],
-        )
+    @jax.jit
+    @jax.vmap
+    def returns(limit):
+        env = envs.make("CartPole-v1", max_steps_in_episode=limit)
+        actor = (lambda key: None, lambda p, o: o[:, 2:3] * jnp.array([[-9.0, 9.0]]))
         critic = (lambda key: jnp.zeros(()), lambda p, o: p * o[:, 0])
-        game = gacf.a2c(env, actor, critic, num_envs=2, length=4, episodes=5)
-        return gacf.compose(game, gacf.rules.simultaneous({p: optax.sgd(0.0) for p in game.losses}))
+        game = gacf.a2c(env, actor, critic, num_envs=2, episodes=5)
+        return game.evaluate({"actor": None, "critic": None}, {}, KEY)["return"]
 
-    limits = [3, 7, 5]
-    hyper = {"limit": jnp.array(limits, jnp.float32)}
-    options = {"log_every": 8, "evaluate_every": 8}
-    _, metrics = gacf.run(build, KEY, 8, seeds=1, hyper=hyper, **options)
     # that actor keeps the pole up for longer than that, and each step earns 1
-    np.testing.assert_array_equal(metrics["evaluate/return"][:, 0, -1], limits)
-    np.testing.assert_array_equal(metrics["episode/return"][:, 0, -1], limits)
-    swept = len(traces)
-    build({"limit": 5})
-    assert swept <= 3 and build({"limit": 7}).evaluate is not None
+    np.testing.assert_array_equal(returns(jnp.array([3.0, 7.0, 5.0])), [3, 7, 5])
+
+
+def test_a_chain_as_long_as_an_episode_needs_a_number():
+    def build(limit):
+        gacf.svg(envs.make("Pendulum-v1", max_steps_in_episode=limit), horizon=math.inf)
+
+    with pytest.raises(ValueError, match="horizon: inf was given; allowed: a number, since"):
+        jax.jit(build)(5)
 
 
 @pytest.mark.slow

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -12,6 +15,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.actor_critic.environment import actions_of
 from tests.envs.contract import KEY, check_contract, play, play_all
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -121,6 +125,142 @@ def test_spaces_begin_at_zero_and_a_horizon_cuts():
     assert not np.any(seen.terminated) and seen.observation.dtype == jnp.int32
 
 
+class Counted(gymnasium.Env):
+    """Episodes of 1 to 6 steps; it knows how many are open, and raises when it is asked to."""
+
+    open = 0
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+    action_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, raises: bool = False):
+        Counted.open += 1
+        self.raises, self.left = raises, 0
+
+    def close(self):
+        Counted.open -= 1
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(1, 7))
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        if self.raises and self.left == 1:
+            raise RuntimeError("the host has had enough")
+        self.left -= 1
+        return np.zeros(2, np.float32), 1.0, self.left <= 0, False, {}
+
+
+def counted(copies, episodes, **parameters):
+    """A game on them: what one step of training and one evaluation do, for several seeds."""
+    env = envs.from_gymnasium(Counted, horizon=6, **parameters)
+    actor = (lambda key: jnp.zeros(1), lambda p, o: o[:, :1] + p[None])
+    critic = (lambda key: jnp.zeros(()), lambda p, o: p * o[:, 0])
+    game = gacf.a2c(env, actor, critic, num_envs=copies, length=3, episodes=episodes)
+
+    def train(params, world, key):
+        clock = {"step": jnp.int32(0), "update": jnp.int32(0)}
+        world, _ = game.observe(params, {**world, **clock}, key)
+        return {name: entry for name, entry in world.items() if name not in clock}
+
+    def evaluate(params, world, key):
+        return game.evaluate(params, world, key)["return"]
+
+    return (jax.jit(jax.vmap(f)) for f in (game.init, train, evaluate))
+
+
+def test_host_environments_are_reused_and_closed():
+    assert Counted.open == 0
+    seeds, copies, episodes = 2, 2, 5
+    init, train, evaluate = counted(copies, episodes)
+    keys = jax.random.split(KEY, seeds)
+    params, world = init(keys)
+    returns = []
+    for _ in range(6):
+        world = train(params, world, keys)  # what is under way survives each evaluation
+        returns.append(np.asarray(evaluate(params, world, keys)))
+        assert Counted.open <= 2 * seeds * (copies + episodes)
+    np.testing.assert_array_equal(returns, np.broadcast_to(returns[0], (6, seeds)))
+    jax.block_until_ready(world)
+    del init, train, evaluate
+    jax.clear_caches()
+    gc.collect()
+    assert Counted.open == 0  # nobody can step them any more
+
+
+def test_no_host_environment_stays_open_when_one_raises():
+    init, train, _ = counted(3, 1, raises=True)
+    keys = jax.random.split(KEY, 1)
+    params, world = init(keys)
+    assert Counted.open > 0
+    with pytest.raises(Exception, match="the host has had enough"):
+        for _ in range(4):
+            world = jax.block_until_ready(train(params, world, keys))
+    assert Counted.open == 0
+    jax.block_until_ready(init(keys))  # and one may begin again
+
+
+def test_host_environments_are_closed_at_exit():
+    code = (
+        "import gymnasium, jax, numpy as np\n"
+        "from gacf import envs\n"
+        "class Host(gymnasium.Env):\n"
+        "    observation_space = gymnasium.spaces.Box(-1, 1, (2,))\n"
+        "    action_space = gymnasium.spaces.Discrete(2)\n"
+        "    def reset(self, **options): return np.zeros(2, np.float32), {}\n"
+        "    def close(self): print('closed')\n"
+        "env = envs.from_gymnasium(Host)\n"
+        "jax.block_until_ready(env.reset(jax.random.key(0)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=120, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["closed"]
+
+
+class Whole(gymnasium.Env):
+    """It keeps the whole actions that arrive."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+
+    def __init__(self, space: Any, arrived: list[Any] | None = None):
+        self.action_space, self.arrived = space, arrived
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        assert action in self.action_space
+        self.arrived.append(action)  # type: ignore[union-attr]
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8])
+def test_every_whole_action_has_its_share(dtype):
+    arrived: list[Any] = []
+    low, high = np.array([0, 2], dtype), np.array([3, 6], dtype)
+    env = envs.from_gymnasium(
+        Whole, space=gymnasium.spaces.Box(low, high, (2,), dtype), arrived=arrived
+    )
+    to_env = actions_of(env).to_env
+    # what a warm-up draws, spread evenly over [-1, 1], its ends included; then whole numbers
+    drawn = jnp.repeat(jnp.linspace(-1, 1, 401)[:, None], 2, axis=1)
+    given = jnp.concatenate(
+        [jax.vmap(to_env)(drawn), jnp.array([[0.0, 2.0], [1.0, 5.0], [3.0, 6.0]])]
+    )
+
+    def play(state, action):
+        return env.step(KEY, state, action)[0], None
+
+    jax.block_until_ready(jax.jit(lambda: jax.lax.scan(play, env.reset(KEY)[0], given)[0])())
+    rows = np.stack(arrived)
+    assert rows.dtype == dtype and rows[0].tolist() == [0, 2] and rows[400].tolist() == [3, 6]
+    assert rows[401:].tolist() == [[0, 2], [1, 5], [3, 6]]
+    for column, n in zip((rows[:401] - low).T, (4, 5), strict=True):
+        np.testing.assert_allclose(np.bincount(column, minlength=n) / 401, 1 / n, atol=0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("map", ["vmap", "loop", "sharded-vmap", "sharded-loop"])
 def test_a_run_of_many_seeds(map):
@@ -144,6 +284,15 @@ def test_a_run_of_many_seeds(map):
         (
             lambda: envs.from_gymnasium(Odd, space=gymnasium.spaces.MultiBinary(3)),
             r"has the space MultiBinary\(3\); allowed: Box and Discrete",
+        ),
+        *(
+            (
+                functools.partial(
+                    envs.from_gymnasium, Whole, space=gymnasium.spaces.Box(low, high, (1,), dtype)
+                ),
+                "has whole actions, .*; allowed: a Box of whole numbers with bounds less than",
+            )
+            for low, high, dtype in ((0, np.inf, np.int64), (-(2**31), 2**31 - 1, np.int32))
         ),
     ],
 )

@@ -200,11 +200,11 @@ def test_advantages_that_are_all_equal_move_nothing():
         here, params = at(recorded(*gains))
         return here.gradient("actor", params)[0]
 
-    for gain in np.float32([0.1, 1e4, 3e-7]):
+    for gain in np.array([0.1, 1e4, 3e-7], np.float32):
         above = np.nextafter(gain, np.float32(np.inf))
         for gains in ([gain] * 4, [gain, above] * 2):
             assert not np.any(slope(np.array(gains)))
-    assert np.any(slope(np.float32([0.1, 0.1, 0.1, 0.1001])))
+    assert np.any(slope(np.array([0.1, 0.1, 0.1, 0.1001], np.float32)))
 
 
 def test_equal_advantages_have_a_cross_gradient():

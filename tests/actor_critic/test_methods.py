@@ -413,13 +413,14 @@ def test_svg_with_precise_networks_has_the_gradient_of_the_true_chain():
 
 def test_clipped_targets_are_counted():
     """Targets are 1, of which a head up to ½ clips all, and one up to 2 none."""
+    env = one_reward()
     actor = (lambda key: jnp.zeros(()), lambda p, o: p * o)
     critic = (lambda key: jnp.zeros(4), lambda v, o, a: jnp.tile(v[None], (len(o), 1)))
 
     @jax.jit
     def share(high: Any) -> Any:
         head = heads.two_hot(-1.0, high, 4)
-        game = gacf.ddpg(one_reward(), actor, critic, divergence=head, critics=2, **SMALL)
+        game = gacf.ddpg(env, actor, critic, divergence=head, critics=2, **SMALL)
         params, world = game.init(KEY)
         here = field(game, world, game.sample(world, KEY), KEY)
         return here.loss("critic", params["critic"], params)[1].metrics["clipped/taken"]

@@ -217,6 +217,7 @@ def sleeper() -> subprocess.Popen[bytes]:
     """A process that is stopped, and so neither ends when asked nor touches anything."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
     process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
     return process
 
 
@@ -320,7 +321,7 @@ def test_a_unit_that_fails_thrice_is_told_with_its_traceback_and_the_rest_goes_o
     directory = tmp_path / "sweep"
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "train_group", unlucky)
-        assert main(arguments(directory, file(tmp_path))) == 1
+        assert main(arguments(directory, file(tmp_path), "--traceback")) == 1
     said = capsys.readouterr().err
     name = "variants 'hidden=2,learning_rate=0.1', 'hidden=2,learning_rate=0.2' failed"
     assert said.count(f"{name}: RuntimeError: no luck") == 3

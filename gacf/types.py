@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +90,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 def lookup(argument: str, name: str, table: Mapping[str, Any]) -> Any:
     """`table[name]`, or a ValueError that names the argument, the value and the nearest name."""
-    if not isinstance(name, str) or name not in table:
+    if not isinstance(name, Hashable) or name not in table:
         raise ValueError(f"{argument}: {name!r} is unknown; {nearest(name, table)}")
     return table[name]
 

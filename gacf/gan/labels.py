@@ -45,7 +45,8 @@ def check_labels(labels: Any, classes: int | None = None) -> None:
         raise ValueError(f"labels: {labels.dtype}{list(labels.shape)} was given; {allowed}")
     if isinstance(labels, jax.core.Tracer | jax.ShapeDtypeStruct) or not labels.shape[0]:
         return
-    low, high = int(np.min(labels)), int(np.max(labels))
+    numbers = np.asarray(labels)  # on the host, also where a program is being traced
+    low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or (classes is not None and high >= classes):
         raise ValueError(f"labels: numbers in {low} … {high} were given; {allowed}")
 

@@ -196,6 +196,8 @@ def test_a_label_that_is_no_class_is_never_taken_for_another() -> None:
             refusal(
                 lambda wrong=wrong: network.apply(params, x, jnp.array([0, wrong, 1])), "labels:"
             )
+    # numbers that are known while a program is traced
+    jax.jit(lambda: network.apply(params, x, right))()
     code = jax.jit(lambda y: L.one_hot(y, 3, jnp.float32))(jnp.array([2, 0], jnp.uint8))
     np.testing.assert_array_equal(code, [[0, 0, 1], [1, 0, 0]])
 

@@ -150,7 +150,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
                                      noise=typed(2.0)), "noise: 2.0"),
     "generator's width": (lambda: started(gacf.gan(
         MLP((4,), (3,)), MLP((4,)), gacf.data.ring(), noise=2, batch_size=4), ("actor", "critic")),
-        r"generator: .*\(3,\).*\(2,\)"),
+        r"generator: .*\b3\b.*\b2\b"),
 }  # fmt: skip
 
 

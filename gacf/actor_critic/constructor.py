@@ -195,10 +195,10 @@ def actor_critic(
         loss = functools.reduce(jnp.add, losses.values())
         if penalty is not None:
 
-            def read(output: jax.Array) -> jax.Array:
+            def judged(output: jax.Array) -> jax.Array:
                 return head.value(read(output, head, "the penalty"))
 
-            judge = penalty_judge(critic, own, params, world, read, judge_key)
+            judge = penalty_judge(critic, own, params, world, judged, judge_key)
             metrics["penalty"] = penalty(judge, groups, penalty_key)
             loss = loss + metrics["penalty"]
         return loss, Outcome(metrics, entries)

@@ -228,11 +228,6 @@ def gan(
         return (batch["noise"], batch["label"]) if labelled else batch["noise"]
 
     def view(batch: Batch, action: PyTree) -> dict[str, Any]:
-        made, wanted = jnp.shape(action)[1:], batch["real"].shape[1:]
-        if made != wanted:
-            raise ValueError(
-                f"generator: the actor's samples have shape {made}; allowed: the data's, {wanted}"
-            )
         shown = {"real": batch["real"], "fake": action}
         if instance_noise is not None:
             shown = {name: shown[name] + batch["blur"][i] for i, name in enumerate(shown)}

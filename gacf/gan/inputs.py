@@ -167,11 +167,10 @@ def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | N
 
 
 def warn_of_range(name: str, examples: Any, limits: tuple[float, float] | None) -> None:
-    """Warns of numbers that the generator cannot reach, or that leave half its range unused.
+    """Warns of numbers on another scale than the generator's.
 
-    It is a warning, since real numbers in [0, 255] or [0, 1] may be meant. Images may exceed the
-    range by half its width (what one size of images adds to another does), and other examples,
-    which need not lie in it, by far more.
+    That is images in [0, 1] beside a tanh or in [−1, 1] beside a logistic function, and whatever
+    lies far beyond both, as bytes do. It is a warning, since real numbers may be meant as they are.
 
     Args:
         name: of the examples' argument.
@@ -180,11 +179,11 @@ def warn_of_range(name: str, examples: Any, limits: tuple[float, float] | None) 
     """
     if limits is None or isinstance(examples, jax.core.Tracer) or not examples.size:
         return
-    (low, high), (least, most) = _range(examples), limits
-    image = examples.ndim >= 4
-    beyond = max(least - low, high - most) / (most - least)
-    half = image and least < 0 <= low and high <= 1
-    if beyond > (0.5 if image else FAR) or (half and high > low):
+    low, high = _range(examples)
+    least, most = limits
+    far = max(least - low, high - most) > FAR * (most - least)
+    scales = [(a, b) for a, b in sorted(RANGES.values(), reverse=True) if a <= low < high <= b]
+    if far or (examples.ndim >= 4 and scales and scales[0] != limits):
         warnings.warn(
             f"{name}: its numbers lie in [{low:g}, {high:g}], and the generator's samples in "
             f"[{least:g}, {most:g}]; scale the one to the other",

@@ -83,13 +83,13 @@ def test_a_callback_that_raises_says_cell_step_and_how_to_go_on(
     [
         ("finish", FINISH, "RuntimeError: no font"),
         ("pictures", PICTURES, "RuntimeError: no font"),
-        ("finish", "def finish(config, finals): return 3", "finish: 3 was returned"),
-        ("finish", "def finish(config, finals): return {'x': {}}", "finish: 'x' is no cell"),
+        pytest.param("finish", "def finish(config, finals): return 3", "finish: 3 was returned", marks=pytest.mark.slow),
+        pytest.param("finish", "def finish(config, finals): return {'x': {}}", "finish: 'x' is no cell", marks=pytest.mark.slow),
         ("finish", "def finish(config, finals): return {'own': {'x': jnp.ones(7)}}", "shape .7"),
-        ("finish", "def finish(config, finals): return {'own': {'x': ['a', 'b']}}", "dtype <U1"),
-        ("finish", "def finish(config, finals): open('nowhere')", "FileNotFoundError"),
-        ("pictures", "def pictures(config, finals): return [3]", "pictures: .* was returned"),
-        ("pictures", "def pictures(config, finals): return {'a': 3}", "pictures: .* was returned"),
+        pytest.param("finish", "def finish(config, finals): return {'own': {'x': ['a', 'b']}}", "dtype <U1", marks=pytest.mark.slow),
+        pytest.param("finish", "def finish(config, finals): open('nowhere')", "FileNotFoundError", marks=pytest.mark.slow),
+        pytest.param("pictures", "def pictures(config, finals): return [3]", "pictures: .* was returned", marks=pytest.mark.slow),
+        pytest.param("pictures", "def pictures(config, finals): return {'a': 3}", "pictures: .* was returned", marks=pytest.mark.slow),
     ],
 )  # fmt: skip
 def test_what_fails_at_the_end_costs_itself_alone(
@@ -114,7 +114,7 @@ def test_what_fails_at_the_end_costs_itself_alone(
     assert Path("W/summary.json").exists() and not Path("W/progress.json").exists()
 
 
-@pytest.mark.parametrize("more", [FINISH, PICTURES])
+@pytest.mark.parametrize("more", [FINISH, pytest.param(PICTURES, marks=pytest.mark.slow)])
 def test_in_a_sweep_the_variant_fails_and_the_others_go_on(
     more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

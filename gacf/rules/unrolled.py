@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 
+from gacf.rules.differentiable import differentiable
 from gacf.rules.direction import Direction, Field, advance
 from gacf.rules.response import Followers, directed, only, pair
 from gacf.types import Outcome, Params, PyTree, nearest, require, whole
@@ -25,9 +26,11 @@ def unrolled(leader: str, follower: Followers, steps: int = 5) -> Direction:
     computes it anew (`jax.checkpoint`: memory is k copies of the followers' params and states),
     and one VJP; and one gradient of the leader.
 
-    Adam's square root has no derivative at a second moment of zero: a follower with parameters
-    whose gradient has been exactly zero so far needs `optax.adam(…, eps_root=1e-8)`, or the
-    vector is NaN.
+    Adam's square root has no derivative at a second moment of zero, but its step has one: through
+    parameters whose gradients have been exactly zero so far (dead units), the derivative is that of
+    m / (√v + ε) at m = v = 0, dm / ε. So it is with all optimisers whose roots are of squares; see
+    `gacf.rules.differentiable`. ε is small and 1 / ε is not: where such a gradient changes with
+    the leader, `optax.adam(…, eps_root=1e-8)` keeps the derivative small.
 
     Args:
         leader: who differentiates through the steps.
@@ -43,7 +46,7 @@ def unrolled(leader: str, follower: Followers, steps: int = 5) -> Direction:
 
     Example:
         >>> import gacf, optax
-        >>> optimizers = {"actor": optax.sgd(0.1), "critic": optax.adam(0.1, eps_root=1e-8)}
+        >>> optimizers = {"actor": optax.sgd(0.1), "critic": optax.adam(0.1)}
         >>> rule = gacf.rules.simultaneous(optimizers, unrolled("actor", "critic", steps=3))
         >>> rule.players
         ('actor', 'critic')
@@ -65,6 +68,8 @@ def unrolled(leader: str, follower: Followers, steps: int = 5) -> Direction:
                     f"{nearest(name, opt_state)}"
                 )
 
+        steps_of = {name: differentiable(optimizers[name]) for name in followers}
+
         def total(own: PyTree) -> tuple[jax.Array, Outcome]:
             @jax.checkpoint
             def step(carry: tuple[Params, Params], _: None) -> tuple[tuple[Params, Params], None]:
@@ -74,7 +79,7 @@ def unrolled(leader: str, follower: Followers, steps: int = 5) -> Direction:
                 for name in followers:
                     vector, outcome = field.gradient(name, here)
                     new_others[name], new_states[name] = advance(
-                        field, name, optimizers[name], vector, outcome, states[name], here
+                        field, name, steps_of[name], vector, outcome, states[name], here
                     )
                 return (new_others, new_states), None
 

@@ -97,7 +97,7 @@ def mixes_examples(judge: Judge, inputs: Any) -> bool:
         for draw in range(_DRAWS):
             keys = iter(jax.random.split(jax.random.key(draw), len(fixed) + len(leaves)))
             consts = [
-                _example(c.aval, next(keys)) if traced else c
+                _example(c, next(keys)) if traced else c
                 for c, traced in zip(closed.consts, fixed, strict=True)
             ]
             found = found or bool(tried(consts, [_example(leaf, next(keys)) for leaf in leaves]))

@@ -65,7 +65,7 @@ def n_step(source: Source, n: int, discount: float | jax.Array, step: int = 0) -
     def sample(world: World, key: Key) -> Batch:
         del key
         rows = world["window"]
-        over = rows["terminated"] | rows["truncated"]  # [n, N]
+        over = jnp.logical_or(rows["terminated"], rows["truncated"])  # [n, N]
         goes_on = jnp.cumsum(over, axis=0) - over == 0  # whether no episode has ended before
         last = jnp.sum(goes_on, axis=0) - 1  # [N]
         weight = jnp.where(goes_on, (discount ** jnp.arange(n))[:, None], 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from gacf import envs
@@ -104,7 +105,7 @@ def svg(
     if horizon == math.inf:
         traced = isinstance(env.horizon, jax.core.Tracer)
         require("horizon", horizon, lambda _: not traced, "a number, since the env's is traced")
-        horizon, bootstrap = env.horizon, False
+        horizon, bootstrap = int(env.horizon), False
     require("horizon", horizon, lambda n: whole(n) or n == 0, "a whole number >= 0, or inf")
     horizon = int(horizon)
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")

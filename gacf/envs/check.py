@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -190,7 +191,6 @@ def _check_state(env: Environment, begun: PyTree, then: PyTree) -> None:
 
 
 def _check_scalar(env: Environment, name: str, value: Any, kind: Any, allowed: str) -> None:
-    leaf = jax.tree.leaves(value)[0] if len(jax.tree.leaves(value)) == 1 else None
-    fits = leaf is value and leaf is not None and leaf.shape == ()
-    if not (fits and jnp.issubdtype(leaf.dtype, kind)):
+    one = jax.tree.structure(value) == jax.tree.structure(0)
+    if not (one and value.shape == () and jnp.issubdtype(value.dtype, kind)):
         _refuse(env, f"`{name}` of `step`", _said(value), allowed)

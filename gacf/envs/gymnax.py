@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep

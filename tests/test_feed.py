@@ -205,7 +205,8 @@ def get_config():
 
 
 def build(config):
-    feed = gacf.data.Feed(gacf.data.ImageFiles(config.folder), 2, transform=lambda pair: pair[0])
+    files, scale = gacf.data.ImageFiles(config.folder), lambda x: x / 127.5 - 1
+    feed = gacf.data.Feed(files, 2, transform=lambda pair: pair[0], scale=scale)
     game = gacf.gan(MLP((4,), (4, 4, 3)), MLP((4,)), feed, batch_size=2, noise=2)
     rule = gacf.rules.alternating({p: optax.sgd(0.01) for p in game.losses})
     return gacf.compose(game, rule)

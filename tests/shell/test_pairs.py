@@ -31,7 +31,7 @@ def enumerated(differences: list[float]) -> float:
     signs = np.array(list(itertools.product((0, 1), repeat=len(sizes))))
     sums = signs @ np.array(ranks)
     seen = sum(r for r, d in zip(ranks, [d for d in differences if d != 0], strict=True) if d > 0)
-    return min(1.0, 2 * min(np.mean(sums <= seen + 1e-9), np.mean(sums >= seen - 1e-9)))
+    return float(min(1.0, 2 * min(np.mean(sums <= seen + 1e-9), np.mean(sums >= seen - 1e-9))))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -175,7 +175,7 @@ def _settled(step: Callable[[list[Part]], list[Part]], state: list[Part]) -> lis
             for a, b in zip(state, step(state), strict=True)
         ]
         if all(
-            np.array_equal(*np.broadcast_arrays(old, new))
+            np.all(old == new)
             for a, b in zip(state, after, strict=True)
             for old, new in ((a.reached, b.reached), (a.zero, b.zero))
         ):

@@ -131,7 +131,7 @@ def test_a_buffer_holds_each_transition_once(n, warmup):
         counted(), actor, critic, discount=GAMMA, n_step=n, warmup=warmup, batch_size=2,
         capacity=200, num_envs=3,
     )  # fmt: skip
-    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.0)))
+    algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.0)), still="actor")
     steps = 20
 
     @jax.jit

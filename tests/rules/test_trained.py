@@ -98,6 +98,9 @@ DIRECTIONS: dict[str, tuple[rules.Direction, Any]] = {
 }
 
 
+FAST = (("cg", "elements"), ("cg", "multi_transform"), ("lola", "elements"))
+
+
 def one_step(rule: Any) -> tuple[Any, Any]:
     """Parameters and metrics after a step, of the second of two seeds in one program."""
     algorithm = gacf.compose(game(), rule)
@@ -113,8 +116,11 @@ def one_step(rule: Any) -> tuple[Any, Any]:
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("name", "keeper"),
-    [("cg", keeper) for keeper in KEEPERS]
-    + [(name, "elements") for name in DIRECTIONS if name != "cg"],
+    [
+        pytest.param(name, keeper, marks=[pytest.mark.slow] * ((name, keeper) not in FAST))
+        for name in DIRECTIONS
+        for keeper in (KEEPERS if name == "cg" else ["elements"])
+    ],
 )
 def test_a_leader_looks_through_what_moves(name: str, keeper: str) -> None:
     direction, expected = DIRECTIONS[name]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +170,7 @@ def squashed_gaussian(size: int) -> Policy:
         15.25
     """
     base = gaussian(size)
+    infer_raw: Any = base.infer
 
     def log_slope(raw: jax.Array) -> jax.Array:
         # log(1 − tanh²u) without cancellation
@@ -193,14 +194,14 @@ def squashed_gaussian(size: int) -> Policy:
         margin = (jnp.sign(action) * mean - math.atanh(1 - width)) * jnp.exp(-log_scale)
         cell = _log_normal_cdf(margin) - math.log(width)
         cell = jnp.where(jnp.abs(action) <= 1 + width, cell, -jnp.inf)
-        normal = jnp.where(saturated, cell, _log_normal(base.infer(output, raw), log_scale))
+        normal = jnp.where(saturated, cell, _log_normal(infer_raw(output, raw), log_scale))
         return jnp.sum(normal, axis=-1) - jnp.sum(log_slope(raw), axis=-1)
 
     def infer(output: jax.Array, action: jax.Array) -> jax.Array:
         raw, saturated, width = invert(output, action)
         side = jnp.sign(action)
         outermost = side * jnp.maximum(side * base.mode(output), math.atanh(1 - width))
-        return base.infer(output, jnp.where(saturated, outermost, raw))
+        return infer_raw(output, jnp.where(saturated, outermost, raw))
 
     return base._replace(
         sample=sample,

@@ -78,20 +78,28 @@ def test_a_callback_that_raises_says_cell_step_and_how_to_go_on(
     assert set(pd.read_parquet("W/metrics.parquet").step) == set(range(2, 25, 2))
 
 
+WRONG_ENDS = [
+    ("finish", "return 3", "finish: 3 was returned"),
+    ("finish", "return {'x': {}}", "finish: 'x' is no cell"),
+    ("finish", "return {'own': {'x': jnp.ones(7)}}", "shape .7"),
+    ("finish", "return {'own': {'x': ['a', 'b']}}", "dtype <U1"),
+    ("finish", "open('nowhere')", "FileNotFoundError"),
+    ("pictures", "return [3]", "pictures: .* was returned"),
+    ("pictures", "return {'a': 3}", "pictures: .* was returned"),
+]
+
+
 @pytest.mark.parametrize(
     ("name", "more", "what"),
     [
         ("finish", FINISH, "RuntimeError: no font"),
         ("pictures", PICTURES, "RuntimeError: no font"),
-        pytest.param("finish", "def finish(config, finals): return 3", "finish: 3 was returned", marks=pytest.mark.slow),
-        pytest.param("finish", "def finish(config, finals): return {'x': {}}", "finish: 'x' is no cell", marks=pytest.mark.slow),
-        ("finish", "def finish(config, finals): return {'own': {'x': jnp.ones(7)}}", "shape .7"),
-        pytest.param("finish", "def finish(config, finals): return {'own': {'x': ['a', 'b']}}", "dtype <U1", marks=pytest.mark.slow),
-        pytest.param("finish", "def finish(config, finals): open('nowhere')", "FileNotFoundError", marks=pytest.mark.slow),
-        pytest.param("pictures", "def pictures(config, finals): return [3]", "pictures: .* was returned", marks=pytest.mark.slow),
-        pytest.param("pictures", "def pictures(config, finals): return {'a': 3}", "pictures: .* was returned", marks=pytest.mark.slow),
+        *(
+            pytest.param(name, f"def {name}(config, finals): {body}", what, marks=pytest.mark.slow)
+            for name, body, what in WRONG_ENDS
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_fails_at_the_end_costs_itself_alone(
     name: str,
     more: str,

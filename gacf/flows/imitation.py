@@ -88,7 +88,8 @@ def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None 
     Args:
         game: a method of control whose batch holds the reward; the environment's is not read.
         discriminator: `(observation, action) -> logits`; discrete actions come as one number.
-        expert: `observation`, `action`, `next_observation`, `terminated`, arrays [n, …].
+        expert: `observation`, `action`, `next_observation`, `terminated`, arrays [n, …]. Actions
+            are as the game's batches record them: in [−1, 1] where the environment bounds them.
         penalty: added to the discriminator's loss, for instance `gacf.gan.r1`.
 
     Returns:
@@ -140,7 +141,8 @@ def airl(
         game: as for `gail`.
         reward: g, network of observations -> [B] or [B, 1].
         potential: h, likewise.
-        log_prob: `(params, world, observation, action) -> log π(a|s)`, [B].
+        log_prob: `(params, world, observation, action) -> log π(a|s)`, [B]; of recorded actions,
+            for instance by `Policy.log_prob`, which treats the expert's and the policy's alike.
         expert: as for `gail`.
         discount: γ.
         penalty: added to the discriminator's loss.

@@ -233,9 +233,12 @@ def _linen(player: str, module: linen.Module) -> _Network:
     names: list[str] = []
     tried: list[bool] = []
 
-    def run(train: bool, method: str, given: Any, key: Key | None, *inputs: Any, **options: Any):
+    def run(
+        train: bool, method: str, given: Any, key: Key | None, *inputs: Any, **options: Any
+    ) -> Any:
         """`init` or `apply` in one of the modes, with a key for each stream that it draws from."""
-        own = module.clone(**{name: _told(name, train) for name in fields}) if fields else module
+        told_fields: Any = {name: _told(name, train) for name in fields}
+        own = module.clone(**told_fields) if fields else module
         told = {name: _told(name, train) for name in names} | options.pop("told", {})
         while True:
             rngs = dict(given["rngs"])
@@ -347,12 +350,12 @@ def _telling_class(kind: type[nnx.Module], train: bool) -> type[nnx.Module]:
         }
         return kind.__call__(self, *args, **options, **missing)  # type: ignore[operator]
 
-    return type(kind)(kind.__name__, (kind,), {"__call__": __call__})
+    return type(kind)(kind.__name__, (kind,), {"__call__": __call__})  # type: ignore[call-arg]
 
 
 def _set_mode(module: nnx.Module, train: bool) -> None:
     """Tells all modules of an NNX network whether they train: by `train()`, fields, arguments."""
-    method = getattr(module, "train" if train else "eval", None)
+    method: Any = getattr(module, "train" if train else "eval", None)
     if callable(method):
         method()
     for _, part in list(nnx.iter_modules(module)):

@@ -54,12 +54,15 @@ class _Value(NamedTuple):
     scaled: dict[int, tuple[Axes, ...]] = {}  # noqa: RUF012
 
 
-def _joined(values: Iterable[_Value], field: str = "parts") -> dict[int, tuple[Axes, ...]]:
+def _joined(values: Iterable[_Value]) -> dict[int, tuple[Axes, ...]]:
     made: dict[int, tuple[Axes, ...]] = {}
     for value in values:
-        for i, places in getattr(value, field).items():
+        for i, places in value.parts.items():
             old = made.get(i, places)
-            made[i] = tuple(tuple({*a, *b}) for a, b in zip(old, places, strict=True))
+            if len(old) == len(places):
+                made[i] = tuple(tuple({*a, *b}) for a, b in zip(old, places, strict=True))
+            else:  # one of the two is a number for all, such as a norm
+                made[i] = max(old, places, key=len)
     return made
 
 

@@ -128,6 +128,7 @@ def pair(apply: Any, **shapes: tuple[int, ...]) -> Any:
         (pair(lambda p, x: jnp.tanh(x @ p["w"].T) + p["b"], w=(3, 8), b=(1, 3)), (ROW,), {
             "w": ((), (1,), (0,)),
         }),
+        (pair(lambda p, x: x @ (p["w"] / jnp.linalg.norm(p["w"])), w=(8, 3)), (ROW,), {"w": DENSE}),
         (pair(lambda p, x: x @ p["w"], w=(8,)), (ROW,), {"w": ((), (0,), ())}),
         (ensemble(pair(lambda p, x: x @ p["w"], w=(8,)), 3), (ROW,), {"w": ((0,), (1,), ())}),
         (pair(lambda p, x: x @ p["w"][0] @ p["w"][1], w=(2, 8, 8)), (ROW,), {

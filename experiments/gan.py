@@ -147,7 +147,9 @@ TASKS = {
 
 
 # What a loss needs that differs from its data's defaults, in the plane and for images.
-LIPSCHITZ = {"penalty": "wgan_gp", "critic_steps": 5}
+# A Wasserstein critic of limited slope needs no noise, and averages of its actor are blurred:
+# on the ring, `--config.seed=1` at 1,500 steps, 1 % of samples are sharp with them, 88 % without.
+LIPSCHITZ = {"penalty": "wgan_gp", "critic_steps": 5, "ema": 0.0, "instance_noise": 0.0}
 OF_LOSS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "wasserstein": ({**LIPSCHITZ, "weight": 0.1}, {**LIPSCHITZ, "weight": 10.0}),
 }

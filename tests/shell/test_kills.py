@@ -19,17 +19,35 @@ import pytest
 
 from gacf import checkpoint
 
-from .common import ROOT, TOY, process
+from .common import ROOT, TOY
 from .test_checkpoint import bits
 
 KILLS = {"run": 50, "sweep": 30, "workers": 20}
-LONG = ("--config.steps=200", "--config.checkpoint_every=4")
+LONG = ("--config.steps=120", "--config.checkpoint_every=4")
 SWEPT = ("--sweep.actor.hidden=(2,),(3,)", "--sweep.actor.learning_rate=0.1,0.2")
 COMMANDS = {
     "run": ("run", TOY, *LONG),
     "sweep": ("sweep", TOY, *LONG, *SWEPT),
     "workers": ("sweep", TOY, *LONG, *SWEPT, "--executor=processes", "--workers=2"),
 }
+
+
+def started(*call: object) -> subprocess.Popen[str]:
+    """The command as a process of its own, with its workers in a group of their own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gacf", *map(str, call)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def completed(*call: object) -> None:
+    child = started(*call)
+    said, _ = child.communicate()
+    assert child.returncode == 0, said
 
 
 def runs(directory: Path) -> list[Path]:
@@ -53,14 +71,7 @@ def killed(kind: str, directory: Path, rng: random.Random, seconds: float) -> bo
     again = directory.exists()
     more = COMMANDS[kind][-2:] if kind == "workers" else ()
     call = ["resume", directory, *more] if again else [*COMMANDS[kind], "--workdir", directory]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "gacf", *map(str, call)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    child = started(*call)
     assert child.stdout is not None
     # A third of the kills may come while it starts or compiles, the others while it trains.
     trains = threading.Event()
@@ -82,8 +93,8 @@ def killed(kind: str, directory: Path, rng: random.Random, seconds: float) -> bo
     # Workers whose driver alone is killed have to end by themselves.
     (os.kill if rng.random() < 0.5 else os.killpg)(child.pid, signal.SIGKILL) if alive else None
     child.wait()
-    listener.join(60)
-    assert not listener.is_alive(), "a worker lives on"
+    listener.join()
+    child.stdout.close()
     assert alive or child.returncode == 0, "".join(said)
     return alive
 
@@ -94,9 +105,8 @@ def killed(kind: str, directory: Path, rng: random.Random, seconds: float) -> bo
 def test_what_is_killed_at_random_moments_ends_bit_for_bit(tmp_path: Path, kind: str):
     rng = random.Random(f"{kind} {os.environ.get('GACF_KILLS_SEED', 0)}")
     began = time.monotonic()
-    done = process(*COMMANDS[kind], "--workdir", tmp_path / "whole")
+    completed(*COMMANDS[kind], "--workdir", tmp_path / "whole")
     seconds = time.monotonic() - began
-    assert done.returncode == 0, done.stderr
     left = int(os.environ.get("GACF_KILLS", KILLS[kind]))
     directory = tmp_path / "killed"
     while left:
@@ -105,8 +115,6 @@ def test_what_is_killed_at_random_moments_ends_bit_for_bit(tmp_path: Path, kind:
         else:
             same(tmp_path / "whole", directory)
             shutil.rmtree(directory)
-    done = process("resume" if directory.exists() else COMMANDS[kind][0],
-                   *((directory,) if directory.exists()
-                     else (*COMMANDS[kind][1:], "--workdir", directory)))  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    again = directory.exists()
+    completed(*(["resume", directory] if again else [*COMMANDS[kind], "--workdir", directory]))
     same(tmp_path / "whole", directory)

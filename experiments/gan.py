@@ -246,7 +246,7 @@ def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def complete(config: ConfigDict) -> None:
+def complete(config: Any) -> None:
     """Fills what is left open by what the loss needs, then by what the data do."""
     task = lookup("data", config.data, TASKS)
     of_loss = dict(OF_LOSS.get(config.loss, ({}, {}))[len(task.shape) == 3])
@@ -343,7 +343,7 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     return gacf.compose(game, rule_of(config, optimizers))
 
 
-def steps_of(config: ConfigDict) -> dict[str, int]:
+def steps_of(config: Any) -> dict[str, int]:
     """How often each player moves in a step of the rule."""
     return {"actor": 1, "critic": 1 if config.rule == "simultaneous" else config.critic_steps}
 

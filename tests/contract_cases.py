@@ -161,6 +161,15 @@ class Crowd(linen.Module):
         return linen.Dense(1)(gacf.stabilizers.MinibatchDiscrimination(2, 2)(linen.Dense(4)(x)))
 
 
+class Labelled(linen.Module):
+    """A critic of examples with labels that judges each by itself."""
+
+    @linen.compact
+    def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
+        x = jnp.concatenate([x, label[:, None].astype(x.dtype)], axis=-1)
+        return linen.Dense(1)(jnp.tanh(linen.Dense(4)(x)))
+
+
 def gan_of_energies() -> Game:
     """With an autoencoder for a critic, and the pulling-away term."""
     critic, actor = Autoencoder((4, 2)), MLP((4,), (2,))
@@ -198,13 +207,11 @@ def gan_with_options() -> Game:
     )  # fmt: skip
 
 
-def gan_with_labels() -> Game:
+def gan_with_labels(critic: Any, **options: Any) -> Game:
     """Relativistic, on examples with labels."""
     data = np.random.RandomState(0).randn(32, 2).astype(np.float32), np.arange(32) % 3
-    return gacf.gan(
-        MLP((4,), (2,)), Crowd(), data, "relativistic", batch_size=4, noise=2,
-        penalty=r1(0.1),
-    )  # fmt: skip
+    actor = MLP((4,), (2,))
+    return gacf.gan(actor, critic, data, "relativistic", batch_size=4, noise=2, **options)
 
 
 OFF: dict[str, Any] = {"batch_size": 4, "capacity": 16, "warmup": 4, "episodes": 2}
@@ -257,7 +264,11 @@ GAMES: dict[str, GameCase] = {
     "gan": GameCase(gan, lambda: optax.adam(1e-3), rtol=1e-4),
     "gan, batch norm": GameCase(gan_with_batch_norm, rtol=1e-4),
     "gan, options": GameCase(gan_with_options, rtol=1e-4, rules=("alternating",)),
-    "gan, labels": GameCase(gan_with_labels, rtol=1e-4, rules=("alternating",)),
+    "gan, labels": GameCase(lambda: gan_with_labels(Crowd()), rtol=1e-4, rules=("alternating",)),
+    # a penalty needs a critic that judges each example by itself
+    "gan, labels and penalty": GameCase(
+        lambda: gan_with_labels(Labelled(), penalty=r1(0.1)), rtol=1e-4, rules=("alternating",)
+    ),
     "gan, energy": GameCase(gan_of_energies, rtol=1e-4, rules=("alternating",)),
     "bigan": GameCase(bigan, rtol=1e-4, rules=("alternating",)),
     "seqgan": GameCase(seqgan, rtol=1e-4, rules=("alternating",)),

@@ -458,6 +458,8 @@ def _failing(experiment: Experiment, doing: Callable[[], str], again: bool) -> I
     except (BadInput, Failed):
         raise
     except (Exception, SystemExit) as error:
+        if jax.process_count() > 1 and processes.is_loss(error):
+            raise  # nothing failed here
         where, what = _of_callback(error, experiment.path) or config.told(error, experiment.path)
         raise Failed(f"{doing()} ({where}): {what}", again) from error
     finally:

@@ -192,6 +192,11 @@ def without_logs(lines: Iterable[str]) -> Iterator[str]:
             yield line
 
 
+def is_loss(error: BaseException) -> bool:
+    """Whether an error says that another process of the run is gone."""
+    return bool(_GONE.search("".join(traceback.format_exception_only(error))))
+
+
 def guarded(work: Callable[[], int]) -> int:
     """A child's work.
 
@@ -211,7 +216,7 @@ def guarded(work: Callable[[], int]) -> int:
     try:
         code = work()
     except BaseException as error:
-        code = LOST if _GONE.search("".join(traceback.format_exception_only(error))) else 1
+        code = LOST if is_loss(error) else 1
         if code != LOST:
             traceback.print_exc()
     if code == 0:

@@ -537,7 +537,7 @@ def _check_key(key: Key) -> None:
     """Raises a ValueError unless it is one typed key."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        given = shown(key) if dtype is None else f"{dtype}{list(shape)}"
+        given = shown(key) if dtype is None else str(dtype)
         raise ValueError(f"key: {given} was given; allowed: a typed key, jax.random.key(…)")
     if shape != ():
         raise ValueError(f"key: keys of shape {shape} were given; allowed: one key, shape ()")

@@ -91,16 +91,17 @@ def mixes_examples(judge: Judge, inputs: Any) -> bool:
         rest = [leaf[count // 2 :] for leaf in slope]
         return jnp.any(jnp.stack([jnp.any(jnp.isfinite(x) & (x != 0)) for x in rest]))
 
+    def mixed(key: Key) -> jax.Array:
+        keys = iter(jax.random.split(key, len(fixed) + len(leaves)))
+        consts = [
+            _example(c, next(keys)) if traced else c
+            for c, traced in zip(closed.consts, fixed, strict=True)
+        ]
+        return others(consts, [_example(leaf, next(keys)) for leaf in leaves])
+
     with jax.ensure_compile_time_eval():
-        tried = jax.jit(others)
-        found = False
-        for draw in range(_DRAWS):
-            keys = iter(jax.random.split(jax.random.key(draw), len(fixed) + len(leaves)))
-            consts = [
-                _example(c, next(keys)) if traced else c
-                for c, traced in zip(closed.consts, fixed, strict=True)
-            ]
-            found = found or bool(tried(consts, [_example(leaf, next(keys)) for leaf in leaves]))
+        # a loop, even outside of a program, is compiled as a whole
+        found = bool(jnp.any(jax.lax.map(mixed, jax.random.split(jax.random.key(0), _DRAWS))))
     _verdicts[known] = found
     return found
 

@@ -46,6 +46,7 @@ from gacf.runner import Program, bytes_free, on_one_device, windows
 from gacf.types import State, nearest
 
 BYTES = 100  # of memory that a logged number takes until it is in the table
+UNNOTICED = 2**26  # bytes of metrics that no run fails for
 CALLS = 100  # calls of the compiled program that a run is cut into, if its windows allow
 
 History = dict[str, np.ndarray]
@@ -196,7 +197,7 @@ def _check_memory(program: Program, settings: Config) -> None:
     here = bytes_free(jax.devices("cpu")[0])
     scalars = sum(not leaf.shape for leaf in program.metrics_shape().values())
     logged = -(-settings.steps // settings.log_every) * program.seeds * scalars * BYTES
-    if here is not None and logged > here:
+    if here is not None and logged > max(here, UNNOTICED):
         least = -(-settings.log_every * logged // here)
         raise BadInput(
             f"steps: {settings.steps} with log_every {settings.log_every} leave about "

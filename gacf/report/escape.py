@@ -39,7 +39,7 @@ def markdown(text: str) -> str:
         >>> print(markdown("a|b $x$ [y](z) <i> 1 [0, 2]"))
         a\|b \$x\$ [y\](z) \<i> 1 [0, 2]
     """
-    return re.sub(r"[\\|`*$]|\](?=[(\[])|<(?=[A-Za-z/!?])", r"\\\g<0>", plain(text))
+    return re.sub(r"[\\|`$]|\*(?=\S)|\](?=[(\[])|<(?=[A-Za-z/!?])", r"\\\g<0>", plain(text))
 
 
 def latex(text: str) -> str:

@@ -13,7 +13,7 @@ from flax import linen
 import gacf
 from gacf import rules
 from gacf.conv import Conv
-from gacf.networks import MLP, model
+from gacf.networks import MLP, ensemble, model
 from gacf.stabilizers import compatible, spectral_norm
 
 KEY = jax.random.key(0)
@@ -161,3 +161,16 @@ def test_errors():
         ValueError, match="critic: a compatible critic was given, whose weights are"
     ):
         spectral_norm(critic)
+
+
+@pytest.mark.slow
+def test_twin_critics_train():
+    """Their biases [2, width] start at 0: divided by their norm, losses grew to 1e17."""
+    twins = spectral_norm(ensemble(MLP((32, 32)), 2))
+    game = gacf.td3("Pendulum-v1", critic=twins, capacity=100, batch_size=16, warmup=20, episodes=1)
+    rule = rules.alternating(dict.fromkeys(game.losses, optax.adam(1e-3)))
+    algorithm = gacf.compose(game, rule)
+    state, metrics = gacf.run(algorithm, KEY, 50, seeds=2, log_every=1, map="vmap")
+    chex.assert_tree_all_finite(state.params)
+    # rewards are at most 16.3 a step in size, and values of about that size after 50 steps
+    assert np.max(metrics["critic/loss"]) < 16.3**2

@@ -126,6 +126,11 @@ class Feed:
         rows = [self._example(int(index)) for index in indices]
         return jax.tree.map(lambda one, *parts: np.stack(parts).astype(one.dtype), self.one, *rows)
 
+    def spread(self, n: int) -> PyTree:
+        """Examples of n records from all over the source, or of all, read at once on the host."""
+        last = len(self.source) - 1
+        return self._stack(np.linspace(0, last, min(n, last + 1)).astype(int))
+
     def _block(self, order: int, block: int) -> PyTree:
         """Examples [rows, …] number `block` of an order."""
         indices, start = _order(len(self.source), order), self.rows * block

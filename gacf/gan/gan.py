@@ -53,13 +53,20 @@ def _drawer(name: str, given: Any) -> Draw:
 def _known(data: Any, rows_of: Draw, n: int) -> Any:
     """All examples and labels, or n of them where they are drawn; shapes where none is known.
 
-    A sampler's labels are looked at in one draw, which is cheap and finds what never fits.
+    A sampler's labels are looked at in one draw, which is cheap and finds what never fits; those of
+    a feed in records from all over its source.
     """
+
+    def on_host(x: Any) -> Any:
+        return x if isinstance(x, jax.core.Tracer) else np.asarray(x)
+
     if not (hasattr(data, "sample") or callable(data)):
-        return tuple(map(np.asarray, data)) if isinstance(data, tuple) else np.asarray(data)
+        return tuple(map(on_host, data)) if isinstance(data, tuple) else on_host(data)
     shapes = jax.eval_shape(lambda: rows_of(jax.random.key(0), n))
     if not isinstance(shapes, tuple):
         return shapes
+    if isinstance(data, Feed):
+        return shapes[0], data.spread(n)[1]
     with jax.ensure_compile_time_eval():
         return shapes[0], rows_of(jax.random.key(0), n)[1]
 

@@ -167,6 +167,9 @@ def test_labels_of_samplers_are_looked_at_too() -> None:
     draw = lambda key, n: (jnp.zeros((n, 4, 4, 1)), 3 + jnp.arange(n))  # noqa: E731
     refusal(lambda: adversarial(draw, actor, critic), "labels: numbers in 3 … 10", "classes=10")
     adversarial(draw, actor, critic, batch_size=7)
+    read = gacf.data.Feed(list(zip(X, Y + 1, strict=True)), rows=4)
+    refusal(lambda: adversarial(read, actor, critic), "labels: numbers in 1 … 10", "classes=10")
+    adversarial(gacf.data.Feed(list(zip(X, Y, strict=True)), rows=4), actor, critic)
 
 
 def test_labels_of_a_network_of_ones_own_are_no_negative_numbers() -> None:

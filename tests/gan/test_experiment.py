@@ -78,7 +78,7 @@ def test_a_sweep_becomes_tables(experiment, tmp_path):
     stored(tmp_path / "ring-best", "ring", {"evaluate/modes": [8, 8], **plane})
     digits = {"final/fid": [3.0, 4.0], "final/classifier_accuracy": [0.971, 0.971]}
     stored(tmp_path / "digits-hinge", "digits", digits)
-    sweep = {"experiment": "gan", "variants": dict.fromkeys(names), "devices": 1}
+    sweep = {"experiment": "gan", "variants": {name: {} for name in names}, "devices": 1}
     (tmp_path / "sweep.json").write_text(json.dumps(sweep))
     ring, digits, missing = split(experiment.module.table(tmp_path))
     assert ring[0] == "### ring, 8 modes"

@@ -54,7 +54,10 @@ def blocks(game: gacf.Game) -> dict[str, set[str]]:
         params, push = (jax.tree.map(lambda x, k=k: x + near(k, x), params) for k in (0, 1))
         push = jax.tree.map(jnp.subtract, push, params)
         world = {**world, "step": jnp.array(50), "update": jnp.array(50)}
-        world, _ = game.observe(params, world, key)
+        # several steps: running statistics of one observation alone would saturate every policy
+        world = jax.lax.fori_loop(
+            0, 8, lambda i, w: game.observe(params, w, jax.random.fold_in(key, i))[0], world
+        )
         here = field(game, world, game.sample(world, key), key)
         found = {}
         for i in game.losses:

@@ -199,7 +199,9 @@ def test_the_sweep_of_rules_and_its_table(tmp_path):
         (tmp_path / name / "config.json").write_text(
             json.dumps({"config": stored["variants"][name]})
         )
-        (tmp_path / name / "summary.json").write_text(json.dumps({"cells": {"rules": cell}}))
+        (tmp_path / name / "summary.json").write_text(
+            json.dumps({"cells": {"rules": cell}, "metrics": {}})
+        )
     (tmp_path / "sweep.json").write_text(json.dumps(stored))
     made = loaded.module.table(tmp_path).splitlines()
     ends = "0.50 [0.25, 0.75]"

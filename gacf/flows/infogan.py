@@ -78,7 +78,7 @@ def infogan(
         ['actor', 'critic', 'posterior']
     """
     latent = coded_noise(noise, codes)
-    if isinstance(data, tuple):
+    if type(data) is tuple:  # data sets such as rings are named tuples with `sample`
         raise ValueError(f"data: {len(data)} arrays were given; allowed: examples alone")
     game = gan(generator, discriminator, data, noise=latent, **settings)
     actor, reader = model("actor", generator), model("posterior", posterior)

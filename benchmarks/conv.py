@@ -22,8 +22,8 @@ import optax
 
 import gacf
 from benchmarks.common import Table, interleave, machine, milliseconds, ratio
-from gacf.conv import Conv, ConvTranspose
-from gacf.gan.networks import DCGANCritic, DCGANGenerator
+from gacf.networks.conv import Conv, ConvTranspose
+from gacf.networks.images import DCGANCritic, DCGANGenerator
 
 BATCH = 64
 
@@ -35,7 +35,7 @@ def update(implementation: str, seeds: int, steps: int) -> Callable[[], Any]:
         kind.__name__: functools.partial(kind, implementation=implementation)
         for kind in (Conv, ConvTranspose)
     }
-    with mock.patch.multiple("gacf.gan.networks", **chosen):
+    with mock.patch.multiple("gacf.networks.images", **chosen):
         game = gacf.gan(DCGANGenerator((28, 28, 1)), DCGANCritic(), images, batch_size=BATCH)
         rule = gacf.rules.alternating({p: optax.adam(2e-4, b1=0.5) for p in game.losses})
         algorithm = gacf.compose(game, rule)

@@ -90,7 +90,7 @@ def gan(
 def dcgan(
     steps: int, width: int = 64, batch: int = 64, noise: int = 64, compiled: bool = False
 ) -> Callable[[], None]:
-    """Radford et al. 2016 on images of 28 × 28, as `gacf.gan.networks` has it."""
+    """Radford et al. 2016 on images of 28 × 28, as `gacf.networks.images` has it."""
     torch.manual_seed(0)
     images = torch.rand(512, 1, 28, 28) * 2 - 1
     generator = nn.Sequential(

@@ -21,7 +21,7 @@ import optax
 import gacf
 from benchmarks import subjects
 from benchmarks.common import Table, machine
-from gacf import profile
+from gacf.lab.inspect import profile
 from gacf.networks import MLP
 from gacf.runner import Program
 

@@ -14,8 +14,8 @@ import optax
 
 import gacf
 from benchmarks import handwritten as hand
-from gacf.gan.networks import DCGANCritic, DCGANGenerator
 from gacf.networks import MLP
+from gacf.networks.images import DCGANCritic, DCGANGenerator
 from gacf.runner import Program, on_one_device
 
 KEY = jax.random.key(0)

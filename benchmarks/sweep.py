@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.loop:
-        from gacf.cli import main as gacf
+        from gacf.lab.cli import main as gacf
 
         for cell in cells(given.quick):
             if gacf(run_of(cell, given.loop, overrides(given))):

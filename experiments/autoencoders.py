@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.flows import WithFeatures, adversarial_autoencoder, vae_gan
-from gacf.gan import generate, r1
+from gacf.methods.flows import WithFeatures, adversarial_autoencoder, vae_gan
+from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, Model, model
 
 KEY_METRIC = "evaluate/kid"

@@ -22,8 +22,8 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.flows import bigan
-from gacf.gan import generate, r1
+from gacf.methods.flows import bigan
+from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, Model, model
 
 KEY_METRIC = "evaluate/reconstruction"

@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.flows import Labelled, conditional_critic
-from gacf.gan import generate, r1
+from gacf.methods.flows import Labelled, conditional_critic
+from gacf.methods.gan import generate, r1
 from gacf.networks import model
 
 KEY_METRIC = "evaluate/accuracy"

@@ -24,11 +24,11 @@ from ml_collections import ConfigDict, config_dict
 
 import gacf
 from gacf import rules
-from gacf.actor_critic import heads, ornstein_uhlenbeck
+from gacf.core.checks import lookup
+from gacf.lab.report import effects
+from gacf.lab.report.table import markdown
+from gacf.methods.actor_critic import heads, ornstein_uhlenbeck
 from gacf.networks import MLP, computed_in, encoded
-from gacf.report import effects
-from gacf.report.table import markdown
-from gacf.types import lookup
 
 KEY_METRIC = "evaluate/return"
 GOAL = "max"

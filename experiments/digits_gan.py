@@ -17,7 +17,7 @@ import optax
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.gan import generate, r1
+from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/coverage"

@@ -15,7 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.flows import domain_adversarial, ramp
+from gacf.methods.flows import domain_adversarial, ramp
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/accuracy"

@@ -22,9 +22,9 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.gan import energy_based, generate, pulling_away, r1
-from gacf.gan.networks import Autoencoder
+from gacf.methods.gan import energy_based, generate, pulling_away, r1
 from gacf.networks import MLP, Model, model
+from gacf.networks.images import Autoencoder
 
 KEY_METRIC = "evaluate/coverage"
 GOAL = "max"

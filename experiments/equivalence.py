@@ -25,7 +25,7 @@ import optax
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.actor_critic import DIVERGENCES, Source, identity, pathwise, reward_target
+from gacf.methods.actor_critic import DIVERGENCES, Source, identity, pathwise, reward_target
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/modes"

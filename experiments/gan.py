@@ -6,7 +6,7 @@
     python experiments/gan.py runs/gan     # the tables in docs/results.md
 
 `data`: ring, grid, swiss_roll, digits, stacked_digits. `loss` and `penalty`: the names in
-`gacf.gan.LOSSES` and `gacf.gan.PENALTIES`, or no penalty, "none". `network`: mlp, dcgan, resnet
+`gacf.methods.gan.LOSSES` and `gacf.methods.gan.PENALTIES`, or no penalty, "none". `network`: mlp, dcgan, resnet
 (the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without it. `rule`:
 alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit, lola.
 `critic_rate`: None is the actor's. A dcgan's critic is batch normalised as published, or by layer
@@ -42,11 +42,11 @@ from ml_collections.config_dict import placeholder
 
 import gacf
 from gacf import metrics, rules, stabilizers
-from gacf.gan import LOSSES, PENALTIES, generate
-from gacf.gan.networks import CRITICS, GENERATORS, Autoencoder
+from gacf.core.checks import lookup
+from gacf.lab.report import table as tables
+from gacf.methods.gan import LOSSES, PENALTIES, generate
 from gacf.networks import MLP, Model, model
-from gacf.report import table as tables
-from gacf.types import lookup
+from gacf.networks.images import CRITICS, GENERATORS, Autoencoder
 
 KEY_METRIC = "evaluate/score"
 GOAL = "max"

@@ -15,9 +15,9 @@ import optax
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.actor_critic.on_policy import policy_of
-from gacf.flows import airl, gail
-from gacf.gan import r1
+from gacf.methods.actor_critic.on_policy import policy_of
+from gacf.methods.flows import airl, gail
+from gacf.methods.gan import r1
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/share"

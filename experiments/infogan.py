@@ -21,8 +21,8 @@ from scipy.optimize import linear_sum_assignment
 
 import gacf
 from gacf import metrics
-from gacf.flows import infogan
-from gacf.gan import generate, r1
+from gacf.methods.flows import infogan
+from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/majority"

@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.flows import down, draw_pyramid, lapgan
-from gacf.gan import r1
+from gacf.methods.flows import down, draw_pyramid, lapgan
+from gacf.methods.gan import r1
 from gacf.networks import MLP
 
 SIZES = (2, 4, 8)

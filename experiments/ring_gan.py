@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.gan import generate, r1
+from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, computed_in, model
 
 KEY_METRIC = "evaluate/modes"

@@ -27,10 +27,10 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import rules
-from gacf.gan import r1
+from gacf.core.checks import lookup
+from gacf.lab.report import table as tables
+from gacf.methods.gan import r1
 from gacf.networks import MLP, model
-from gacf.report import table as tables
-from gacf.types import lookup
 
 KEY_METRIC = "evaluate/score"
 GOAL = "max"

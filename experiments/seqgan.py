@@ -18,7 +18,7 @@ import optax
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.flows import SequenceCritic, log_likelihood, lstm, seqgan, speak
+from gacf.methods.flows import SequenceCritic, log_likelihood, lstm, seqgan, speak
 
 KEY_METRIC = "evaluate/oracle_nll"
 GOAL = "min"

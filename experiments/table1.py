@@ -37,16 +37,23 @@ from ml_collections.config_dict import placeholder
 
 import gacf
 from gacf import metrics, rules, stabilizers
-from gacf.actor_critic import Source, actor_critic, ornstein_uhlenbeck, pathwise, reward_target
-from gacf.actor_critic.ddpg import deterministic
-from gacf.actor_critic.divergence import cross_entropy, squared_error
-from gacf.actor_critic.off_policy import head_of
-from gacf.actor_critic.on_policy import policy_of, v_network
+from gacf.core.checks import lookup
+from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
+from gacf.lab.report import effects
+from gacf.lab.report.table import Table, markdown
+from gacf.lab.statistics import iqm, power_of_pairs
+from gacf.methods.actor_critic import (
+    Source,
+    actor_critic,
+    ornstein_uhlenbeck,
+    pathwise,
+    reward_target,
+)
+from gacf.methods.actor_critic.ddpg import deterministic
+from gacf.methods.actor_critic.divergence import cross_entropy, squared_error
+from gacf.methods.actor_critic.off_policy import head_of
+from gacf.methods.actor_critic.on_policy import policy_of, v_network
 from gacf.networks import MLP, column, model
-from gacf.report import effects
-from gacf.report.statistics import iqm, power_of_pairs
-from gacf.report.table import Table, markdown
-from gacf.types import Batch, Key, Outcome, Params, PyTree, World, lookup
 
 KEY_METRIC = "evaluate/score"
 GOAL = "max"

@@ -20,10 +20,10 @@ from ml_collections import ConfigDict
 from scipy.special import logsumexp
 
 import gacf
-from gacf.actor_critic.on_policy import policy_of
 from gacf.envs import Box, Discrete, Environment, Timestep
-from gacf.flows import airl, gail, rewarded
-from gacf.gan import r1
+from gacf.methods.actor_critic.on_policy import policy_of
+from gacf.methods.flows import airl, gail, rewarded
+from gacf.methods.gan import r1
 from gacf.networks import MLP, column, model
 
 KEY_METRIC = "evaluate/share"

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gacf import data, envs, games, metrics, networks, rules, stabilizers
-    from gacf.actor_critic import (
+    from gacf.core.compose import compose
+    from gacf.core.game import Game, Rule, add_loss, add_player, commit, from_losses
+    from gacf.core.types import Algorithm, Outcome, State
+    from gacf.methods.actor_critic import (
         a2c,
         actor_critic,
         ddpg,
@@ -21,11 +24,9 @@ if TYPE_CHECKING:
         svg,
         td3,
     )
-    from gacf.game import Game, Rule, add_loss, add_player, commit, compose, from_losses
-    from gacf.gan import gan
-    from gacf.parallel import data_parallel
+    from gacf.methods.gan import constructor as gan
     from gacf.runner import run, take_seed
-    from gacf.types import Algorithm, Outcome, State
+    from gacf.runner.parallel import data_parallel
 
 __version__ = "0.1.0"
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from gacf.cli import main
+from gacf.lab.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

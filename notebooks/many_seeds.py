@@ -33,9 +33,9 @@ import numpy as np
 import optax
 
 import gacf
-from gacf.gan import r1
+from gacf.lab.statistics import interval, iqm
+from gacf.methods.gan import r1
 from gacf.networks import MLP
-from gacf.report.statistics import interval, iqm
 
 # %% [markdown]
 # ## From a number to an algorithm

@@ -33,7 +33,7 @@ import numpy as np
 import optax
 
 import gacf
-from gacf.gan import generate, r1
+from gacf.methods.gan import generate, r1
 from gacf.networks import MLP
 
 # %% [markdown]

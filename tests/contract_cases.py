@@ -13,11 +13,12 @@ import optax
 from flax import linen
 
 import gacf
-from gacf import Game, Outcome, Rule, flows, games, rules
-from gacf.actor_critic import heads, ornstein_uhlenbeck
-from gacf.gan import pulling_away, r1, wgan_gp
-from gacf.gan.networks import Autoencoder
+from gacf import Game, Outcome, Rule, games, rules
+from gacf.methods import flows
+from gacf.methods.actor_critic import heads, ornstein_uhlenbeck
+from gacf.methods.gan import pulling_away, r1, wgan_gp
 from gacf.networks import MLP
+from gacf.networks.images import Autoencoder
 from tests.actor_critic import linear
 
 Optimizers = dict[str, optax.GradientTransformation]

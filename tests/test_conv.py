@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import linen
 
-from gacf.conv import Conv, ConvTranspose, conv, conv_transpose, flops
+from gacf.networks.conv import Conv, ConvTranspose, conv, conv_transpose, flops
 
 KEY = jax.random.key(0)
 

@@ -18,8 +18,8 @@ from jax.flatten_util import ravel_pytree
 
 import gacf
 from gacf import Game, Outcome, rules
+from gacf.core.checks import nearest, require, whole
 from gacf.runner import Program
-from gacf.types import nearest, require, whole
 from tests.contract_cases import bilinear, quadratic, worldly
 
 KEY = jax.random.key(11)

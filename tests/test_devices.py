@@ -24,10 +24,10 @@ from jax.sharding import Mesh
 
 import gacf
 from gacf import rules
-from gacf.cli import main
-from gacf.gan.networks import DCGANCritic, DCGANGenerator
+from gacf.lab.cli import main
+from gacf.lab.processes import without_logs
 from gacf.networks import MLP
-from gacf.processes import without_logs
+from gacf.networks.images import DCGANCritic, DCGANGenerator
 from gacf.runner import Program
 from tests.contract_cases import worldly
 from tests.shell.common import metrics

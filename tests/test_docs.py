@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import gacf
-import gacf.game
+import gacf.core.game
 from tests.contract_cases import quadratic
 from tests.test_contract import check
 
@@ -88,7 +88,7 @@ def test_experiments_tell_their_command() -> None:
         assert f"gacf run experiments/{path.name}" in text.split('"""')[1], path.name
 
 
-@pytest.mark.parametrize("module", [gacf.game, gacf.rules, gacf.stabilizers])
+@pytest.mark.parametrize("module", [gacf.core.game, gacf.rules, gacf.stabilizers])
 def test_public_functions_are_documented_with_an_example(module: Any) -> None:
     for name in getattr(module, "__all__", gacf.__all__):
         thing = getattr(module, name, None)

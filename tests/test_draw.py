@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import gacf
-from gacf import draw, flows
-from gacf.cli import main
+from gacf.lab.cli import main
+from gacf.lab.inspect import draw
+from gacf.methods import flows
 from gacf.networks import MLP
 from gacf.rules import field
 from tests.contract_cases import GAMES, OFF, RANDOM, Q

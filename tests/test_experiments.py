@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 import gacf
-from gacf import config, rules, sweep
-from gacf.cli import main
+from gacf import rules
+from gacf.lab import config, experiment_file, overrides, sweep
+from gacf.lab.cli import main
 
 ROOT = Path(__file__).parents[1]
 
@@ -136,9 +137,9 @@ FILES = sorted((ROOT / "experiments").glob("*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_it_says_what_it_is_and_how_to_run_it(path):
-    experiment = config.load(path)
+    experiment = experiment_file.load(path)
     assert f"gacf run experiments/{path.name}" in (experiment.module.__doc__ or "")
-    config.resolve(experiment)  # refuses an impossible default
+    overrides.resolve(experiment)  # refuses an impossible default
     assert experiment.key_metric
 
 
@@ -165,24 +166,24 @@ def test_it_trains_end_to_end(name, tmp_path, capsys):
 
 
 def test_every_method_and_row_of_control_builds():
-    experiment = config.load(ROOT / "experiments" / "control.py")
+    experiment = experiment_file.load(ROOT / "experiments" / "control.py")
     small = ["--config.episodes=1", "--config.hidden=(4,)", "--config.capacity=16"]
     for method in experiment.module.METHODS:
-        built = config.build(
-            experiment, config.resolve(experiment, [f"--config.method={method}", *small])
+        built = experiment_file.build(
+            experiment, overrides.resolve(experiment, [f"--config.method={method}", *small])
         )
         assert set(built) == {"control"}
-    rows = experiment.module.get_sweep(config.resolve(experiment))
+    rows = experiment.module.get_sweep(overrides.resolve(experiment))
     for name, changes in rows.items():
         own = [f"--config.{key}={value}" for key, value in changes.items()]
-        settings = config.resolve(experiment, [*own, *small])
+        settings = overrides.resolve(experiment, [*own, *small])
         assert settings.steps * settings.num_envs * settings.length <= settings.env_steps, name
     known = {(row.get("env"), row["method"]) for row in rows.values()}
     assert set(experiment.module.ZOO) <= known
 
 
 def test_the_sweep_of_rules_and_its_table(tmp_path):
-    loaded = config.load(ROOT / "experiments" / "rules.py")
+    loaded = experiment_file.load(ROOT / "experiments" / "rules.py")
     found = sweep.variants(loaded)
     names = {name.partition("-")[2] for name in found}
     assert set(rules.SCHEDULES) <= names
@@ -238,9 +239,9 @@ def moved(algorithm, steps):
 )
 def test_control_anneals_over_the_whole_run(settings, made):
     """The rates of M moves, 1 − k/M for k < M, add up to (M + 1)/2."""
-    experiment = config.load(ROOT / "experiments" / "control.py")
+    experiment = experiment_file.load(ROOT / "experiments" / "control.py")
     given = {"steps": 8, "learning_rate": 1.0, "max_norm": 1.0, **settings}
-    own = config.resolve(experiment, [f"--config.{k}={v}" for k, v in given.items()])
+    own = overrides.resolve(experiment, [f"--config.{k}={v}" for k, v in given.items()])
     rule = experiment.module.rule_of(own, toy())
     way = moved(gacf.compose(toy(), rule, updates=own.updates), 8)
     assert way == pytest.approx({p: (n + 1) / 2 for p, n in made.items()}, rel=1e-3)
@@ -262,11 +263,11 @@ def test_rates_decay_over_the_moves_that_a_player_makes(name, settings, made, mo
 
     An extragradient step that keeps its look ahead counts two moves and makes the second of them.
     """
-    experiment = config.load(ROOT / "experiments" / f"{name}.py")
+    experiment = experiment_file.load(ROOT / "experiments" / f"{name}.py")
     rates = {"ring_gan": ("actor.learning_rate", "critic.learning_rate"), "rules": ()}
     rates["digits_gan"] = rates["ring_gan"]
     given = {"steps": 8, **dict.fromkeys(rates.get(name, ("learning_rate",)), 1.0), **settings}
-    own = config.resolve(experiment, [f"--config.{k}={v}" for k, v in given.items()])
+    own = overrides.resolve(experiment, [f"--config.{k}={v}" for k, v in given.items()])
     monkeypatch.setattr(gacf, "gan", lambda *args, **options: toy())
     if name == "rules":
         monkeypatch.setattr(experiment.module, "ring", lambda config: toy())

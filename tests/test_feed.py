@@ -16,9 +16,9 @@ from PIL import Image
 
 import gacf
 from gacf import rules
-from gacf.cli import main
 from gacf.data import Feed, ImageFiles
-from gacf.flows import Labelled, bigan
+from gacf.lab.cli import main
+from gacf.methods.flows import Labelled, bigan
 from gacf.networks import MLP
 
 KEY = jax.random.key(0)

@@ -12,8 +12,9 @@ import optax
 import pytest
 
 import gacf
-from gacf import Game, flows, rules
-from gacf.gan import dragan, wgan_gp, zero_centred
+from gacf import Game, rules
+from gacf.methods import flows
+from gacf.methods.gan import dragan, wgan_gp, zero_centred
 from gacf.networks import MLP, Model, model
 from tests.contract_cases import GAMES, OFF, ON
 

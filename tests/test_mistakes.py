@@ -13,7 +13,7 @@ import pytest
 
 import gacf
 from gacf import rules
-from gacf.sweep import choice, cross, grid, integers, log_uniform, sample, uniform, zipped
+from gacf.lab.sweep import choice, cross, grid, integers, log_uniform, sample, uniform, zipped
 
 KEY = jax.random.key(0)
 SGD = optax.sgd(0.1)

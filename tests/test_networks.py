@@ -15,9 +15,9 @@ from flax import linen, nnx
 
 import gacf
 from gacf import rules
-from gacf.gan import generate
+from gacf.core.types import Algorithm
+from gacf.methods.gan import generate
 from gacf.networks import MLP, column, computed_in, ensemble, model
-from gacf.types import Algorithm
 from tests.actor_critic.probes import one_reward
 
 KEY = jax.random.key(0)

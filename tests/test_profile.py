@@ -12,9 +12,9 @@ import optax
 import pytest
 
 import gacf
-from gacf import profile
-from gacf.cli import main
-from gacf.conv import conv
+from gacf.lab.cli import main
+from gacf.lab.inspect import profile
+from gacf.networks.conv import conv
 from gacf.runner import Program
 
 KEY = jax.random.key(0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gacf import replay
+from gacf.stabilizers import buffer as replay
 
 KEY = jax.random.key(0)
 ITEM = {"number": jnp.array(0), "pair": jnp.zeros(2), "flag": jnp.array(False)}

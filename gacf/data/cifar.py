@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gacf.core.checks import lookup
 from gacf.data.pickled import read_pickle
-from gacf.types import lookup
 
 PIXELS = 3 * 32 * 32
 # name -> bytes before the pixels of a record, and classes

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gacf.types import lookup
+from gacf.core.checks import lookup
 
 
 @functools.cache

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gacf.types import Key, PyTree, require, whole
+from gacf.core.checks import require, whole
+from gacf.core.types import Key, PyTree
 
 AHEAD_BYTES = 2**30  # of records read ahead and not yet asked for
 

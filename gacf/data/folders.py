@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gacf.types import lookup, require, whole
+from gacf.core.checks import lookup, require, whole
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}

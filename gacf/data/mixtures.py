@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gacf.types import Key, require
+from gacf.core.checks import require
+from gacf.core.types import Key
 
 
 class Mixture(NamedTuple):

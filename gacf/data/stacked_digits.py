@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gacf.core.types import Key
 from gacf.data.digits import digits
-from gacf.types import Key
 
 
 class StackedDigits(NamedTuple):

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gacf.types import Key, require
+from gacf.core.checks import require
+from gacf.core.types import Key
 
 LARGEST = 4.5 * math.pi
 

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from gacf.core.checks import lookup, nearest
 from gacf.envs import brax, gymnasium, gymnax, probes
 from gacf.envs.brax import from_brax
 from gacf.envs.check import check
@@ -18,7 +19,6 @@ from gacf.envs.gymnasium import from_gymnasium
 from gacf.envs.gymnax import from_gymnax
 from gacf.envs.lqr import lqr
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, features
-from gacf.types import lookup, nearest
 
 
 def _named(source: Callable[..., Environment], name: str, doc: str) -> Callable[..., Environment]:

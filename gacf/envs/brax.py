@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gacf.core.checks import lookup, nearest, require, whole
+from gacf.core.types import Key, PyTree
 from gacf.envs.types import Box, Environment, Timestep, check_installed, restart
-from gacf.types import Key, PyTree, lookup, nearest, require, whole
 
 # All that brax registers, but for "fast", which only tests its own training, and "swimmer", whose
 # fluid calls `clip` by a name that jax has dropped. A list, because listing names should not import

@@ -10,8 +10,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from gacf.core.checks import require, whole
+from gacf.core.types import PyTree
 from gacf.envs.types import Box, Discrete, Environment, Timestep, is_space
-from gacf.types import PyTree, require, whole
 
 
 def check(env: Any) -> Environment:

@@ -27,8 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gacf.core.checks import lookup, require, whole
+from gacf.core.types import Key
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, check_installed
-from gacf.types import Key, lookup, require, whole
 
 PREFIX = "gymnasium:"
 LONGEST = 1_000  # steps of an episode where the environment sets no limit

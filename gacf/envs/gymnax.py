@@ -9,8 +9,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
+from gacf.core.checks import nearest, require
+from gacf.core.types import Key, PyTree
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep
-from gacf.types import Key, PyTree, nearest, require
 
 # All that gymnax registers, but for MNISTBandit, which fetches a data set when it is made.
 # A list, because importing gymnax takes two seconds, and who trains a GAN should not wait for it.

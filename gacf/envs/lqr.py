@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gacf.core.checks import require, whole
+from gacf.core.types import Key
 from gacf.envs.types import Box, Environment, Timestep, restart
-from gacf.types import Key, require, whole
 
 
 class LQRState(NamedTuple):

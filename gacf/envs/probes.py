@@ -24,8 +24,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gacf.core.checks import lookup, require, whole
+from gacf.core.types import Key
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, restart
-from gacf.types import Key, lookup, require, whole
 
 
 class ProbeState(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gacf.types import Key, PyTree
+from gacf.core.types import Key, PyTree
 
 
 class Box(NamedTuple):

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gacf.game import Game, from_losses
-from gacf.types import lookup
+from gacf.core.checks import lookup
+from gacf.core.game import Game, from_losses
 
 
 def bilinear(

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gacf.game import Game, from_losses
-from gacf.types import Params, PyTree, lookup, require, whole
+from gacf.core.checks import lookup, require, whole
+from gacf.core.game import Game, from_losses
+from gacf.core.types import Params, PyTree
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(32)
 

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from gacf.game import Game
-from gacf.types import Key, Metrics, Outcome, Params, PyTree, World, require
+from gacf.core.checks import require
+from gacf.core.game import Game
+from gacf.core.types import Key, Metrics, Outcome, Params, PyTree, World
 
 
 class LQR(NamedTuple):

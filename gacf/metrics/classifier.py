@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gacf.core.types import PyTree
 from gacf.data import digits
-from gacf.types import PyTree
 
 WIDTHS = (64, 128, 64, 10)
 STEPS = 200

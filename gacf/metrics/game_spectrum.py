@@ -10,10 +10,10 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from gacf.game import Game
+from gacf.core.game import Game
+from gacf.core.types import Key, Params, World
 from gacf.rules.algebra import extended
 from gacf.rules.direction import Direction, field, gradient
-from gacf.types import Key, Params, World
 
 
 def game_jacobian(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-from gacf.types import Metrics
+from gacf.core.types import Metrics
 
 
 def modes(samples: jax.Array, means: jax.Array, scale: float | jax.Array) -> Metrics:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gacf.core.checks import require
+from gacf.core.types import Metrics, PyTree
 from gacf.metrics.distances import ROWS, floating, square_distances_from
-from gacf.types import Metrics, PyTree, require
 
 
 def _by_row(function: Callable[[jax.Array, jax.Array], PyTree], x: jax.Array) -> PyTree:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from gacf.core.types import Key
 from gacf.metrics.distances import centred
-from gacf.types import Key
 
 
 def sliced_wasserstein(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-from gacf.types import Metrics
+from gacf.core.types import Metrics
 
 MODES = 1_000
 

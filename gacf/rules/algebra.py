@@ -14,22 +14,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gacf.game import Game, Rule
+from gacf.core.checks import require, shown, whole
+from gacf.core.game import Game, Rule
+from gacf.core.tracing import MARK, scan_last, trace_once
+from gacf.core.types import Key, Outcome, Params, PyTree, World
 from gacf.rules.direction import Direction, advance, field, gradient
 from gacf.rules.trained import Trained, trained_by
-from gacf.types import (
-    MARK,
-    Key,
-    Outcome,
-    Params,
-    PyTree,
-    World,
-    require,
-    scan_last,
-    shown,
-    trace_once,
-    whole,
-)
 
 OptState = dict[str, Any]
 Updated = tuple[Params, OptState, dict[str, Outcome]]

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gacf.game import Game, Rule
+from gacf.core.checks import require
+from gacf.core.game import Game, Rule
+from gacf.core.types import Key, Outcome, Params, PyTree, World
 from gacf.rules.algebra import OptState, Updated
 from gacf.rules.direction import Field, field
 from gacf.rules.linear_solve import Operator, check_solver, solve
 from gacf.rules.response import noted, only
-from gacf.types import Key, Outcome, Params, PyTree, World, require
 
 Rate = float | jax.Array | Callable[[Any], Any]
 

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import optax
 
+from gacf.core.checks import require
+from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field, joint
-from gacf.types import Outcome, Params, PyTree, require
 
 
 def consensus(weight: float | jax.Array = 0.5) -> Direction:

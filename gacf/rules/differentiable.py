@@ -15,7 +15,7 @@ import jax.extend.core
 import jax.numpy as jnp
 import optax
 
-from gacf.types import PyTree
+from gacf.core.types import PyTree
 
 # Operations on each element alone whose derivatives may be infinite or NaN: where the number is 0,
 # and for a product where a factor has become infinite so.

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gacf.game import Game, check_player
+from gacf.core.game import Game, check_player
+from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
 from gacf.rules.trained import Trained
-from gacf.types import Batch, Key, Outcome, Params, PyTree, World
 
 # `fold_in(key, i)` and `split(key)[i]` are the same key: the offset keeps the losses' keys apart
 # from the batch keys of a rule that runs in parallel and splits the same key.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import jax
 
-from gacf.game import Game, Rule
+from gacf.core.game import Game, Rule
+from gacf.core.types import Key, Params, World
 from gacf.rules.algebra import Move, OptState, Updated, extended, states_of, trained_of
 from gacf.rules.direction import advance, field
 from gacf.rules.schedules import Directions, Optimizers, chosen
 from gacf.rules.trained import trained_by
-from gacf.types import Key, Params, World
 
 
 def extragradient(

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gacf.core.checks import require
+from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field
 from gacf.rules.response import Followers, directed, followers_field, leader_gradients, only, pair
-from gacf.types import Outcome, Params, PyTree, require
 
 
 def finite_difference(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import jax
 
-from gacf.game import Game, Rule
+from gacf.core.checks import nearest, require
+from gacf.core.game import Game, Rule
+from gacf.core.types import Key, Params, World
 from gacf.rules.algebra import OptState, Updated, trained_of
 from gacf.rules.direction import field
 from gacf.rules.linear_solve import Operator, check_solver, solve
 from gacf.rules.response import Followers, check_moved, followers_field, noted, only, pair
 from gacf.rules.schedules import Optimizers, simultaneous
-from gacf.types import Key, Params, World, nearest, require
 
 
 def follow_the_ridge(

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gacf.types import PyTree, lookup, require, whole
+from gacf.core.checks import lookup, require, whole
+from gacf.core.types import PyTree
 
 Map = Callable[[PyTree], PyTree]
 

@@ -8,9 +8,10 @@ from typing import Any
 import jax
 import optax
 
+from gacf.core.checks import require
+from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field
 from gacf.rules.response import followers_field, leader_gradients, only
-from gacf.types import Outcome, Params, PyTree, require
 
 
 def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from gacf.game import Game, Rule
+from gacf.core.checks import require, whole
+from gacf.core.game import Game, Rule
+from gacf.core.types import Key, Params, World
 from gacf.rules.algebra import OptState, Slow, Updated, free_name
 from gacf.rules.response import only
-from gacf.types import Key, Params, World, require, whole
 
 
 def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rule:

@@ -7,8 +7,10 @@ import math
 import jax
 import jax.numpy as jnp
 
-from gacf.game import Game, Rule
-from gacf.types import Key, Outcome, Params, PyTree, World, require, scan_last, whole
+from gacf.core.checks import require, whole
+from gacf.core.game import Game, Rule
+from gacf.core.tracing import scan_last
+from gacf.core.types import Key, Outcome, Params, PyTree, World
 
 
 def minibatches(rule: Rule, epochs: int, count: int) -> Rule:

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import optax
 
+from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field
-from gacf.types import Outcome, Params, PyTree
 
 
 def nested(outer: Direction, inner: Direction) -> Direction:

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import optax
 
+from gacf.core.checks import nearest
+from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field
-from gacf.types import Outcome, Params, PyTree, nearest
 
 Followers = str | Sequence[str]
 Lead = Callable[

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import optax
 
-from gacf.game import Rule
+from gacf.core.checks import nearest, require, shown, whole
+from gacf.core.game import Rule
 from gacf.rules.algebra import parallel, player_step, repeat, sequence
 from gacf.rules.direction import Direction, gradient
-from gacf.types import nearest, require, shown, whole
 
 Optimizers = Mapping[str, optax.GradientTransformation]
 Directions = Direction | Mapping[str, Direction]

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gacf.core.checks import require
+from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field
 from gacf.rules.linear_solve import relative_residual
 from gacf.rules.response import (
@@ -20,7 +22,6 @@ from gacf.rules.response import (
     only,
     pair,
 )
-from gacf.types import Outcome, Params, PyTree, require
 
 
 def single_loop(

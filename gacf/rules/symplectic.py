@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gacf.core.checks import require
+from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field, joint
-from gacf.types import Outcome, Params, PyTree, require
 
 ALIGNMENT = 0.1  # the paper's ε: which way to turn where alignment is undecided
 

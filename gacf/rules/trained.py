@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gacf.types import PyTree
+from gacf.core.types import PyTree
 
 
 @jax.tree_util.register_static

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import optax
 
+from gacf.core.checks import nearest, require, whole
+from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.differentiable import differentiable
 from gacf.rules.direction import Direction, Field, advance
 from gacf.rules.response import Followers, directed, only, pair
-from gacf.types import Outcome, Params, PyTree, nearest, require, whole
 
 
 def unrolled(leader: str, follower: Followers, steps: int = 5) -> Direction:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gacf.game import Game, check_player
-from gacf.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
+from gacf.core.game import Game, check_player
+from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 
 Term = Callable[[PyTree, Params, World, Batch, Key], tuple[jax.Array, Metrics]]
 # Folded into the loss's key for the term; the loss goes on with its own key, as if alone.

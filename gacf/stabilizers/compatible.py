@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gacf.core.types import Key, Params, PyTree, World
 from gacf.networks import Model, column, model
-from gacf.types import Key, Params, PyTree, World
 
 LogProb = Callable[[Any, Any], jax.Array]
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
-from gacf.game import Game
-from gacf.types import Key, Metrics, Outcome, Params, World, nearest, require
+from gacf.core.checks import nearest, require
+from gacf.core.game import Game
+from gacf.core.types import Key, Metrics, Outcome, Params, World
 
 
 def averaged(params: Params, world: World) -> Params:

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma
 
-from gacf.game import Game
+from gacf.core.checks import require, whole
+from gacf.core.game import Game
+from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.networks import model
 from gacf.stabilizers.added_term import with_term
-from gacf.types import Batch, Key, Metrics, Params, PyTree, World, require, whole
 
 NEAREST = 1e-6
 """Distance that coinciding samples count as; the logarithm of none is infinite."""

@@ -10,10 +10,11 @@ import jax.extend
 import jax.numpy as jnp
 from flax import linen
 
-from gacf.game import Game
+from gacf.core.checks import nearest, require
+from gacf.core.game import Game
+from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.networks import model
 from gacf.stabilizers.added_term import with_term
-from gacf.types import Batch, Key, Metrics, Params, PyTree, World, nearest, require
 
 Features = Callable[..., jax.Array]
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gacf.types import Metrics, PyTree, nearest
+from gacf.core.checks import nearest
+from gacf.core.types import Metrics, PyTree
 
 When = Callable[[jax.Array, Metrics], jax.Array | bool]
 

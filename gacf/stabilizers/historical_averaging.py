@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gacf.types import PyTree, require
+from gacf.core.checks import require
+from gacf.core.types import PyTree
 
 
 class History(NamedTuple):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from gacf.types import require, whole
+from gacf.core.checks import require, whole
 
 
 def closeness(codes: jax.Array) -> jax.Array:

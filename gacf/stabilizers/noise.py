@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gacf.core.checks import require
+from gacf.core.types import Key, Params, PyTree, World
 from gacf.networks import Model, model
-from gacf.types import Key, Params, PyTree, World, require
 
 # Folded into the network's key for the noise; the network goes on with its own key, as if alone.
 NOISE = 0x6E6F6973

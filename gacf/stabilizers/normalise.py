@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from gacf.core.checks import require
+from gacf.core.types import Key, PyTree, World
 from gacf.networks import Model, model
-from gacf.types import Key, PyTree, World, require
 
 
 def _partly(strength: float | jax.Array, x: jax.Array, normed: jax.Array) -> jax.Array:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gacf import replay as ring
-from gacf.game import Game
-from gacf.types import Batch, Key, Metrics, Params, PyTree, World, require
+from gacf.core.checks import require
+from gacf.core.game import Game
+from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
+from gacf.stabilizers import buffer as ring
 
 Record = Callable[[Params, World, Batch, Key], PyTree]
 Join = Callable[[Batch, PyTree], Batch]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from gacf.types import lookup, require
+from gacf.core.checks import lookup, require
 
 
 def smooth(

@@ -9,9 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gacf.core.checks import require, whole
+from gacf.core.types import Key, PyTree, World
 from gacf.networks import Model, model
 from gacf.stabilizers.weights import Weight, weights_of
-from gacf.types import Key, PyTree, World, require, whole
 
 # Folded into the key for the first u; the network starts from its own key, as if alone.
 VECTORS = 0x73706563

@@ -7,18 +7,9 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 
-from gacf.game import Game, check_player
-from gacf.types import (
-    Batch,
-    Key,
-    Loss,
-    Outcome,
-    Params,
-    PyTree,
-    World,
-    nearest,
-    require,
-)
+from gacf.core.checks import nearest, require
+from gacf.core.game import Game, check_player
+from gacf.core.types import Batch, Key, Loss, Outcome, Params, PyTree, World
 
 READS = {"critic": ("actor", "critic")}
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gacf.types import PyTree, require
+from gacf.core.checks import require
+from gacf.core.types import PyTree
 
 
 def weight_clip(bound: float | jax.Array = 0.01) -> optax.GradientTransformation:

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, Literal
 
-from gacf.conv import image_p, output_p
-from gacf.types import PyTree
+from gacf.core.types import PyTree
+from gacf.networks.conv import image_p, output_p
 
 Axes = tuple[int, ...]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gacf
-from gacf.actor_critic import DIVERGENCES, Source, pathwise, score_function
+from gacf.methods.actor_critic import DIVERGENCES, Source, pathwise, score_function
 from gacf.rules import field
 
 KEY = jax.random.key(0)
@@ -124,7 +124,7 @@ def test_groups_are_summed_and_chosen():
 
 
 def _evidence(verdict: Any) -> Any:
-    from gacf.actor_critic.improve import Evidence
+    from gacf.methods.actor_critic.improve import Evidence
 
     judged = {"one": jnp.asarray(verdict), "two": jnp.asarray(verdict[::2])}
     return Evidence(lambda own: (own, {}), lambda action: judged, None, {})

@@ -12,9 +12,9 @@ import pytest
 
 import gacf
 from gacf import envs, rules
-from gacf.actor_critic.environment import actions_of
-from gacf.actor_critic.exploration import ornstein_uhlenbeck
-from gacf.gan import zero_centred
+from gacf.methods.actor_critic.environment import actions_of
+from gacf.methods.actor_critic.exploration import ornstein_uhlenbeck
+from gacf.methods.gan import zero_centred
 from gacf.networks import MLP
 from tests.actor_critic.probes import one_reward, probe
 

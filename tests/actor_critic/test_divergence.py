@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gacf.actor_critic import DIVERGENCES
+from gacf.methods.actor_critic import DIVERGENCES
 
 V, T = (
     x.ravel().astype(np.float32) for x in np.meshgrid(np.linspace(-3, 3, 9), np.linspace(0, 1, 5))

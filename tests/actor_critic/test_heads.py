@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gacf.actor_critic import heads
-from gacf.actor_critic.divergence import squared_error
+from gacf.methods.actor_critic import heads
+from gacf.methods.actor_critic.divergence import squared_error
 
 LOW, HIGH, BINS = -2.0, 4.0, 25
 WIDTH = {"two_hot": (HIGH - LOW) / (BINS - 1), "hl_gauss": (HIGH - LOW) / BINS}

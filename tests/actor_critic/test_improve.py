@@ -12,7 +12,14 @@ import optax
 import pytest
 
 import gacf
-from gacf.actor_critic import Source, advantage, clipped, natural, policies, reparameterised
+from gacf.methods.actor_critic import (
+    Source,
+    advantage,
+    clipped,
+    natural,
+    policies,
+    reparameterised,
+)
 from tests.actor_critic.test_constructor import (
     ACTIONS,
     LOGITS,

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 import gacf
 from gacf import envs, rules
-from gacf.actor_critic import METHODS, heads
+from gacf.methods.actor_critic import METHODS, heads
 from gacf.networks import MLP
 from gacf.rules import field
 from tests.actor_critic.probes import one_reward

@@ -12,8 +12,8 @@ import pytest
 
 import gacf
 from gacf import envs, rules
-from gacf.actor_critic import Source
-from gacf.actor_critic.n_step import n_step
+from gacf.methods.actor_critic import Source
+from gacf.methods.actor_critic.n_step import n_step
 
 KEY = jax.random.key(0)
 T, N, GAMMA = 20, 4, 0.8

@@ -10,7 +10,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
-from gacf.actor_critic import normalize
+from gacf.methods.actor_critic import normalize
 from gacf.networks import model
 from tests.actor_critic.probes import probe
 

@@ -11,9 +11,14 @@ import pytest
 from scipy import special, stats
 
 import gacf
-from gacf.actor_critic import policies
-from gacf.actor_critic.on_policy import policy_of
-from gacf.actor_critic.policies import categorical, gaussian, shared_scale, squashed_gaussian
+from gacf.methods.actor_critic import policies
+from gacf.methods.actor_critic.on_policy import policy_of
+from gacf.methods.actor_critic.policies import (
+    categorical,
+    gaussian,
+    shared_scale,
+    squashed_gaussian,
+)
 from gacf.networks import model
 
 KEY = jax.random.key(0)

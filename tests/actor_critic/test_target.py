@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gacf.actor_critic import heads
-from gacf.actor_critic.divergence import squared_error
-from gacf.actor_critic.policies import gaussian
-from gacf.actor_critic.target import (
+from gacf.methods.actor_critic import heads
+from gacf.methods.actor_critic.divergence import squared_error
+from gacf.methods.actor_critic.policies import gaussian
+from gacf.methods.actor_critic.target import (
     as_it_is,
     lambda_return,
     lambda_target,

@@ -23,7 +23,7 @@ needs_brax = pytest.mark.skipif(
 
 def test_listing_names_imports_none_of_the_packages():
     code = (
-        "import sys; from gacf.registry import names; found = names()['environments'];"
+        "import sys; from gacf.lab.registry import names; found = names()['environments'];"
         "assert {'brax-ant', 'LQR', 'CartPole-v1'} <= set(found) and all(found.values());"
         "assert not {'brax', 'gymnax', 'gymnasium'} & set(sys.modules)"
     )

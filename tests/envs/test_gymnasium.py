@@ -15,7 +15,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
-from gacf.actor_critic.environment import actions_of
+from gacf.methods.actor_critic.environment import actions_of
 from tests.envs.contract import KEY, check_contract, play, play_all
 
 gymnasium = pytest.importorskip("gymnasium")

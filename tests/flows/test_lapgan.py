@@ -11,8 +11,8 @@ import optax
 import pytest
 
 import gacf
-from gacf import flows
-from gacf.gan import r1
+from gacf.methods import flows
+from gacf.methods.gan import r1
 from gacf.networks import MLP
 from gacf.rules import field
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import gacf
-from gacf import draw, flows
+from gacf.lab.inspect import draw
+from gacf.methods import flows
 from gacf.rules import field
 
 V, T = 3, 2

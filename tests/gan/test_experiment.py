@@ -10,25 +10,27 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gacf import config
+from gacf.lab import experiment_file, overrides
 
 FILE = Path(__file__).parents[2] / "experiments" / "gan.py"
 
 
 @pytest.fixture(scope="module")
 def experiment() -> Any:
-    return config.load(FILE)
+    return experiment_file.load(FILE)
 
 
 def resolved(experiment: Any, changes: dict[str, Any]) -> Any:
-    return config.resolve(experiment, [f"--config.{key}={value}" for key, value in changes.items()])
+    return overrides.resolve(
+        experiment, [f"--config.{key}={value}" for key, value in changes.items()]
+    )
 
 
 def test_every_row_of_the_sweep_builds(experiment):
-    rows = experiment.module.get_sweep(config.resolve(experiment))
+    rows = experiment.module.get_sweep(overrides.resolve(experiment))
     for name, changes in rows.items():
         settings = resolved(experiment, changes)
-        assert set(config.build(experiment, settings)) == {"gan"}
+        assert set(experiment_file.build(experiment, settings)) == {"gan"}
         assert name.startswith(f"{settings.data}-")
     module = experiment.module
     for data, names in module.PUBLISHED.items():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import gacf
-from gacf.gan import LOSSES, generate, r1, slopes, zero_centred
+from gacf.methods.gan import LOSSES, generate, r1, slopes, zero_centred
 from gacf.networks import MLP, model
 from gacf.rules import field
 from gacf.stabilizers import smooth

@@ -12,10 +12,10 @@ import pytest
 from flax import linen
 
 import gacf
-from gacf import flows
-from gacf.gan import labels as L
-from gacf.gan.networks import DCGANCritic, DCGANGenerator, ResNetCritic, ResNetGenerator
+from gacf.methods import flows
 from gacf.networks import MLP
+from gacf.networks import labels as L
+from gacf.networks.images import DCGANCritic, DCGANGenerator, ResNetCritic, ResNetGenerator
 from gacf.stabilizers import spectral_norm
 
 DRAW = np.random.RandomState(0)

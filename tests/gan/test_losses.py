@@ -11,9 +11,17 @@ import pytest
 from flax import linen
 
 import gacf
-from gacf.gan import F_DIVERGENCES, LOSSES, energy_based, f_gan, likeness, pulling_away, r1
-from gacf.gan.networks import Autoencoder
+from gacf.methods.gan import (
+    F_DIVERGENCES,
+    LOSSES,
+    energy_based,
+    f_gan,
+    likeness,
+    pulling_away,
+    r1,
+)
 from gacf.networks import MLP, model
+from gacf.networks.images import Autoencoder
 from gacf.rules import field
 from tests.test_networks import Whitened
 

@@ -11,14 +11,14 @@ import optax
 import pytest
 
 import gacf
-from gacf.gan.networks import (
+from gacf.networks import MLP, model
+from gacf.networks.images import (
     DCGANCritic,
     DCGANGenerator,
     ResNetCritic,
     ResNetGenerator,
     maxout,
 )
-from gacf.networks import MLP, model
 from gacf.runner import MAPS
 from gacf.stabilizers import spectral_norm
 

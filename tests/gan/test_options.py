@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import gacf
-from gacf.gan import generate, r1
+from gacf.methods.gan import generate, r1
 from gacf.rules import field
 
 KEY = jax.random.key(0)

@@ -11,7 +11,7 @@ import pytest
 from flax import linen, nnx
 
 import gacf
-from gacf.gan import (
+from gacf.methods.gan import (
     PENALTIES,
     between,
     dragan,
@@ -22,8 +22,8 @@ from gacf.gan import (
     zero_centred,
     zero_centred_between,
 )
-from gacf.gan.networks import DCGANCritic
 from gacf.networks import MLP, computed_in, model
+from gacf.networks.images import DCGANCritic
 from gacf.stabilizers import (
     MinibatchDiscrimination,
     Normalised,

@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import gacf
-from gacf.gan import F_DIVERGENCES, LOSSES, GanLoss
+from gacf.methods.gan import F_DIVERGENCES, LOSSES, GanLoss
 from gacf.networks import MLP
 from gacf.stabilizers import smooth
 

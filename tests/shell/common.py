@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from gacf.cli import main
+from gacf.lab.cli import main
 
 TOY = Path(__file__).with_name("toy.py")
 ROOT = Path(__file__).parents[2]

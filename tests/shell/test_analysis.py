@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gacf.cli import main
-from gacf.report import BadInput, analysis, page
+from gacf.lab.cli import main
+from gacf.lab.errors import BadInput
+from gacf.lab.report import analysis, page
 
 
 def sweep(directory: Path, values: dict[tuple[float, int], np.ndarray], goal: str = "max") -> Path:

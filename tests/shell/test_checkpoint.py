@@ -16,9 +16,9 @@ import optax
 import pytest
 
 import gacf
-from gacf import checkpoint, config
-from gacf.cli import main
-from gacf.types import State
+from gacf.core.types import State
+from gacf.lab import checkpoint, experiment_file, overrides
+from gacf.lab.cli import main
 
 from .common import ROOT, TOY, edited, process, run
 
@@ -169,8 +169,8 @@ def test_a_changed_experiment_is_told_and_one_that_does_not_fit_is_refused(
 
 def test_the_final_states_load_and_are_those_of_run(whole: Path):
     (state,) = checkpoint.load(whole).values()
-    loaded = config.load(TOY)
-    (algorithm,) = config.build(loaded, config.resolve(loaded)).values()
+    loaded = experiment_file.load(TOY)
+    (algorithm,) = experiment_file.build(loaded, overrides.resolve(loaded)).values()
     again, _ = gacf.run(algorithm, jax.random.key(0), 40, seeds=5)
     assert jax.tree.structure(state) == jax.tree.structure(again)
     for one, other in zip(

@@ -16,8 +16,8 @@ import pytest
 from ml_collections import ConfigDict
 from scipy import stats
 
-from gacf import checkpoint, experiment
-from gacf.cli import main
+from gacf.lab import checkpoint, run_directory, schedule
+from gacf.lab.cli import main
 
 from .common import ROOT, TOY, edited, metrics, process, run
 
@@ -138,7 +138,7 @@ def test_calls_end_at_checkpoints_and_are_about_a_hundred(
             "checkpoint_every": checkpoint_every,
         }
     )
-    plan = experiment.plan(settings)
+    plan = schedule.plan(settings)
     assert plan.width == width
     assert sum(plan.counts) == steps == plan.grid.ends[-1]
     assert plan.grid.due[-1]
@@ -252,7 +252,7 @@ def test_a_run_in_progress_is_left_alone(
 ):
     for name in ("config.json", "experiment.py"):
         (tmp_path / name).write_bytes((whole / name).read_bytes())
-    with experiment.alone(tmp_path):
+    with run_directory.alone(tmp_path):
         assert "by another process" in refused(capsys, "resume", tmp_path)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gacf import config
-from gacf.config import BadInput
+from gacf.lab import config, experiment_file, overrides
+from gacf.lab.errors import BadInput
 
 from .common import TOY, edited
 
@@ -17,7 +17,7 @@ TOY_KEYS = (
 
 
 def resolve(*overrides: str, path: Path = TOY) -> Any:
-    return config.resolve(config.load(path), overrides)
+    return overrides.resolve(experiment_file.load(path), overrides)
 
 
 def test_overrides_parse_as_users_of_config_flags_expect():
@@ -114,20 +114,20 @@ def test_a_missing_file_is_told_with_the_nearest_one(tmp_path: Path, monkeypatch
     (tmp_path / "experiments" / "ring_gan.py").touch()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=r"did you mean 'experiments/ring_gan.py'\?"):
-        config.load("experiments/ring_gen.py")
+        experiment_file.load("experiments/ring_gen.py")
 
 
 def test_a_stored_config_comes_back_as_it_was():
-    experiment = config.load(TOY)
-    made = config.resolve(experiment, ["--config.actor.hidden=(8,)", "--config.rate=0.1"])
+    experiment = experiment_file.load(TOY)
+    made = overrides.resolve(experiment, ["--config.actor.hidden=(8,)", "--config.rate=0.1"])
     back = config.from_json(experiment, config.to_json(made))
     assert config.leaves(back) == config.leaves(made)
     assert isinstance(back.actor.hidden, tuple)
 
 
 def test_a_stored_config_of_another_experiment_is_refused():
-    experiment = config.load(TOY)
-    stored = config.to_json(config.resolve(experiment))
+    experiment = experiment_file.load(TOY)
+    stored = config.to_json(overrides.resolve(experiment))
     with pytest.raises(BadInput, match=r"^extra: get_config\(\) does not have it"):
         config.from_json(experiment, {**stored, "extra": 1})
     with pytest.raises(BadInput, match=r"^seeds: 'x' was given in config.json; allowed: a whole"):

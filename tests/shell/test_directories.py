@@ -16,12 +16,20 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from gacf import checkpoint, config, experiment, sweep
-from gacf.cli import main
-from gacf.config import BadInput
-from gacf.progress import Display
-from gacf.report import page, table
-from gacf.sweep import claims, vocabulary
+from gacf.lab import (
+    checkpoint,
+    experiment_file,
+    finishing,
+    overrides,
+    preparation,
+    run_directory,
+    sweep,
+)
+from gacf.lab.cli import main
+from gacf.lab.errors import BadInput
+from gacf.lab.inspect.progress import Display
+from gacf.lab.report import page, table
+from gacf.lab.sweep import claims, vocabulary
 
 from .common import TOY, edited, run
 
@@ -31,10 +39,10 @@ SHORT = ["--config.steps=16", "--config.seeds=2"]
 
 def started(directory: Path, names: str, path: Path = TOY, *overrides: str) -> sweep.Sweep:
     """A sweep of variants that share no program, so that planning traces nothing."""
-    loaded = config.load(path, "toy")
+    loaded = experiment_file.load(path, "toy")
     rows = {n: {"actor.hidden": (ord(n) - 95,)} for n in names}
     found = {
-        name: config.resolve(
+        name: overrides.resolve(
             loaded, [*SHORT, *overrides, *(f"--config.{k}={v}" for k, v in row.items())]
         )
         for name, row in rows.items()
@@ -144,9 +152,9 @@ def test_the_copy_of_the_experiment_is_what_was_executed(tmp_path: Path):
     path = tmp_path / "changing.py"
     path.write_text(TOY.read_text() + "\nimport pathlib\npathlib.Path(__file__).write_text('')\n")
     before = path.read_bytes()
-    loaded = config.load(path)
+    loaded = experiment_file.load(path)
     assert path.read_bytes() != before
-    made, lock = experiment.begin(tmp_path / "run", loaded, config.resolve(loaded))
+    made, lock = run_directory.begin(tmp_path / "run", loaded, overrides.resolve(loaded))
     lock.release()
     assert (made.directory / "experiment.py").read_bytes() == before
 
@@ -183,7 +191,7 @@ def test_a_variants_name_is_a_directorys(tmp_path: Path, name: str):
     path = tmp_path / "swept.py"
     path.write_text(TOY.read_text() + f"\ndef get_sweep(config):\n    return {{{name!r}: {{}}}}\n")
     with pytest.raises(BadInput, match="variant") as error:
-        sweep.variants(config.load(path))
+        sweep.variants(experiment_file.load(path))
     assert len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 500
     assert "\x1b" not in str(error.value)
 
@@ -194,7 +202,7 @@ def test_variants_that_differ_in_capitals_alone(tmp_path: Path):
         more = f"\ndef get_sweep(config):\n    return {{{one!r}: {{}}, {other!r}: {{}}}}\n"
         path.write_text(TOY.read_text() + more)
         with pytest.raises(BadInput, match="variant"):
-            sweep.variants(config.load(path))
+            sweep.variants(experiment_file.load(path))
     # What the line asks for gets names that can be told apart.
     assert list(vocabulary.parse(["--sweep.label=a,A,b"], 1, 0)) == [
         "label=a",
@@ -229,14 +237,14 @@ def test_cells_that_differ_in_capitals_alone_are_refused(tmp_path: Path):
     cells = "built = gacf.compose(game, gacf.rules.alternating({'actor': sgd, 'critic': sgd}))\n"
     cells += "    return {'a': built, 'A': built}\n    return "
     path = edited(tmp_path, "    return gacf.compose(game", f"    {cells}gacf.compose(game")
-    loaded = config.load(path)
+    loaded = experiment_file.load(path)
     with pytest.raises(BadInput, match="the cells 'a' and 'A'"):
-        experiment.prepare(loaded, config.resolve(loaded))
+        preparation.prepare(loaded, overrides.resolve(loaded))
 
 
 def test_pictures_stay_in_their_runs_directory(tmp_path: Path):
     given: dict[Any, int] = dict.fromkeys([*NAMES, "", "A B", 3, "curves-training", "x. "], 0)
-    made = experiment.named_pictures(given, ["curves-training"])
+    made = finishing.named_pictures(given, ["curves-training"])
     assert len(made) == len(given)
     for stem in made:
         place = tmp_path / f"{stem}.png"
@@ -279,8 +287,8 @@ def test_a_progress_bar_shows_any_name():
 def test_figures_show_any_name():
     import numpy as np
 
-    from gacf.report import curves
-    from gacf.report.picture import png
+    from gacf.lab import curves
+    from gacf.lab.painter import png
 
     curve = curves.Curve(np.arange(2), np.ones((2, 2)), [])
     figure = curves.draw({MARKS: {MARKS: curve, "_": curve}, "$": {MARKS: curve}})

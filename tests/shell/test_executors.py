@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gacf import experiment, locks
-from gacf.checkpoint import Unwritable
-from gacf.cli import main
-from gacf.report import BadInput
-from gacf.sweep import Sweep, Unit, claims, executors, watch
+from gacf.lab import locks, training
+from gacf.lab.checkpoint import Unwritable
+from gacf.lab.cli import main
+from gacf.lab.errors import BadInput
+from gacf.lab.sweep import Sweep, Unit, claims, executors, watch
 
 from .common import ROOT, TOY, process
 
@@ -43,7 +43,7 @@ _build = build
 
 def build(config):
     if config.actor.hidden == (3,) and not os.path.exists(os.environ["TOY_LOG"] + ".dead"):
-        from gacf import checkpoint
+        from gacf.lab import checkpoint
         save = checkpoint.save
         def deadly(*args):
             made = save(*args)
@@ -311,7 +311,7 @@ def test_a_unit_that_fails_thrice_is_told_with_its_traceback_and_the_rest_goes_o
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    train_group = experiment.train_group
+    train_group = training.train_group
 
     def unlucky(runs: Any, *rest: Any) -> None:
         if runs[0].config.actor.hidden == (2,):

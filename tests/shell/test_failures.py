@@ -15,10 +15,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from gacf.cli import main
-from gacf.report import analysis, curves, page, statistics, table
-from gacf.report.statistics import caution
-from gacf.sweep import watch
+from gacf.lab import curves, statistics
+from gacf.lab.cli import main
+from gacf.lab.report import analysis, page, table
+from gacf.lab.statistics import caution
+from gacf.lab.sweep import watch
 
 from .common import TOY
 from .test_analysis import sweep

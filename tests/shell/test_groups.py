@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gacf import checkpoint, config, experiment, sweep
-from gacf.cli import main
-from gacf.sweep import units, vocabulary
+from gacf.lab import checkpoint, experiment_file, overrides, preparation, sweep
+from gacf.lab.cli import main
+from gacf.lab.sweep import units, vocabulary
 
 from .common import ROOT, TOY, metrics, process, run
 
@@ -118,12 +118,12 @@ def test_the_tidy_table_holds_all_of_it(grid: Path):
 def test_numbers_depend_neither_on_the_others_nor_on_the_cut(
     grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    needed, _ = experiment.memory(
-        experiment.prepare_group(
-            config.load(grid.parent / "swept.py"),
+    needed, _ = preparation.memory(
+        preparation.prepare_group(
+            experiment_file.load(grid.parent / "swept.py"),
             [
-                config.resolve(
-                    config.load(grid.parent / "swept.py"),
+                overrides.resolve(
+                    experiment_file.load(grid.parent / "swept.py"),
                     [*SHORT, f"--config.actor.learning_rate={r}"],
                 )
                 for r in (0.05, 0.1, 0.3)
@@ -249,7 +249,7 @@ def test_a_refused_value_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixtu
 _other = build
 
 def build(config):
-    gacf.types.require("shift", config.shift, lambda x: x < 1, "less than 1")
+    gacf.core.checks.require("shift", config.shift, lambda x: x < 1, "less than 1")
     return _other(config)
 """
     path = file(tmp_path, more)
@@ -260,7 +260,7 @@ def build(config):
 
 
 def test_the_gan_of_a_ring_is_one_program():
-    loaded = config.load(ROOT / "experiments" / "gan.py")
+    loaded = experiment_file.load(ROOT / "experiments" / "gan.py")
     small = ["--config.hidden=(4,)", "--config.batch_size=4", "--config.noise=2"]
     swept = ["--sweep.learning_rate=1e-4,1e-3,1e-2", "--sweep.smoothing=0.0,0.1,0.25"]
     found = sweep.variants(loaded, [*small, "--config.seeds=64"], swept)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gacf import checkpoint
+from gacf.lab import checkpoint
 
 from .common import ROOT, TOY
 from .test_checkpoint import bits

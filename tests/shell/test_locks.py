@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from gacf import children, experiment, locks
-from gacf.checkpoint import Unwritable
+from gacf.lab import children, locks, run_directory
+from gacf.lab.checkpoint import Unwritable
 
 # Holds DIR/.lock as another process does, and says so; gacf itself takes seconds to import.
 HOLD = """
@@ -90,7 +90,7 @@ def test_default_names_do_not_collide(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(time, "strftime", lambda form: "now")
 
     def make(i: int) -> Path:
-        for place in experiment.fresh("x"):
+        for place in run_directory.fresh("x"):
             try:
                 return locks.make(place, {"file": b"%d" % i}).directory
             except (locks.Taken, locks.Held):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gacf.cli import main
+from gacf.lab.cli import main
 
 from .common import TOY
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from gacf.report.statistics import holm, power_of_pairs, wilcoxon
+from gacf.lab.statistics import holm, power_of_pairs, wilcoxon
 
 DRAW = np.random.default_rng(0)
 CASES = {

@@ -8,7 +8,7 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from gacf.report import picture
+from gacf.lab import painter as picture
 
 
 def line(**more):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gacf import config, experiment, provenance
+from gacf.lab import experiment_file, overrides, provenance, run_directory
 
 from .common import TOY
 
@@ -70,8 +70,8 @@ def test_where_there_is_no_repository_or_no_git(
 
 
 def test_a_run_says_its_commit_and_what_has_changed_since(repository: Path, tmp_path: Path):
-    loaded = config.load(repository / "toy.py")
-    made = experiment.create(tmp_path / "run", loaded, config.resolve(loaded))
+    loaded = experiment_file.load(repository / "toy.py")
+    made = run_directory.create(tmp_path / "run", loaded, overrides.resolve(loaded))
     stored = json.loads((made.directory / "config.json").read_text())
     one = git(repository, "rev-parse", "HEAD")
     file = str((repository / "toy.py").resolve())

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gacf.report import BadInput, curves, results, statistics, table
+from gacf.lab import curves, results, statistics
+from gacf.lab.errors import BadInput
+from gacf.lab.report import table
+from gacf.runner import windows
 
 from .common import ROOT
 
@@ -97,7 +100,7 @@ def test_a_run_that_is_none_or_has_not_finished_is_one_line(tmp_path: Path):
 
 
 def test_windows_without_evaluation_have_no_rows_and_nan_of_a_bad_seed_has():
-    grid = results.Grid(np.array([2, 4, 6]), np.array([False, True, True]))
+    grid = windows.Grid(np.array([2, 4, 6]), np.array([False, True, True]))
     history = {
         "loss": np.array([[1.0, 2.0, 3.0], [1.0, np.nan, np.nan]]),
         "evaluate/x": np.array([[np.nan, 5.0, 6.0], [np.nan, np.nan, np.nan]]),
@@ -126,7 +129,7 @@ def test_a_runaway_seed_does_not_flatten_the_curves():
 def test_help_and_reports_do_without_jax():
     code = (
         "import sys, contextlib\n"
-        "from gacf.cli import main\n"
+        "from gacf.lab.cli import main\n"
         "with contextlib.suppress(SystemExit): main(['--help'])\n"
         "assert main(['report', 'nowhere']) == 2\n"
         "assert 'jax' not in sys.modules\n"

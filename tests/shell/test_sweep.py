@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gacf import checkpoint, config, experiment, sweep
-from gacf.cli import main
-from gacf.config import BadInput
-from gacf.sweep import directory as sweep_directory
+from gacf.lab import checkpoint, experiment_file, run_directory, sweep
+from gacf.lab.cli import main
+from gacf.lab.errors import BadInput
+from gacf.lab.sweep import directory as sweep_directory
 
 from .common import TOY, run
 
@@ -159,7 +159,7 @@ def test_another_config_is_refused_with_the_keys(
     assert "is a sweep of 'swept'; 'other' was given" in capsys.readouterr().err
     assert command(swept / "slow", path) == 2
     assert "is not empty" in capsys.readouterr().err
-    with experiment.alone(swept):
+    with run_directory.alone(swept):
         assert command(swept, path) == 2
     assert "by another process" in capsys.readouterr().err
     assert touched(swept).keys() == before.keys()
@@ -192,7 +192,9 @@ def test_variants_follow_the_command_line(tmp_path: Path):
         "\ndef get_sweep(config):\n"
         "    return {f'n={n}': {'steps': n * config.bad, 'rate': 1} for n in (100, 200)}\n",
     )
-    found = sweep.variants(config.load(path), ["--config.bad=10", "--config.checkpoint_every=20"])
+    found = sweep.variants(
+        experiment_file.load(path), ["--config.bad=10", "--config.checkpoint_every=20"]
+    )
     assert list(found) == ["n=100", "n=200"]
     made = found["n=200"]
     assert (made.steps, made.rate, made.checkpoint_every) == (2000, 1.0, 20)

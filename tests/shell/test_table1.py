@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gacf import config
-from gacf.cli import main
-from gacf.report import effects
+from gacf.lab import experiment_file, overrides
+from gacf.lab.cli import main
+from gacf.lab.report import effects
 
 ROOT = Path(__file__).parents[2]
-TABLE1 = config.load(ROOT / "experiments" / "table1.py")
+TABLE1 = experiment_file.load(ROOT / "experiments" / "table1.py")
 FAST = ("ring", "pendulum", "cart_pole")  # one of each family
 ARMS = [
     pytest.param(task, arm, marks=[pytest.mark.slow] * (task not in FAST))
@@ -28,8 +28,8 @@ ARMS = [
 
 @pytest.mark.parametrize(("task", "arm"), ARMS)
 def test_every_cell_builds_and_keeps_its_structure(task, arm):
-    made = config.resolve(TABLE1, [f"--config.task={task}", f"--config.strategy={arm}"])
-    algorithm = config.build(TABLE1, made)["table1"]
+    made = overrides.resolve(TABLE1, [f"--config.task={task}", f"--config.strategy={arm}"])
+    algorithm = experiment_file.build(TABLE1, made)["table1"]
     state = jax.eval_shape(algorithm.init, jax.random.key(0))
     after, _ = jax.eval_shape(algorithm.step, state)
     assert jax.tree.structure(after) == jax.tree.structure(state)
@@ -164,7 +164,7 @@ def test_the_document_says_what_was_kept(tmp_path):
 
 def test_runs_of_the_same_seeds_are_compared_as_pairs(tmp_path):
     """Of each method the second rule is better by a little on every seed, whatever their spread."""
-    control = config.load(ROOT / "experiments" / "control.py").module
+    control = experiment_file.load(ROOT / "experiments" / "control.py").module
     for method in ("ddpg", "td3"):
         for i, rule in enumerate(control.RULES):
             finals = [float(x) + (i == 1) * 1e-3 for x in NOISE[:16]]

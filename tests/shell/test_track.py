@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gacf.cli import main
-from gacf.sweep import track
+from gacf.lab.cli import main
+from gacf.lab.sweep import track
 
 from .common import TOY, metrics, process
 

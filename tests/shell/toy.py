@@ -73,7 +73,7 @@ def pictures(config, finals):
 
 # Kills the process for real, in the middle of a write.
 if os.environ.get("TOY_KILL", "").startswith("write "):
-    from gacf import checkpoint
+    from gacf.lab import checkpoint
 
     _, part, when = os.environ["TOY_KILL"].split()
     original, calls = getattr(checkpoint, part), []

@@ -13,9 +13,9 @@ import optax
 from flax import linen
 
 import gacf
-from gacf.actor_critic import DIVERGENCES, Source, actor_critic, pathwise
-from gacf.actor_critic.target import q_target
-from gacf.gan import penalties
+from gacf.methods.actor_critic import DIVERGENCES, Source, actor_critic, pathwise
+from gacf.methods.actor_critic.target import q_target
+from gacf.methods.gan import penalties
 from gacf.networks import model
 from gacf.stabilizers import (
     MinibatchDiscrimination,

@@ -13,7 +13,8 @@ from jax.flatten_util import ravel_pytree
 
 import gacf
 from gacf import rules
-from gacf.actor_critic import (
+from gacf.games import LQR, gain_gradient, optimal_gain, value
+from gacf.methods.actor_critic import (
     DIVERGENCES,
     Source,
     actor_critic,
@@ -22,7 +23,6 @@ from gacf.actor_critic import (
     policies,
     score_function,
 )
-from gacf.games import LQR, gain_gradient, optimal_gain, value
 from gacf.networks import MLP, model
 from gacf.stabilizers import compatible
 

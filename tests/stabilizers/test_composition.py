@@ -14,7 +14,7 @@ from flax import linen
 
 import gacf
 from gacf import rules
-from gacf.gan import r1, zero_centred
+from gacf.methods.gan import r1, zero_centred
 from gacf.networks import ensemble, model
 from gacf.stabilizers import (
     MinibatchDiscrimination,

@@ -13,7 +13,7 @@ import pytest
 
 import gacf
 from gacf import rules
-from gacf.actor_critic import policies
+from gacf.methods.actor_critic import policies
 from gacf.networks import MLP, model
 from gacf.stabilizers import entropy, nearest_neighbours, pulled_away
 

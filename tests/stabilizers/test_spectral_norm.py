@@ -12,8 +12,8 @@ from flax import linen
 
 import gacf
 from gacf import rules
-from gacf.conv import Conv
 from gacf.networks import MLP, ensemble, model
+from gacf.networks.conv import Conv
 from gacf.stabilizers import compatible, spectral_norm
 
 KEY = jax.random.key(0)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from flax import linen, nnx
 
-from gacf.conv import Conv, ConvTranspose
 from gacf.networks import MLP, computed_in, ensemble, model
+from gacf.networks.conv import Conv, ConvTranspose
 from gacf.stabilizers import spectral_norm
 from gacf.stabilizers.weights import weights_of
 

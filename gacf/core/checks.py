@@ -1,0 +1,74 @@
+"""The handful of small types of which everything in gacf is made (L0).
+
+Shape letters used throughout: S seeds, T steps, B batch, N environments, A actions,
+O observation, Z noise.
+"""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.core
+import jax.extend
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """A clause for an error message: the nearest allowed name and the list of all.
+
+    Example:
+        >>> nearest("hinje", ["hinge", "wasserstein"])
+        "did you mean 'hinge'? allowed: hinge, wasserstein"
+    """
+    names = [str(a) for a in allowed]
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}allowed: {', '.join(names)}"
+
+
+def lookup(argument: str, name: str, table: Mapping[str, Any]) -> Any:
+    """`table[name]`, or a ValueError that names the argument, the value and the nearest name."""
+    if not isinstance(name, Hashable) or name not in table:
+        raise ValueError(f"{argument}: {name!r} is unknown; {nearest(name, table)}")
+    return table[name]
+
+
+def require(argument: str, value: Any, holds: Callable[[Any], Any], allowed: str) -> None:
+    """Raises a ValueError unless `holds(value)`; traced hyperparameters pass unchecked.
+
+    A builder may be called with tracers in place of numbers (a sweep in one program), so
+    only concrete values can be refused.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return
+    try:
+        fine = bool(holds(value))
+    except (TypeError, ValueError, AttributeError):
+        fine = False
+    if not fine:
+        raise ValueError(f"{argument}: {shown(value)} was given; allowed: {allowed}")
+
+
+def shown(value: Any) -> str:
+    """A value for an error message: numbers and short texts as they are, of others the kind.
+
+    Example:
+        >>> shown(0.5), shown([1, 2]), shown(dict.fromkeys(range(99)))
+        ('0.5', '[1, 2]', 'a dict')
+    """
+    text = repr(value)
+    long = len(text) > 80 or "\n" in text or text.startswith("<")
+    return f"a {type(value).__name__}" if long or callable(value) else text
+
+
+def whole(n: Any) -> bool:
+    """Whether n is a whole number >= 1 (an index, so neither 2.0 nor True); for `require`."""
+    return not isinstance(n, bool) and operator.index(n) >= 1
+
+
+def at_most(most: int) -> Callable[[Any], bool]:
+    """Whether a number is whole, >= 1 and <= `most`; for `require`."""
+    return lambda n: whole(n) and operator.index(n) <= most

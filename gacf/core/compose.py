@@ -1,0 +1,158 @@
+"""Games: who plays, what each player minimises, where evidence comes from (L0).
+
+A multilevel problem is a dict of private losses, not one objective (Pfau & Vinyals 2016):
+
+    outer   x* = argmin_x F(x, y*(x))        inner   y*(x) = argmin_y f(x, y)
+
+Every loss has two slots for its own player's parameters: `own`, in which it is differentiated, and
+`params[player]`, the same value held fixed. So
+
+    field_i(params) = ∇_own loss_i(own=params[i], params)
+
+is a function of all parameters that can be differentiated again, and nothing need be stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gacf.core.checks import require, whole
+from gacf.core.game import Game, Rule, check_player
+from gacf.core.tracing import MARK, scan_last
+from gacf.core.types import (
+    Algorithm,
+    Key,
+    Metrics,
+    PyTree,
+    State,
+    World,
+)
+
+# Folded into a state's key for `evaluate`; the key itself moves on by `split`.
+EVALUATION = 0x65766C
+
+
+def _strong(leaf: Any) -> jax.Array:
+    """An array of fixed dtype: a weak one (a Python number's) could change on the first update."""
+    return jnp.asarray(leaf, jnp.result_type(leaf))
+
+
+def _check_learnable(player: str, params: PyTree) -> None:
+    """Raises a ValueError for parameters that have no gradient."""
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            name = player + jax.tree_util.keystr(path)
+            raise ValueError(f"params: {name} is {leaf.dtype}; allowed: floating-point numbers")
+
+
+def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str] = ()) -> Algorithm:
+    """A game under a rule: observe once, then (update, settle) × updates.
+
+    While a step runs the world holds two more entries, so that annealing, exploration and
+    freezing can read them: `world["step"]`, steps made, and `world["update"]`, updates made.
+    Keys: `key, observe_key, update_key = split(state.key, 3)`; with several updates,
+    `split(update_key, updates)`.
+
+    Every player has to be moved by the rule or named in `still`: one that was forgotten, such as
+    SAC's temperature, would otherwise keep its initial parameters without a word.
+
+    Args:
+        game: any game.
+        rule: any rule over its players.
+        updates: updates a step, static.
+        still: the player or players that the rule does not move and that shall keep their
+            parameters.
+
+    Returns:
+        The `Algorithm`; its metrics are `player/name` for what a loss reports, and the bare names
+        that `observe` and `evaluate` report.
+
+    Raises:
+        ValueError: the rule moves somebody who is no player of the game, or leaves a player where
+            it is that `still` does not name; `still` names somebody who is no player or whom the
+            rule moves; `updates` < 1; or (from `init`) the game's world has an entry of its own
+            named "step" or "update".
+
+    Example:
+        >>> import gacf, jax, optax
+        >>> game = gacf.from_losses(
+        ...     {"actor": 1.0}, {"actor": lambda p, batch, key: p["actor"] ** 2})
+        >>> algorithm = gacf.compose(game, gacf.rules.simultaneous({"actor": optax.sgd(0.25)}))
+        >>> state, metrics = algorithm.step(algorithm.init(jax.random.key(0)))
+        >>> float(state.params["actor"]), float(metrics["actor/loss"])
+        (0.5, 1.0)
+    """
+    require("game", game, lambda g: isinstance(g, Game), "a Game, as in compose(game, rule)")
+    require("rule", rule, lambda r: isinstance(r, Rule), "a Rule, as in compose(game, rule)")
+    for player in rule.players:
+        check_player(game, player, "compose: the rule")
+    still = (still,) if isinstance(still, str) else tuple(still)
+    for player in still:
+        check_player(game, player, "compose: still")
+        if player in rule.players:
+            raise ValueError(
+                f"compose: still: {player!r} was given, but the rule moves it; allowed: players "
+                "that the rule does not move"
+            )
+    if forgotten := [name for name in game.losses if name not in (*rule.players, *still)]:
+        names = ", ".join(map(repr, forgotten))
+        raise ValueError(
+            f"compose: the rule never moves {names}, which would keep the initial parameters; give "
+            f"it an optimiser, or say still=({names},)"
+        )
+    require("updates", updates, whole, "a whole number >= 1")
+
+    def init(key: Key) -> State:
+        state_key, game_key = jax.random.split(key)
+        params, world = game.init(game_key)
+        if taken := sorted(set(world) & {"step", "update"}):
+            raise ValueError(f"world: {taken[0]!r} is the step counter's name; take another")
+        params, world = jax.tree.map(_strong, (params, world))
+        for player in rule.players:
+            _check_learnable(player, params.get(player))
+        opt_state = jax.tree.map(_strong, rule.init(params))
+        return State(params, world, opt_state, state_key, jnp.zeros((), jnp.int32))
+
+    def clocked(world: World, step: jax.Array, update: jax.Array | int) -> World:
+        return {**world, "step": step, "update": step * updates + update}
+
+    def unclocked(world: World) -> World:
+        return {name: entry for name, entry in world.items() if name not in ("step", "update")}
+
+    def step(state: State) -> tuple[State, Metrics]:
+        key, observe_key, update_key = jax.random.split(state.key, 3)
+        world = clocked(state.world, state.step, 0)
+        with jax.named_scope(MARK + "observe"):
+            world, metrics = game.observe(state.params, world, observe_key)
+        world = unclocked(world)
+
+        def once(carry: PyTree, x: tuple[jax.Array, Key]) -> tuple[PyTree, Metrics]:
+            params, world, opt_state = carry
+            index, key = x
+            world = clocked(world, state.step, index)
+            params, opt_state, outcomes = rule.update(game, params, world, opt_state, key)
+            with jax.named_scope(MARK + "settle"):
+                world = unclocked(game.settle(params, world, outcomes))
+            return (params, world, opt_state), {
+                f"{player}/{name}": value
+                for player, outcome in outcomes.items()
+                for name, value in outcome.metrics.items()
+            }
+
+        carry = (state.params, world, state.opt_state)
+        if updates == 1:
+            carry, learned = once(carry, (jnp.zeros((), jnp.int32), update_key))
+        else:
+            order = (jnp.arange(updates, dtype=jnp.int32), jax.random.split(update_key, updates))
+            carry, learned = scan_last(once, carry, order)
+        return State._make((*carry, key, state.step + 1)), {**metrics, **learned}
+
+    def evaluate(state: State) -> Metrics:
+        world = clocked(state.world, state.step, 0)
+        return game.evaluate(state.params, world, jax.random.fold_in(state.key, EVALUATION))
+
+    return Algorithm(init, step, evaluate)

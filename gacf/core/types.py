@@ -1,0 +1,71 @@
+"""The handful of small types of which everything in gacf is made (L0).
+
+Shape letters used throughout: S seeds, T steps, B batch, N environments, A actions,
+O observation, Z noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.extend
+
+PyTree = Any
+Key = jax.Array
+Params = dict[str, PyTree]
+World = dict[str, PyTree]
+Batch = PyTree
+Metrics = dict[str, jax.Array]
+
+
+class Outcome(NamedTuple):
+    """What evaluating a loss taught, besides its value.
+
+    Attributes:
+        metrics: name -> scalar (or small array), for logging.
+        world: the entries of the world that this evaluation renews (running statistics, …);
+            only keys that belong to the loss's owner. Committed once per real step, by `settle`.
+    """
+
+    metrics: Metrics
+    world: World
+
+
+Loss = Callable[[PyTree, Params, World, Batch, Key], tuple[jax.Array, Outcome]]
+"""`(own, params, world, batch, key) -> (scalar, Outcome)`, differentiated in `own` alone."""
+
+
+class State(NamedTuple):
+    """All that an interrupted run needs in order to go on bit for bit.
+
+    Attributes:
+        params: player -> what that player learns by gradient.
+        world: owner -> what nobody learns by gradient.
+        opt_state: what the rule remembers: one entry a player, and more where a rule needs it.
+        key: typed PRNG key of this seed.
+        step: steps made, int32 scalar; the one leaf without a seed axis (a batched counter
+            turns every `lax.cond` on it into "run both branches").
+    """
+
+    params: Params
+    world: World
+    opt_state: dict[str, PyTree]
+    key: Key
+    step: jax.Array
+
+
+class Algorithm(NamedTuple):
+    """A game under a rule: three pure functions.
+
+    Attributes:
+        init: `key -> State`.
+        step: `State -> (State, metrics)`.
+        evaluate: `State -> metrics`; leaves the state alone.
+    """
+
+    init: Callable[[Key], State]
+    step: Callable[[State], tuple[State, Metrics]]
+    evaluate: Callable[[State], Metrics]

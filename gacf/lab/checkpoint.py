@@ -1,0 +1,389 @@
+"""Checkpoints: the whole batched State by Orbax, checked byte by byte on the way back (L5).
+
+    DIR/checkpoints/<cell>/<step>/state/          Orbax: params, world, opt_state, key, step
+                                  metrics.npz     every metric from step 0 on, [S, windows]
+                                  manifest.json   config, seconds, SHA-256 of every file above
+                                  manifest.sha256
+
+A checkpoint is written beside its place and renamed into it, so a killed process leaves a whole
+one or none; what it leaves beside it, the next writer removes. Each holds the metrics so far:
+falling back to an older one loses nothing.
+
+Where JAX runs in several processes, all call `save` and `restore` with the whole state, and see one
+directory; what lies there is the same as from one process, and any number of them goes on from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from gacf.core.tracing import through_data
+from gacf.core.types import Algorithm, State
+
+KEEP = 3
+LONGEST = 180  # bytes of a file's name that a user has chosen; most file systems take 255
+_WRITING = ".writing-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEXTS = {
+    "No space left": errno.ENOSPC,
+    "File too large": errno.EFBIG,
+    "quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+    "Permission denied": errno.EACCES,
+    "No such file or directory": errno.ENOENT,
+    "Stale file handle": errno.ESTALE,
+    "Input/output error": errno.EIO,
+}  # what is left of an error's number once Orbax has reported it
+
+
+class Unwritable(OSError):
+    """Nothing can be written: the disk is full, or the directory is read-only or gone."""
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room."""
+        return self.errno in _FULL
+
+
+def unwritable(error: BaseException) -> Unwritable | None:
+    """What an error says of the file system, or one that it came from; None: nothing."""
+    left: list[BaseException | None] = [error]
+    for one in left:
+        if isinstance(one, Unwritable):
+            return one
+        if isinstance(one, OSError) and one.errno is not None:
+            return Unwritable(one.errno, one.strerror or os.strerror(one.errno))
+        for text, number in _TEXTS.items():
+            if one is not None and text in str(one):
+                return Unwritable(number, os.strerror(number))
+        if one is not None and len(left) < 100:
+            left += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
+    return None
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Turns whatever a file system's refusal becomes in a library into an `Unwritable`."""
+    try:
+        yield
+    except Exception as error:
+        if found := unwritable(error):
+            raise found from error
+        raise
+
+
+class Damaged(Exception):
+    """A checkpoint whose bytes are not those that were written."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint on disk, found whole.
+
+    Attributes:
+        path: its directory.
+        step: steps made.
+        manifest: what `save` was given.
+    """
+
+    path: Path
+    step: int
+    manifest: dict[str, Any]
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keeps Orbax from printing every failure of its many threads: the first one is raised anyway.
+
+    After a failure it stays quiet, for what is still going on in the background fails as well.
+    """
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
+    hook = sys.excepthook
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    def shown(kind: Any, error: BaseException, trace: Any) -> None:
+        if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
+            hook(kind, error, trace)
+
+    for logger in loggers:
+        logger.addFilter(nothing)
+    sys.excepthook = shown
+    yield
+    for logger in loggers:
+        logger.removeFilter(nothing)
+    sys.excepthook = hook
+
+
+def shortened(name: str) -> str:
+    """A name that a file may have, told from others by a digest if it was too long.
+
+    Example:
+        >>> shortened("short"), len(shortened("long" * 100))
+        ('short', 137)
+    """
+    data = name.encode()
+    if len(data) <= LONGEST:
+        return name
+    start = data[:120].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def cell_directory(run: Path, cell: str) -> Path:
+    """Where the checkpoints of one cell lie, whatever its name: always inside the run's."""
+    name = quote(cell, safe=" ,()=+")
+    name = "%2E" + name[1:] if name.startswith(".") else name
+    return run / "checkpoints" / shortened(name)
+
+
+def _beside(path: Path) -> Path:
+    """Where this process alone writes what is to take a place."""
+    return path.with_name(f"{_WRITING}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file such that a killed process leaves the old one or the new one.
+
+    Raises:
+        Unwritable: the file system refuses it.
+    """
+    beside = _beside(path)
+    with writing():
+        try:
+            beside.write_bytes(data)
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+
+
+def clean(directory: Path) -> None:
+    """Removes what killed processes were writing; for the one process that writes there."""
+    for path in directory.glob(f"{_WRITING}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _named(state: State) -> dict[str, Any]:
+    """Path -> leaf; leaves without elements, which Orbax does not take, are left out."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in flat if leaf.size}
+
+
+def _meet(where: str) -> None:
+    """Waits for the other processes."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"gacf checkpoint {where}")
+
+
+def _everywhere() -> Sharding:
+    """Whole on one device of each process."""
+    if jax.process_count() == 1:
+        return SingleDeviceSharding(jax.local_devices()[0])
+    one = {d.process_index: d for d in reversed(jax.devices())}
+    return NamedSharding(Mesh(np.array([one[i] for i in sorted(one)]), "process"), PartitionSpec())
+
+
+def _shared(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """What each process holds whole, as arrays of all processes."""
+    if jax.process_count() == 1:
+        return state
+
+    def put(x: jax.Array) -> jax.Array:
+        return jax.make_array_from_process_local_data(_everywhere(), np.asarray(x))
+
+    return {name: through_data(put, x) for name, x in state.items()}
+
+
+def _own(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """The reverse of `_shared`."""
+    if jax.process_count() == 1:
+        return state
+
+    def take(x: jax.Array) -> jax.Array:
+        return jax.numpy.asarray(x.addressable_data(0))
+
+    return {name: through_data(take, x) for name, x in state.items()}
+
+
+def save(
+    directory: Path, state: State, metrics: Mapping[str, np.ndarray], manifest: dict[str, Any]
+) -> Path:
+    """Saves a batched state and the metrics so far; keeps the last `KEEP` checkpoints.
+
+    Args:
+        directory: the cell's.
+        state: leaves [S, …], the step a scalar.
+        metrics: name -> [S, windows].
+        manifest: what else to keep, as JSON.
+
+    Returns:
+        The checkpoint's directory.
+
+    Raises:
+        Unwritable: the file system refuses it.
+    """
+    place = directory / f"{int(state.step):010d}"
+    # Processes of one run write into one directory; others never do.
+    several = jax.process_count() > 1
+    beside = directory / f"{_WRITING}{place.name}" if several else _beside(place)
+    with writing():
+        try:
+            return _save(place, beside, state, metrics, manifest)
+        except BaseException:
+            if not several:
+                shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+def _save(
+    place: Path,
+    beside: Path,
+    state: State,
+    metrics: Mapping[str, np.ndarray],
+    manifest: dict[str, Any],
+) -> Path:
+    directory, step = place.parent, int(state.step)
+    first = jax.process_index() == 0
+    if first:
+        shutil.rmtree(beside, ignore_errors=True)
+        # No further up: a run's directory that was removed is not to come back in pieces.
+        for path in (directory.parent, directory, beside):
+            path.mkdir(exist_ok=True)
+    _meet("begun")
+    with _quietly(), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((beside / "state").resolve(), _shared(_named(state)))
+    _meet("written")
+    if not first:
+        return place
+    # The prefix keeps a metric's name from being taken for an argument of savez.
+    named: dict[str, Any] = {f"metric:{name}": x for name, x in metrics.items()}
+    np.savez(beside / "metrics.npz", **named)
+    files = {str(p.relative_to(beside)): _digest(p) for p in beside.rglob("*") if p.is_file()}
+    text = json.dumps({**manifest, "step": step, "files": files}, indent=1).encode()
+    (beside / "manifest.json").write_bytes(text)
+    (beside / "manifest.sha256").write_text(hashlib.sha256(text).hexdigest())
+    shutil.rmtree(place, ignore_errors=True)
+    os.replace(beside, place)
+    for old in _places(directory)[KEEP:]:
+        shutil.rmtree(old)
+    return place
+
+
+def _places(directory: Path) -> list[Path]:
+    return sorted((p for p in directory.glob("[0-9]*") if p.name.isdigit()), reverse=True)
+
+
+def verify(path: Path) -> Checkpoint:
+    """Reads a checkpoint's manifest and checks every byte that it lists.
+
+    Raises:
+        Damaged: a file is missing or its bytes differ.
+    """
+    try:
+        text = (path / "manifest.json").read_bytes()
+        if (path / "manifest.sha256").read_text() != hashlib.sha256(text).hexdigest():
+            raise Damaged("manifest.json: checksum differs")
+        manifest = json.loads(text)
+        for name, digest in manifest["files"].items():
+            if _digest(path / name) != digest:
+                raise Damaged(f"{name}: checksum differs")
+    except (OSError, UnicodeDecodeError) as error:
+        name = getattr(error, "filename", None) or "manifest.sha256"
+        raise Damaged(f"{os.path.relpath(name, path)}: cannot be read") from error
+    return Checkpoint(path, manifest["step"], manifest)
+
+
+def newest_first(directory: Path) -> Iterator[Checkpoint | Damaged]:
+    """The checkpoints of a cell from the newest on, damaged ones as the reason why."""
+    for path in _places(directory):
+        try:
+            yield verify(path)
+        except Damaged as damaged:
+            yield Damaged(f"{path.parent.name}/{path.name} is damaged ({damaged})")
+
+
+def restore(checkpoint: Checkpoint, shape: State) -> tuple[State, dict[str, np.ndarray]]:
+    """The state, on one device of each process, and the metrics so far.
+
+    Args:
+        checkpoint: one that `verify` found whole.
+        shape: shapes and dtypes of the batched state.
+    """
+    everywhere = _everywhere()
+    target = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere)
+        for name, leaf in _named(shape).items()
+    }
+    with ocp.StandardCheckpointer() as checkpointer:
+        found = _own(checkpointer.restore((checkpoint.path / "state").resolve(), target))
+    flat, structure = jax.tree_util.tree_flatten_with_path(shape)
+    leaves = [
+        found[jax.tree_util.keystr(path)] if leaf.size else jax.numpy.zeros(leaf.shape, leaf.dtype)
+        for path, leaf in flat
+    ]
+    with np.load(checkpoint.path / "metrics.npz") as file:
+        metrics = {name.removeprefix("metric:"): file[name] for name in file.files}
+    return jax.tree.unflatten(structure, leaves), metrics
+
+
+def batched_shape(algorithm: Algorithm, seeds: int) -> State:
+    """Shapes and dtypes of the state of `seeds` seeds."""
+    one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
+    add = lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype)  # noqa: E731
+    return State._make((*jax.tree.map(add, tuple(one[:4])), one.step))
+
+
+def load(run: str | Path) -> dict[str, State]:
+    """The newest states of a run: after training, the final ones.
+
+    It executes the run's `experiment.py`, which says what the states are made of: load only what
+    you would run.
+
+    Args:
+        run: a directory that `gacf run` made.
+
+    Returns:
+        Cell -> batched `State`; `gacf.take_seed` takes one seed out of it.
+
+    Raises:
+        ValueError: no run there, or a cell without a whole checkpoint.
+    """
+    from gacf.lab import experiment_file, run_directory
+
+    opened = run_directory.open_run(run)
+    states = {}
+    with jax.enable_x64(opened.config.x64):
+        for cell, algorithm in experiment_file.build(opened.experiment, opened.config).items():
+            directory = cell_directory(opened.directory, cell)
+            whole = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
+            if whole is None:
+                raise ValueError(f"load: {str(run)!r} has no whole checkpoint of {cell!r} yet")
+            states[cell], _ = restore(whole, batched_shape(algorithm, opened.config.seeds))
+    return states

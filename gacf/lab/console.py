@@ -1,0 +1,13 @@
+"""The comparison of runs as one table: terminal, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def console(stderr: bool = False) -> Any:
+    """A rich console that does not fold lines where they go to no terminal."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=240)

@@ -1,0 +1,199 @@
+"""Learning curves: interquartile mean with its interval, single seeds faint."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gacf.lab import escape
+from gacf.lab.statistics import interval, iqm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+POINTS = 200  # along a band: more cannot be seen, and each is a bootstrap of its own
+RESAMPLES = 400  # for a band: its ends are then off by less than the line is wide
+
+
+class Curve(NamedTuple):
+    """One metric of one cell.
+
+    Attributes:
+        steps: [T].
+        values: [S, T], NaN where a seed has none.
+        diverged: the seeds to leave out of mean and band.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+    diverged: Sequence[int]
+
+
+TITLE = 44  # letters of a line above a panel
+LABEL = 40  # letters of a line in a legend
+
+
+def apart(names: Sequence[str], width: int) -> list[str]:
+    """Titles that tell names apart, however long these are: folded, without what all have alike.
+
+    Args:
+        names: any texts.
+        width: letters a line.
+
+    Returns:
+        As many texts, no two of them the same.
+
+    Example:
+        >>> apart(["the_rate_of_the_critic=0.1", "the_rate_of_the_critic=0.2"], 20)
+        ['…critic=0.1', '…critic=0.2']
+    """
+    shown = list(names)
+    if len(set(names)) > 1 and max(map(len, names)) > width:
+        # Only whole words go, so that 0.12 and 0.1 do not become 2 and nothing.
+        words = [re.split(r"(?<=[^\w.])|(?<=_)|(?=[^\w.])|(?=_)", name) for name in names]
+        alike = _alike(words)
+        first = max(0, alike - 2)  # what is before the difference is often the key: "rate="
+        last = max(0, _alike([w[alike:][::-1] for w in words]) - 1)
+        parts = ["".join(w[first : len(w) - last]) for w in words]
+        shown = [f"{'…' if first else ''}{p}{'…' if last else ''}" for p in parts]
+    folded = [_folded(text, width) for text in shown]
+    return [
+        text if folded.count(text) == 1 else f"{text} ({folded[: i + 1].count(text)})"
+        for i, text in enumerate(folded)
+    ]
+
+
+def _alike(lists: Sequence[Sequence[str]]) -> int:
+    """How many elements all lists begin with.
+
+    Example:
+        >>> _alike(["abc", "abd", "ab"])
+        2
+    """
+    alike = itertools.takewhile(lambda row: len(set(row)) == 1, zip(*lists, strict=False))
+    return sum(1 for _ in alike)
+
+
+def _folded(text: str, width: int) -> str:
+    """Lines of at most so many letters, cut between words where there are any."""
+    lines = [""]
+    for word in re.split(r"(?<=[^\w.])|(?<=_)", text):
+        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+        while len(lines[-1].rstrip()) > width:
+            lines[-1:] = [lines[-1][:width], lines[-1][width:]]
+    return "\n".join(line.strip() for line in lines if line.strip())
+
+
+def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
+    """A panel a metric, a colour a cell.
+
+    Args:
+        curves: metric -> cell -> curve.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    names = list(dict.fromkeys(cell for cells in curves.values() for cell in cells))
+    titles = apart(list(curves), TITLE)
+    most = max(title.count("\n") for title in titles)
+    size = (3.6 * columns, (2.7 + 0.15 * most) * rows + 0.3)
+    if len(names) > 1:
+        figure, room = Figure(size, layout="constrained", dpi=150), {}
+    else:
+        # as good where there is no legend, and faster
+        figure, room = Figure(size, dpi=150), _room(size, rows, columns, 0.3 + 0.15 * most)
+    panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw=room).ravel()
+    for ax, title, cells in zip(panels, titles, curves.values(), strict=False):
+        for i, curve in enumerate(cells.values()):
+            _draw_one(ax, curve, f"C{i % 10}")
+        _limit(ax, list(cells.values()))
+        ax.set_title(escape.label(title), fontsize=9)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_xlabel("step", fontsize=8)
+        ax.locator_params(axis="x", nbins=5)
+        ax.ticklabel_format(axis="y", scilimits=(-3, 5))
+        ax.yaxis.get_offset_text().set_fontsize(8)
+    for ax in panels[len(curves) :]:
+        ax.axis("off")
+    if len(names) > 1:
+        handles = [_handle(f"C{i % 10}") for i in range(len(names))]
+        labels = list(map(escape.label, apart(names, LABEL)))
+        per_row = max(1, min(len(names), 2 * columns))
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=per_row, fontsize=8, frameon=False
+        )
+    return figure
+
+
+def _room(size: tuple[float, float], rows: int, columns: int, top: float) -> dict[str, float]:
+    """Margins of panels, for tick labels, titles and names of axes."""
+    left, right, bottom = 0.65, 0.12, 0.45  # inches
+    width, height = size
+    return {
+        "left": left / width,
+        "right": 1 - right / width,
+        "bottom": bottom / height,
+        "top": 1 - top / height,
+        "wspace": (left + right) / (width / columns - left - right),
+        "hspace": (top + bottom) / (height / rows - top - bottom),
+    }
+
+
+def _handle(colour: str) -> Line2D:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], color=colour, linewidth=2)
+
+
+def _draw_one(ax: Axes, curve: Curve, colour: str) -> None:
+    marker = "o" if len(curve.steps) == 1 else None
+    _draw_seeds(ax, curve, colour, marker)
+    kept = np.delete(curve.values, list(curve.diverged), axis=0)
+    if not kept.size:
+        return
+    few = max(1, math.ceil(len(curve.steps) / POINTS))
+    at = slice((len(curve.steps) - 1) % few, None, few)
+    steps, kept = curve.steps[at], kept[:, at]
+    ax.plot(steps, iqm(kept, axis=0), color=colour, linewidth=1.8, marker=marker, ms=4)
+    if len(kept) > 1:
+        with warnings.catch_warnings():  # a metric may be unknown at first
+            warnings.simplefilter("ignore")
+            low, high = interval(kept, axis=0, resamples=RESAMPLES)
+        ax.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+
+
+def _draw_seeds(ax: Axes, curve: Curve, colour: str, marker: str | None) -> None:
+    """Every seed faintly, as one artist: a line each takes far longer."""
+    from matplotlib.collections import LineCollection
+
+    style = {"color": colour, "alpha": 0.3}
+    if marker is not None:
+        ax.plot(curve.steps, curve.values.T, marker=marker, ms=2, linestyle="none", **style)
+        return
+    lines = np.stack(np.broadcast_arrays(curve.steps, curve.values), axis=-1)
+    ax.add_collection(LineCollection(list(lines), linewidths=0.6, **style))
+    ax.autoscale_view()
+
+
+def _limit(ax: Axes, curves: Sequence[Curve]) -> None:
+    """Keeps a run-away seed from flattening all others."""
+    kept = [np.delete(c.values, list(c.diverged), axis=0).ravel() for c in curves]
+    values = np.concatenate(kept)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return
+    low, high = np.quantile(values, [0.005, 0.995])
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    ax.set_ylim(low - margin, high + margin)

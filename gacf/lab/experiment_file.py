@@ -1,0 +1,156 @@
+"""Configs of experiments: load the file, override, check, store (L6).
+
+An experiment is one Python file:
+
+    get_config() -> ConfigDict            its keys may be nested freely
+    build(config) -> Algorithm            or {cell: Algorithm}, trained one after the other
+    KEY_METRIC = "evaluate/…"             optional: in the progress bar, and first in tables
+    GOAL = "max" or "min"                 optional: whether more or less of KEY_METRIC is better;
+                                          without it no report ranks variants or names a best one
+    METRICS = ["evaluate/…", "final/…"]   optional: what tables show; else all of these two kinds
+    complete(config)                      optional: fills in keys that are left at None
+    finish(config, finals)                optional: -> {cell: {metric: array [S]}}, named final/…
+    pictures(config, finals)              optional: -> {file stem: matplotlib Figure}
+    get_sweep(config)                     optional: variants for `gacf sweep`, see `gacf.lab.sweep`
+
+`finals` is {cell: final batched State}, each on one device, outside the sharded program. Keys that
+every experiment has, and what stands in for one that the file leaves out:
+
+    seeds              16     seeds trained at once
+    seed               0      of the PRNG key; seed i starts from fold_in(key(seed), i)
+    steps              -      steps a seed; no default
+    map                auto   how the seeds' axis runs, see `gacf.runner`
+    x64                False  whether numbers are float64 unless said otherwise
+    log_every          steps / 100, at least 1
+    evaluate_every     10 × log_every; the last step is always evaluated
+    checkpoint_every   evaluate_every
+
+The last two are multiples of `log_every`. Every wrong input is a `BadInput` of one line.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from gacf.core.checks import nearest
+from gacf.core.types import Algorithm
+from gacf.lab.blame import blame
+from gacf.lab.config import Config
+from gacf.lab.errors import BadInput, check_text
+
+GOALS = ("max", "min")
+OPTIONAL = ("complete", "finish", "pictures", "get_sweep")  # functions of an experiment
+
+
+class Experiment(NamedTuple):
+    """An experiment file, loaded.
+
+    Attributes:
+        name: names the run and the cell of a plain `Algorithm`; the file's stem.
+        path: the file.
+        module: what it defines: `get_config`, `build`, and if it likes `KEY_METRIC`, `METRICS`,
+            `finish`, `pictures`.
+        source: the file's bytes as they were executed; the file itself may change meanwhile.
+    """
+
+    name: str
+    path: Path
+    module: ModuleType
+    source: bytes
+
+    @property
+    def key_metric(self) -> str | None:
+        """Shown in the progress bar, and first in tables."""
+        return getattr(self.module, "KEY_METRIC", None)
+
+    @property
+    def goal(self) -> str | None:
+        """Whether more or less of the key metric is better: `max`, `min`, or None: not stated."""
+        return getattr(self.module, "GOAL", None)
+
+    @property
+    def metrics(self) -> list[str] | None:
+        """What tables show; None: all of `evaluate/…` and `final/…`."""
+        return getattr(self.module, "METRICS", None)
+
+
+def load(path: str | Path, name: str | None = None) -> Experiment:
+    """Loads an experiment file.
+
+    Raises:
+        BadInput: no such file, it does not run, or it lacks `get_config` or `build`.
+    """
+    check_text("CONFIG", str(path), "a Python file")
+    path = Path(path)
+    if not path.is_file():
+        known = [str(p) for p in sorted(Path("experiments").glob("*.py"))]
+        hint = f"; {nearest(str(path), known)}" if known else ""
+        raise BadInput(f"CONFIG: there is no file {str(path)!r}{hint}")
+    path = path.resolve()
+    # Registered, because dataclasses and Flax look a class's module up by its name.
+    spec = importlib.util.spec_from_file_location(f"gacf_experiment_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"CONFIG: {str(path)!r} was given; allowed: a Python file, name ending .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    source = path.read_bytes()
+    with blame(path, "CONFIG"):
+        exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    for function in ("get_config", "build"):
+        if not callable(getattr(module, function, None)):
+            raise BadInput(f"CONFIG: {path.name} does not define the function {function}()")
+    _check_stated(module, path.name)
+    return Experiment(name or path.stem, path, module, source)
+
+
+def _check_stated(module: ModuleType, name: str) -> None:
+    """Raises a `BadInput` for what an experiment states about its metrics and is none."""
+
+    def refuse(key: str, value: Any, allowed: str) -> None:
+        raise BadInput(f"{key}: {value!r:.80} was given in {name}; {allowed}")
+
+    def is_name(x: Any) -> bool:
+        return isinstance(x, str) and bool(x)
+
+    key_metric, goal, metrics = (
+        getattr(module, k, None) for k in ("KEY_METRIC", "GOAL", "METRICS")
+    )
+    if key_metric is not None and not is_name(key_metric):
+        refuse("KEY_METRIC", key_metric, "allowed: the name of a metric, as text")
+    if goal is not None and not (isinstance(goal, str) and goal in GOALS):
+        refuse("GOAL", goal, nearest(str(goal), GOALS))
+    if goal is not None and key_metric is None:
+        refuse("GOAL", goal, "allowed: together with KEY_METRIC, of which it says which is better")
+    if metrics is not None and not (
+        isinstance(metrics, list | tuple) and all(map(is_name, metrics))
+    ):
+        refuse("METRICS", metrics, "allowed: a list of names of metrics, as text")
+    for function in OPTIONAL:
+        given = getattr(module, function, None)
+        if given is not None and not callable(given):
+            refuse(function, given, "allowed: a function")
+
+
+def build(experiment: Experiment, config: Config) -> dict[str, Algorithm]:
+    """Cell -> algorithm, as the experiment's `build` gives them.
+
+    Raises:
+        BadInput: `build` raised, or returned something else.
+    """
+    with blame(experiment.path, "build(config)"):
+        built = experiment.module.build(config)
+    cells = {experiment.name: built} if isinstance(built, Algorithm) else built
+    if not (
+        isinstance(cells, dict)
+        and cells
+        and all(isinstance(k, str) and k and isinstance(v, Algorithm) for k, v in cells.items())
+    ):
+        raise BadInput(
+            f"CONFIG: build(config) of {experiment.path.name} gave a {type(built).__name__}; "
+            "allowed: an Algorithm, or a dict {cell name: Algorithm}"
+        )
+    return cells

@@ -1,0 +1,188 @@
+"""What a running training shows: a bar in a terminal, a few plain lines elsewhere, and a file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from gacf.lab.checkpoint import write_atomically
+from gacf.lab.escape import plain
+from gacf.lab.statistics import iqm
+
+LINES = 20
+PROGRESS = "progress.json"
+
+
+def latest(values: np.ndarray) -> float | None:
+    """Interquartile mean over the seeds in the last window that knows the metric.
+
+    Args:
+        values: [S, W], NaN where a window has no value.
+
+    Example:
+        >>> latest(np.array([[1.0, 2.0, np.nan], [3.0, 4.0, np.nan]]))
+        3.0
+    """
+    known = values[:, np.isfinite(values).any(axis=0)]
+    if not known.size:
+        return None
+    last = known[:, -1]
+    value = float(iqm(last[np.isfinite(last)]))
+    return value if np.isfinite(value) else None
+
+
+def label(variant: str, cell: str, cells: int) -> str:
+    """What a cell of a variant is called: without the cell's name where there is only one."""
+    return variant if cells == 1 else f"{variant} {cell}"
+
+
+class Record:
+    """Keeps in a file where a training stands, for `gacf watch`.
+
+    Args:
+        path: of the file.
+        cells: what is trained one after the other.
+        steps: steps of each.
+        variants: that are trained at once.
+        key_metric: whose latest values are kept, by `label`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        cells: Sequence[str],
+        steps: int,
+        variants: Sequence[str],
+        key_metric: str | None,
+    ):
+        self.path, self.cells, self.steps = path, list(cells), steps
+        self.variants, self.key_metric = variants, key_metric
+        self.began = self.written = time.time()
+        self.first: int | None = None
+        self.values: dict[str, float] = {}
+
+    def __call__(self, cell: str, ends: np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
+        """Takes what was just trained; writes about once a second.
+
+        Args:
+            cell: its name.
+            ends: where its windows end, [W].
+            rows: metric -> [H, S, W], H the variants.
+        """
+        for name, values in zip(self.variants, rows.get(str(self.key_metric), ()), strict=False):
+            if (value := latest(values)) is not None:
+                self.values[label(name, cell, len(self.cells))] = value
+        made = self.cells.index(cell) * self.steps + int(ends[-1])
+        if self.first is None:
+            self.first = made - int(ends[-1] - ends[0])
+        total = len(self.cells) * self.steps
+        if time.time() - self.written < 1.0 and made < total:
+            return
+        self.written = time.time()
+        alone = {k: latest(v[0]) for k, v in rows.items() if len(self.variants) == 1}
+        text = {
+            "cell": cell,
+            "step": made,
+            "steps": total,
+            "seconds": self.written - self.began,
+            "since": self.first,
+            "values": self.values,
+            "metrics": {k: v for k, v in alone.items() if v is not None and k != "diverged"},
+            "diverged": int(rows["diverged"][..., -1].sum()),
+        }
+        write_atomically(self.path, json.dumps(text).encode())
+
+
+def _rate(x: float) -> str:
+    return f"{x:,.0f}" if x >= 10 else f"{x:.2g}"
+
+
+class Display:
+    """Step, seed-steps a second, time left, the key metric over the seeds, diverged seeds.
+
+    Args:
+        out: where to show it.
+        cell: what is being trained.
+        steps: steps a seed in all.
+        seeds: seeds.
+        start: step from which training goes on.
+        key_metric: whose interquartile mean is shown.
+    """
+
+    def __init__(
+        self, out: Console, cell: str, steps: int, seeds: int, start: int, key_metric: str | None
+    ):
+        self.out, self.cell, self.steps, self.seeds = out, plain(cell), steps, seeds
+        self.start, self.key_metric = start, key_metric
+        self.shown = start * LINES // steps
+        self.value, self.diverged = "", 0
+        self.bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[speed]}", style="cyan"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[news]}", markup=False),
+            console=out,
+            disable=not out.is_terminal,
+        )
+        self.task = self.bar.add_task(
+            self.cell, total=steps, completed=start, speed="", news="compiling", start=False
+        )
+
+    def __enter__(self) -> Display:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def compiled(self, seconds: float) -> None:
+        """Training begins."""
+        self.began = time.perf_counter()
+        self.bar.start_task(self.task)
+        self.bar.update(self.task, news="")
+        if not self.out.is_terminal:
+            text = f"{self.cell}: {self.seeds} seeds, {self.steps:,} steps"
+            self.out.print(f"{text}, compiled in {seconds:.1f} s", markup=False)
+
+    def update(self, step: int, metrics: dict[str, np.ndarray]) -> None:
+        """Shows where training is.
+
+        Args:
+            step: steps made.
+            metrics: those of the last windows, [S, W].
+        """
+        self.diverged = int(metrics["diverged"][:, -1].sum())
+        if self.key_metric in metrics:
+            self._read(metrics[self.key_metric])
+        elapsed = time.perf_counter() - self.began
+        speed = self.seeds * (step - self.start) / max(elapsed, 1e-9)
+        news = f"diverged {self.diverged}/{self.seeds}" if self.diverged else ""
+        news = "  ".join(filter(None, [self.value, news]))
+        self.bar.update(self.task, completed=step, speed=f"{_rate(speed)} seed-steps/s", news=news)
+        if not self.out.is_terminal and step * LINES // self.steps > self.shown:
+            self.shown = step * LINES // self.steps
+            left = elapsed * (self.steps - step) / max(step - self.start, 1)
+            text = f"{self.cell}: {step:,}/{self.steps:,}  {_rate(speed)} seed-steps/s"
+            text += f"  {left:.0f} s left" if step < self.steps else f"  {elapsed:.1f} s"
+            self.out.print(f"{text}  {news}".rstrip(), markup=False)
+
+    def _read(self, values: Any) -> None:
+        value = latest(values)
+        if value is not None:
+            self.value = f"{plain(str(self.key_metric).rpartition('/')[2])} {value:.4g}"

@@ -1,0 +1,132 @@
+"""Figures as PNG files, drawn in a second process while the first goes on (L6)."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Self
+
+from gacf.lab.children import python
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 150
+WAITING = 2  # sets of figures given to the second process at once; the next is drawn here
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file, drawn once: `savefig` goes through all of it twice."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_dpi(DPI)
+    buffer = io.BytesIO()
+    # a file of lines gets no smaller by trying harder
+    FigureCanvasAgg(figure).print_png(buffer, pil_kwargs={"compress_level": 1})
+    return buffer.getvalue()
+
+
+def draw(figures: Mapping[str, Figure]) -> dict[str, bytes]:
+    """File stem -> PNG file."""
+    return {stem: png(figure) for stem, figure in figures.items()}
+
+
+class Painter:
+    """Draws figures in a process of its own, started with the first, where there is a core for it.
+
+    What that process cannot do (a figure that cannot be pickled, or it died) is done here.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> with Painter() as painter:
+        ...     drawn = painter.draw({"empty": Figure()})
+        >>> drawn.result()["empty"][1:4]
+        b'PNG'
+    """
+
+    def __init__(self, beside: bool | None = None) -> None:
+        """Makes nothing yet.
+
+        Args:
+            beside: whether to draw in a process of its own; None where there are several cores.
+        """
+        self._beside = len(os.sched_getaffinity(0)) > 1 if beside is None else beside
+        self._thread = ThreadPoolExecutor(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._given: list[Future[dict[str, bytes]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is not None and self._process is not None:
+            self._process.kill()
+        self._thread.shutdown()
+        if self._process is not None:
+            self._process.communicate()
+
+    def draw(self, figures: Mapping[str, Figure]) -> Future[dict[str, bytes]]:
+        """Begins to draw figures, which are not to be changed any more; the result is `draw`'s."""
+        self._given = [given for given in self._given if not given.done()]
+        if self._beside and len(self._given) < WAITING:
+            try:
+                data = pickle.dumps((_settings(), dict(figures)))
+            except Exception:
+                self._beside = False
+            else:
+                self._given.append(self._thread.submit(self._ask, data, figures))
+                return self._given[-1]
+        done: Future[dict[str, bytes]] = Future()
+        done.set_result(draw(figures))
+        return done
+
+    def _ask(self, data: bytes, figures: Mapping[str, Figure]) -> dict[str, bytes]:
+        try:
+            if self._process is None:
+                self._process = subprocess.Popen(
+                    python("gacf.lab.painter:serve"),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "MPLBACKEND": "agg"},
+                )
+            assert self._process.stdin is not None and self._process.stdout is not None
+            pickle.dump(data, self._process.stdin)
+            self._process.stdin.flush()
+            found = pickle.load(self._process.stdout)
+        except (OSError, EOFError, pickle.UnpicklingError):
+            self._beside, found = False, None
+        return draw(figures) if found is None else found
+
+
+def _settings() -> dict[str, Any]:
+    """What a figure looks up while it is drawn."""
+    import matplotlib
+
+    return {k: v for k, v in matplotlib.rcParams.items() if not k.startswith("backend")}
+
+
+def serve() -> None:
+    """Reads pickled figures until the input ends; answers None for what cannot be drawn."""
+    import matplotlib
+
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a figure's own code prints is no answer
+    while True:
+        try:
+            data = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            settings, figures = pickle.loads(data)
+            matplotlib.rcParams.update(settings)
+            found = draw(figures)
+        except Exception:
+            found = None
+        pickle.dump(found, answers)
+        answers.flush()

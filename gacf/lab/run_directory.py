@@ -1,0 +1,232 @@
+"""The comparison of runs as one table: terminal, Markdown, LaTeX."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import platform
+import time
+import unicodedata
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from gacf.lab import (
+    blame,
+    config,
+    experiment_file,
+    locks,
+    provenance,
+)
+from gacf.lab.config import Config
+from gacf.lab.errors import BadInput
+from gacf.lab.experiment_file import Experiment
+from gacf.lab.locks import Lock
+
+SWEEP = "sweep.json"  # what makes a directory one of a sweep
+
+
+def read_sweep(directory: str | Path) -> dict[str, Any]:
+    """What a sweep's directory says about it.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    path = Path(directory) / SWEEP
+    try:
+        stored = json.loads(path.read_text())
+        if not {"experiment", "variants", "devices"} <= set(stored):
+            raise ValueError("a key is missing")
+        variants = stored["variants"]
+        if not (isinstance(variants, dict) and all(isinstance(x, dict) for x in variants.values())):
+            raise ValueError("its variants are no configs by name")
+        return stored
+    except (OSError, ValueError, TypeError) as error:
+        raise BadInput(f"DIR: {str(path)!r} cannot be read: {error}") from error
+
+
+class Run(NamedTuple):
+    """A run directory, opened.
+
+    Attributes:
+        directory: where.
+        experiment: its copy of the experiment file.
+        config: the resolved config.
+        stored: what config.json holds.
+    """
+
+    directory: Path
+    experiment: Experiment
+    config: Config
+    stored: dict[str, Any]
+
+
+def same_name(name: str) -> str:
+    """Equal for names that some file system takes for one.
+
+    Example:
+        >>> same_name("A") == same_name("a"), same_name("A") == same_name("b")
+        (True, False)
+    """
+    name.encode()
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    names = ("jax", "jaxlib", "flax", "optax", "numpy")
+    from gacf import __version__
+
+    return {
+        "gacf": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }
+
+
+def describe(directory: Path, experiment: Experiment, settings: Config, code: Any = None) -> Run:
+    """A run whose directory is not there yet.
+
+    Args:
+        directory: where it will be.
+        experiment: a loaded file.
+        settings: its resolved config.
+        code: where the file's code comes from; None: from where the file lies.
+    """
+    stored = {
+        "experiment": experiment.name,
+        "key_metric": experiment.key_metric,
+        "goal": experiment.goal,
+        "config": config.to_json(settings),
+        "versions": versions(),
+        "code": code or provenance.code(experiment.path),
+        "devices": devices(),
+    }
+    return Run(directory, experiment, settings, stored)
+
+
+def devices() -> dict[str, Any]:
+    """What the run is computed on."""
+    found = {"platform": jax.local_devices()[0].platform, "count": jax.device_count()}
+    several = {"processes": jax.process_count()} if jax.process_count() > 1 else {}
+    return {**found, **several}
+
+
+def begin(
+    directory: Path | None, experiment: Experiment, settings: Config, code: Any = None
+) -> tuple[Run, Lock]:
+    """Makes the run directory, whole or not at all, and holds it for this process.
+
+    Args:
+        directory: where; None: in `runs`, under a name that nothing else has.
+        experiment: a loaded file.
+        settings: its resolved config.
+        code: where the file's code comes from; None: from where the file lies.
+
+    Raises:
+        BadInput: the place is taken or cannot be written.
+    """
+    for place in (directory,) if directory else fresh(experiment.name):
+        run = describe(place, experiment, settings, code)
+        text = json.dumps(run.stored, indent=2).encode()
+        files = {"experiment.py": experiment.source, "config.json": text}
+        try:
+            with refusing(place):
+                return run, locks.make(place, files)
+        except (locks.Taken, locks.Held):
+            if directory:
+                raise
+    raise AssertionError
+
+
+def create(directory: Path, experiment: Experiment, settings: Config, code: Any = None) -> Run:
+    """As `begin`, for a directory that is held otherwise."""
+    run, lock = begin(directory, experiment, settings, code)
+    lock.release()
+    return run
+
+
+def fresh(name: str) -> Iterator[Path]:
+    """Names for a directory in `runs`: with the time, then with a number after it too."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        yield Path("runs", f"{name}-{stamp}" + (f"-{number}" if number > 1 else ""))
+
+
+class Refused(BadInput):
+    """The file system refuses a directory."""
+
+
+@contextlib.contextmanager
+def refusing(directory: Path) -> Iterator[None]:
+    """Turns a file system's refusal into a `BadInput`."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"workdir: {str(directory)!r}: {error.strerror or error}") from error
+
+
+def check_free(directory: Path) -> None:
+    """Raises a `BadInput` unless nothing, or an empty directory, is there."""
+    with refusing(directory):
+        locks.check_free(directory)
+
+
+@contextlib.contextmanager
+def alone(directory: Path, wait: float = 0.0) -> Iterator[Lock]:
+    """Holds a directory that is there for this process.
+
+    Args:
+        directory: which.
+        wait: seconds to wait for the process that holds it.
+
+    Raises:
+        BadInput: another process has it, or it cannot be written.
+    """
+    with refusing(directory):
+        lock = locks.acquire(directory, wait)
+    with lock:
+        yield lock
+
+
+def read_stored(directory: str | Path) -> dict[str, Any]:
+    """What config.json of a run directory holds.
+
+    Raises:
+        BadInput: there is none, or it cannot be read.
+    """
+    path = Path(directory) / "config.json"
+    try:
+        stored = json.loads(path.read_text())
+        if not {"experiment", "config", "devices"} <= set(stored):
+            raise ValueError("a key is missing")
+        kinds = {"experiment": str, "config": dict, "devices": dict}
+        for key, kind in kinds.items():
+            if not isinstance(stored[key], kind):
+                raise ValueError(f"{key}: {json.dumps(stored[key]):.60} was found")
+        return stored
+    except FileNotFoundError:
+        raise BadInput(f"DIR: {str(directory)!r} is no directory of a run") from None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise BadInput(f"DIR: {str(path)!r} cannot be read: {blame.one_line(error)}") from error
+
+
+def open_run(directory: str | Path) -> Run:
+    """Opens a run directory.
+
+    Raises:
+        BadInput: no run there, or its config is not one of its experiment.
+    """
+    directory = Path(directory)
+    stored = read_stored(directory)
+    experiment = experiment_file.load(directory / "experiment.py", stored["experiment"])
+    return Run(directory, experiment, config.from_json(experiment, stored["config"]), stored)
+
+
+def finished(directory: Path) -> bool:
+    """Whether nothing is left to do."""
+    return all((directory / name).exists() for name in ("metrics.parquet", "summary.json"))

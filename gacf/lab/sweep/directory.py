@@ -1,0 +1,398 @@
+"""A sweep's directory, which alone tells what has been done."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from rich.console import Console
+
+from gacf.lab import checkpoint, config, experiment_file, locks, provenance, run_directory
+from gacf.lab.config import Config
+from gacf.lab.errors import BadInput
+from gacf.lab.experiment_file import Experiment
+from gacf.lab.run_directory import SWEEP, read_sweep
+from gacf.lab.sweep import claims, units
+from gacf.lab.sweep.units import Unit
+from gacf.lab.sweep.variants import Variants
+from gacf.runner import Program
+
+WAIT = 20.0  # seconds for another process that adds variants
+TABLE, SUMMARY = "sweep.parquet", "sweep-summary.json"
+
+
+class Sweep(NamedTuple):
+    """A sweep's directory, opened.
+
+    Attributes:
+        directory: where.
+        experiment: the file that variants are built from.
+        variants: name -> resolved config, as JSON, of all.
+        units: what is trained at once.
+        notes: on keys that could not be traced.
+        programs: of some units, traced already.
+        code: where the experiment's code comes from, see `gacf.lab.provenance`.
+    """
+
+    directory: Path
+    experiment: Experiment
+    variants: Mapping[str, Any]
+    units: list[Unit]
+    notes: list[str]
+    programs: dict[str, dict[str, Program]]
+    code: Any = None
+
+    def place(self, unit: Unit) -> Path:
+        """The unit's directory."""
+        return self.directory / "units" / unit.name
+
+    def missing(self) -> list[str]:
+        """The variants that have not finished, in the order of training."""
+        return [n for u in self.units for n in u.variants if not self._finished(n)]
+
+    def left(self) -> list[Unit]:
+        """The units of which a variant has not finished."""
+        return [u for u in self.units if not all(map(self._finished, u.variants))]
+
+    def _finished(self, name: str) -> bool:
+        return run_directory.finished(self.directory / name)
+
+    def settings(self, name: str) -> Config:
+        """A variant's config."""
+        return config.from_json(self.experiment, self.variants[name])
+
+
+def start(
+    directory: Path | None, loaded: Experiment, found: Variants, err: Console, workers: int = 1
+) -> Sweep:
+    """Makes a sweep's directory, or takes up the one that is there; trains nothing.
+
+    Variants that are there and not in `found` stay, so that of several sweeps in one directory
+    none loses what it is to train. One process at a time reads what is there and adds its own.
+
+    Args:
+        directory: where; None: in `runs`, under a name that nothing else has.
+        loaded: the experiment.
+        found: its variants.
+        err: warnings.
+        workers: how many will train at once.
+
+    Raises:
+        BadInput: the place is taken by something else, or by a variant of another config.
+    """
+    for place in itertools.repeat(directory) if directory else run_directory.fresh(loaded.name):
+        if directory and (directory / SWEEP).exists():
+            with run_directory.alone(directory, WAIT):
+                made, files, replaced = _added(directory, loaded, found, err, workers)
+                _close(directory, replaced)
+                with run_directory.refusing(directory):
+                    for name, data in files.items():
+                        checkpoint.write_atomically(directory / name, data)
+            return made
+        try:
+            run_directory.check_free(place)
+            made, files = _planned(place, loaded, found, workers)
+            with run_directory.refusing(place):
+                locks.make(place, files).release()
+            return made
+        except (locks.Taken, locks.Held):
+            # Another process was faster: its sweep is added to, or another name is tried.
+            if directory and not _appears(directory / SWEEP):
+                raise
+    raise AssertionError
+
+
+def _appears(path: Path) -> bool:
+    """Whether a file is there, or is there soon."""
+    until = time.monotonic() + 1.0
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return path.exists()
+
+
+def _planned(
+    directory: Path,
+    loaded: Experiment,
+    found: Variants,
+    workers: int,
+    stored: Mapping[str, Any] | None = None,
+    kept: Sequence[Unit] = (),
+) -> tuple[Sweep, dict[str, bytes]]:
+    """A sweep of what is kept and what is new, and the files that say so."""
+    stored = stored or {"variants": {}, "units": []}
+    held = {name for unit in kept for name in unit.variants}
+    new = {
+        name: made
+        for name, made in found.items()
+        if name not in held and not run_directory.finished(directory / name)
+    }
+    planned = units.plan(loaded, new, workers, _next(directory, stored))
+    notes = list(dict.fromkeys([*stored.get("notes", []), *planned.notes]))
+    added = {name: config.to_json(made) for name, made in found.items()}
+    done = {n: x for n, x in stored["variants"].items() if run_directory.finished(directory / n)}
+    text = {
+        "experiment": loaded.name,
+        "variants": {**stored["variants"], **added, **done},
+        "units": [unit._asdict() for unit in (*kept, *planned.units)],
+        "notes": notes,
+        "key_metric": loaded.key_metric,
+        "goal": loaded.goal,
+        "versions": run_directory.versions(),
+        "code": provenance.code(loaded.path),
+        "devices": run_directory.devices(),
+    }
+    made = Sweep(
+        directory,
+        loaded,
+        text["variants"],
+        [*kept, *planned.units],
+        notes,
+        planned.programs,
+        text["code"],
+    )
+    files = {"experiment.py": loaded.source, SWEEP: json.dumps(text, indent=2).encode()}
+    return made, files
+
+
+def _next(directory: Path, stored: Mapping[str, Any]) -> int:
+    """The number of the next unit: one that no directory has, also of a plan that was replaced."""
+    taken = [unit["name"] for unit in stored["units"]]
+    taken += [path.name for path in directory.glob("units/*") if path.name.isdigit()]
+    return 1 + max(map(int, taken), default=-1)
+
+
+def _added(
+    directory: Path, loaded: Experiment, found: Variants, err: Console, workers: int
+) -> tuple[Sweep, dict[str, bytes], list[Unit]]:
+    """What is there, with the variants of this call, and the units that are not to be any more."""
+    stored = {"units": [], **read_sweep(directory)}
+    if stored["experiment"] != loaded.name:
+        raise BadInput(
+            f"workdir: {str(directory)!r} is a sweep of {stored['experiment']!r}; "
+            f"{loaded.name!r} was given"
+        )
+    _check_names(directory, [*stored["variants"], *found])
+    _check_same(directory, stored, found)
+    changed = _source(directory / "experiment.py") != loaded.source
+    if changed:
+        err.print("gacf: experiment.py has changed since the sweep began", markup=False)
+    wanted = {**_unfinished(directory, stored, loaded, found), **found}
+    kept, replaced = _kept(directory, stored, wanted, changed)
+    return *_planned(directory, loaded, wanted, workers, stored, kept), replaced
+
+
+def _check_names(directory: Path, names: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(run_directory.same_name(name), name)) != name:
+            raise BadInput(
+                f"workdir: {str(directory)!r} has the variant {other!r}; {name!r} was given; "
+                "allowed: names that differ in more than capital letters"
+            )
+
+
+def _unfinished(
+    directory: Path, stored: Mapping[str, Any], loaded: Experiment, found: Variants
+) -> Variants:
+    """The variants of earlier calls that are still to be trained and that this one leaves out."""
+    left = {}
+    for name, made in stored["variants"].items():
+        if name in found or run_directory.finished(directory / name):
+            continue
+        try:
+            left[name] = config.from_json(loaded, made)
+        except BadInput as error:
+            raise BadInput(
+                f"workdir: variant {name!r} in {str(directory)!r} has not finished, and "
+                f"experiment.py has changed: {error}; allowed: another --workdir"
+            ) from error
+    return left
+
+
+def _kept(
+    directory: Path, stored: dict[str, Any], wanted: Mapping[str, Any], changed: bool
+) -> tuple[list[Unit], list[Unit]]:
+    """The units that stay as they are, finished, begun or waiting; and those that do not."""
+    kept, replaced = [], []
+    for unit in (Unit(**entry) for entry in stored["units"]):
+        place = directory / "units" / unit.name
+        status = claims.status(place)
+        if changed and status.live:
+            raise BadInput(
+                f"CONFIG: experiment.py has changed, and {str(directory)!r} is being trained by "
+                "another process; allowed: wait for it, or stop it"
+            )
+        differ = [
+            f"{name}: {', '.join(found)}"
+            for name in unit.variants
+            if name in wanted
+            and (
+                found := config.differences(stored["variants"][name], config.to_json(wanted[name]))
+            )
+        ]
+        begun = (place / "checkpoints").exists() and set(unit.variants) <= set(wanted)
+        done = all(run_directory.finished(directory / name) for name in unit.variants)
+        if differ and not changed and not done and (status.live or not status.attempts):
+            raise BadInput(
+                f"workdir: {str(directory)!r} is to train variants under another config; "
+                f"differing: {'; '.join(differ)}; allowed: another --workdir"
+            )
+        stays = done or begun or status.live or not (changed or differ)
+        (kept if stays else replaced).append(unit)
+    return kept, replaced
+
+
+def _close(directory: Path, replaced: Sequence[Unit]) -> None:
+    """Sees to it that units are trained by nobody any more: another process may still mean to.
+
+    Raises:
+        BadInput: one is being trained; then all stay as they were.
+    """
+    taken = []
+    for unit in replaced:
+        place = directory / "units" / unit.name
+        if claim := claims.take(place):
+            taken.append(claim)
+        elif claims.status(place).live:
+            for other in taken:
+                other.release()
+            raise BadInput(
+                f"workdir: {str(directory)!r} is being trained by another process; "
+                "allowed: wait for it, or stop it"
+            )
+    for claim in taken:
+        claim.fail("another sweep in this directory has replaced it", "", claims.ATTEMPTS)
+
+
+def check_idle(directory: Path) -> None:
+    """Raises a `BadInput` if a run is a variant that a sweep is training.
+
+    Args:
+        directory: the run's, which this process holds.
+    """
+    place = directory.resolve()
+    if not (place.parent / SWEEP).exists():
+        return
+    for entry in read_sweep(place.parent).get("units", []):
+        unit = place.parent / "units" / entry["name"]
+        if place.name in entry["variants"] and claims.status(unit).live:
+            raise BadInput(
+                f"DIR: {str(directory)!r} is being trained by another process, as a variant of "
+                f"the sweep {str(place.parent)!r}"
+            )
+
+
+def open_sweep(directory: Path) -> Sweep:
+    """Opens a sweep's directory, to go on with what is missing.
+
+    Raises:
+        BadInput: no sweep there, or its configs are not those of its experiment.
+    """
+    stored = read_sweep(directory)
+    loaded = experiment_file.load(directory / "experiment.py", stored["experiment"])
+    grouped = [Unit(**unit) for unit in stored.get("units", [])]
+    held = {name for unit in grouped for name in unit.variants}
+    # A sweep of an older version, or one whose units a later version forgot: one by one.
+    alone = [name for name in stored["variants"] if name not in held]
+    first = 1 + max((int(unit.name) for unit in grouped), default=-1)
+    grouped += [Unit(f"{first + i:04d}", [name], []) for i, name in enumerate(alone)]
+    notes, code = stored.get("notes", []), stored.get("code")
+    made = Sweep(directory, loaded, stored["variants"], grouped, notes, {}, code)
+    _check_same(directory, stored, {name: made.settings(name) for name in made.missing()})
+    return made
+
+
+def _source(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
+
+
+def _check_same(directory: Path, stored: dict[str, Any], found: Variants) -> None:
+    for name, settings in found.items():
+        if (directory / name / "config.json").exists():
+            was = run_directory.read_stored(directory / name)["config"]
+        elif _begun(directory, stored, name):
+            was = stored["variants"][name]
+        else:
+            continue
+        if differ := config.differences(was, config.to_json(settings)):
+            raise BadInput(
+                f"workdir: variant {name!r} in {str(directory)!r} was made under another "
+                f"config; differing: {', '.join(differ)}"
+            )
+
+
+def _begun(directory: Path, stored: dict[str, Any], name: str) -> bool:
+    return any(
+        name in unit["variants"] and (directory / "units" / unit["name"] / "checkpoints").exists()
+        for unit in stored.get("units", [])
+    )
+
+
+def write_table(sweep: Sweep) -> dict[str, Any]:
+    """Writes the tidy table of the whole sweep, and what it took.
+
+        sweep.parquet        variant, the swept keys, cell, seed, step, metric, value
+        sweep-summary.json   programs, compilations, seconds, notes, and each unit's
+
+    Returns:
+        What sweep-summary.json holds.
+    """
+    parts = []
+    keys = swept_keys(sweep.variants)
+    flat = {name: config.leaves(made) for name, made in sweep.variants.items()}
+    for name in sweep.variants:
+        if run_directory.finished(sweep.directory / name):
+            one = pd.read_parquet(sweep.directory / name / "metrics.parquet")
+            one.insert(0, "variant", name)
+            for i, key in enumerate(keys):
+                value = flat[name].get(key)
+                one.insert(1 + i, key, str(value) if isinstance(value, list) else value)
+            parts.append(one)
+    if parts:
+        buffer = io.BytesIO()
+        whole = pd.concat(parts, ignore_index=True)
+        for column in ("variant", "cell", "metric"):
+            whole[column] = whole[column].astype("category")
+        for key in keys:
+            if whole[key].dtype == object and len({type(x) for x in whole[key].unique()}) > 1:
+                whole[key] = whole[key].astype(str)
+        whole.to_parquet(buffer, index=False)
+        checkpoint.write_atomically(sweep.directory / TABLE, buffer.getvalue())
+    entries = {}
+    for unit in sweep.units:
+        try:
+            entries[unit.name] = json.loads((sweep.place(unit) / "done.json").read_text())
+        except (OSError, ValueError):
+            continue
+    total = lambda key: sum(entry[key] for entry in entries.values())  # noqa: E731
+    summary = {
+        "variants": len(sweep.variants),
+        "finished": len(sweep.variants) - len(sweep.missing()),
+        "compilations": total("compilations"),
+        "compile_seconds": total("compile_seconds"),
+        "train_seconds": total("train_seconds"),
+        "wall_seconds": total("wall_seconds"),
+        "notes": sweep.notes,
+        "units": entries,
+    }
+    text = json.dumps(summary, indent=2).encode()
+    checkpoint.write_atomically(sweep.directory / SUMMARY, text)
+    return summary
+
+
+def swept_keys(variants: Mapping[str, Any]) -> list[str]:
+    """The keys in which variants differ.
+
+    Example:
+        >>> swept_keys({"a": {"rate": 1, "steps": 5}, "b": {"rate": 2, "steps": 5}})
+        ['rate']
+    """
+    flat = [config.leaves(made) for made in variants.values()]
+    keys: Iterable[str] = dict.fromkeys(key for one in flat for key in one)
+    return [key for key in keys if len({repr(one.get(key)) for one in flat}) > 1]

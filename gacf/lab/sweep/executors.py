@@ -1,0 +1,365 @@
+"""Where a sweep's workers run: local processes, Ray, SLURM.
+
+All start the same command, `gacf.lab.sweep.worker`, and are told nothing but where the
+sweep is; what a worker does, it finds there. So an executor only starts, looks, and stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from gacf.lab import checkpoint, children, locks
+from gacf.lab.errors import BadInput
+from gacf.lab.sweep import claims, watch, worker
+from gacf.lab.sweep.claims import ATTEMPTS
+from gacf.lab.sweep.directory import Sweep
+
+LOOK = 0.3  # seconds between looks at the workers
+GRACE = 20.0  # seconds that a worker has to let go of its unit
+SILENT = 5.0  # seconds that a worker may have lost its unit before it is replaced
+REST = 25.0  # seconds that workers have to end once nothing is left for them
+
+
+class Handle(NamedTuple):
+    """A worker that was started.
+
+    Attributes:
+        poll: its exit code; None as long as it runs.
+        stop: asks it to stop.
+        kill: ends it, also if it is stopped or hangs.
+        pid: its number, if it is a process here.
+    """
+
+    poll: Callable[[], int | None]
+    stop: Callable[[], None]
+    kill: Callable[[], None]
+    pid: int | None = None
+
+
+Start = Callable[[int], Handle]
+"""Starts the worker of a number."""
+
+
+def cores() -> list[int]:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def shares(workers: int) -> list[list[int]]:
+    """The cores divided among workers; where there are fewer cores, several share one.
+
+    Example:
+        >>> {len(shares(n)) for n in (1, 2, 3)} == {1, 2, 3}
+        True
+    """
+    own = cores()
+    if workers >= len(own):
+        return [[own[i % len(own)]] for i in range(workers)]
+    return [own[i * len(own) // workers : (i + 1) * len(own) // workers] for i in range(workers)]
+
+
+def environment(devices: int, workers: int = 1) -> dict[str, str]:
+    """What a worker's JAX has to know before it starts: host devices, and its part of a GPU."""
+    flags = re.sub(
+        r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")
+    )
+    part = os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / workers:.2f}")
+    return {
+        "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}".strip(),
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": part,
+    }
+
+
+def command(directory: Path, more: Sequence[str] = (), parent: int = children.ANY) -> list[str]:
+    """What starts a worker, which ends with its parent."""
+    start = children.python("gacf.lab.sweep.worker:main", parent)
+    return [*start, str(directory.resolve()), *more]
+
+
+def _log(directory: Path, number: int) -> Path:
+    place = directory / "workers"
+    with checkpoint.writing():
+        place.mkdir(exist_ok=True)
+    return place / f"{number}.log"
+
+
+def processes(
+    directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]
+) -> Start:
+    """Processes on this machine, its cores divided among them."""
+    divided = shares(workers)
+
+    def start(number: int) -> Handle:
+        own = divided[number]
+        cores = ["--cores", ",".join(map(str, own))]
+        call = command(directory, [*cores, *more], os.getpid())
+        with checkpoint.writing():
+            log = _log(directory, number).open("ab")
+        with log:
+            process = subprocess.Popen(
+                call,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **environment(len(own), workers)},
+            )
+        return Handle(process.poll, process.terminate, process.kill, process.pid)
+
+    return start
+
+
+def _on_ray(call: list[str], added: dict[str, str], log: str) -> int:
+    import os
+    import subprocess
+
+    with open(log, "ab") as file:
+        made = subprocess.run(
+            call, stdout=file, stderr=file, env={**os.environ, **added}, check=False
+        )
+    return made.returncode
+
+
+def with_ray(
+    directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]
+) -> Start:
+    """Ray tasks: on this machine, or on a running cluster that shares its file system."""
+    ray: Any = __import__("ray")
+    if not ray.is_initialized():
+        here = {} if "address" in settings else {"include_dashboard": False}
+        with warnings.catch_warnings():
+            # It forks only to start another program, which JAX's threads do not mind.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            ray.init(
+                address=settings.get("address"), log_to_driver=False, logging_level="error", **here
+            )
+    each = int(settings.get("cores", max(1, len(cores()) // workers)))
+    # By value: Ray's own processes need not have gacf on their path.
+    cloudpickle: Any = __import__("ray.cloudpickle").cloudpickle
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    remote = ray.remote(num_cpus=each, max_retries=0)(_on_ray)
+
+    def start(number: int) -> Handle:
+        log = str(_log(directory, number).resolve())
+        task = remote.remote(command(directory, more), environment(each, workers), log)
+
+        def poll() -> int | None:
+            ready, _ = ray.wait([task], timeout=0)
+            if not ready:
+                return None
+            try:
+                return ray.get(task)
+            except Exception:  # the task's process, or its machine, is gone
+                return 1
+
+        def stop() -> None:
+            with contextlib.suppress(Exception):
+                ray.cancel(task, force=True)
+
+        return Handle(poll, stop, stop)
+
+    return start
+
+
+def slurm(directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]) -> Start:
+    """SLURM jobs by submitit; `cluster=local` or `debug` runs them here."""
+    submitit: Any = __import__("submitit")
+    helpers: Any = __import__("submitit.helpers").helpers
+    given = {k: int(v) if v.isdigit() else v for k, v in settings.items()}
+    executor = submitit.AutoExecutor(
+        folder=directory.resolve() / "workers" / "slurm", cluster=given.pop("cluster", None)
+    )
+    each = int(given.setdefault("cpus_per_task", max(1, len(cores()) // workers)))
+    given.setdefault("timeout_min", 24 * 60)
+    try:
+        executor.update_parameters(**given)
+    except (TypeError, ValueError, NameError) as error:
+        raise BadInput(f"--executor.KEY: {str(error).splitlines()[0]}") from error
+
+    def start(number: int) -> Handle:
+        # `env` adds to what the job's environment is; an argument would stand in its place.
+        added = [f"{key}={value}" for key, value in environment(each, workers).items()]
+        call = helpers.CommandFunction(["env", *added, *command(directory, more)], verbose=False)
+        job = executor.submit(call)
+
+        def poll() -> int | None:
+            if not job.done():
+                return None
+            try:
+                job.result()
+                return 0
+            except Exception as error:
+                return worker.UNWRITABLE if f"exit code {worker.UNWRITABLE}" in str(error) else 1
+
+        def stop() -> None:
+            with contextlib.suppress(Exception):
+                job.cancel()
+
+        return Handle(poll, stop, stop)
+
+    return start
+
+
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "inline": (),
+    "processes": (),
+    "ray": ("address", "cores"),
+}  # of slurm: whatever submitit takes
+
+
+def parse(executor: str, tokens: Sequence[str]) -> dict[str, str]:
+    """The settings that `--executor.KEY=VALUE` give.
+
+    Raises:
+        BadInput: no value, or a key that the executor does not take.
+    """
+    settings = {}
+    for token in tokens:
+        key, equals, value = token.removeprefix("--executor.").partition("=")
+        if not equals:
+            raise BadInput(f"--executor.{key}: no value was given; allowed: --executor.{key}=VALUE")
+        settings[key] = value
+    allowed = ALLOWED.get(executor)
+    for key in settings:
+        if allowed is not None and key not in allowed:
+            raise BadInput(
+                f"--executor.{key}: was given for {executor}; "
+                f"allowed: {', '.join(f'--executor.{a}' for a in allowed) or 'none'}"
+            )
+    return settings
+
+
+EXECUTORS = {
+    "processes": ("subprocess", processes),
+    "ray": ("ray", with_ray),
+    "slurm": ("submitit", slurm),
+}
+
+
+def check(executor: str) -> None:
+    """Raises a `BadInput` if an executor is not installed."""
+    package, _ = EXECUTORS[executor]
+    if importlib.util.find_spec(package) is None:
+        raise BadInput(f"--executor: {executor} needs {package}; pip install 'gacf[{executor}]'")
+
+
+def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) -> None:
+    """Keeps workers at work until no unit is left for them; replaces those that are lost.
+
+    A worker that is stopped or hangs is lost as one that has ended: once its claim is too old it is
+    killed, and none is waited for when nothing is left to train.
+
+    Raises:
+        Unwritable: the file system refuses what is to be written.
+        BadInput: workers end before they take a unit.
+    """
+    stored = watch.read_sweep(sweep.directory).get("key_metric")
+    running: dict[int, Handle] = {}
+    patience = GRACE
+    try:
+        for i in range(min(workers, len(sweep.left()))):
+            running[i] = start(i)
+        fruitless, stand, shown, told = 0, None, "", 0.0
+        silent: dict[int, float] = {}
+        idle: float | None = None
+        with out.status("") if out.is_terminal else contextlib.nullcontext() as status:
+            while running:
+                if not sweep.directory.is_dir():
+                    raise checkpoint.Unwritable(errno.ENOENT, "it was removed or moved")
+                for i, handle in list(running.items()):
+                    code = handle.poll()
+                    if code is None:
+                        continue
+                    del running[i]
+                    silent.pop(i, None)
+                    if code == worker.UNWRITABLE:
+                        raise _refused(sweep.directory, i)
+                    if code == 0:
+                        continue
+                    err.print(f"gacf: worker {i} was lost, exit code {code}", markup=False)
+                    now = [(u.name, claims.status(sweep.place(u)).attempts) for u in sweep.left()]
+                    fruitless, stand = (fruitless + 1, stand) if now == stand else (1, now)
+                    if fruitless > ATTEMPTS * workers:
+                        raise BadInput(f"workers end at once: {_tail(sweep.directory, i)}")
+                    if any(n < ATTEMPTS for _, n in now):
+                        running[i] = start(i)
+                _end_silent(sweep, running, silent)
+                now_idle = _nothing_left(sweep)
+                idle = (idle or time.monotonic()) if now_idle else None
+                if idle and time.monotonic() - idle > REST:
+                    patience = LOOK
+                    return
+                text = watch.line(watch.snapshot(sweep.directory), stored)
+                if status is not None:
+                    status.update(text)
+                elif text != shown and time.monotonic() - told > 5:
+                    out.print(text, markup=False, soft_wrap=True)
+                    shown, told = text, time.monotonic()
+                time.sleep(LOOK)
+    finally:
+        _end(running.values(), patience)
+
+
+def _nothing_left(sweep: Sweep) -> bool:
+    """Whether every unit has been trained or given up."""
+    found = [claims.status(sweep.place(unit)) for unit in sweep.left()]
+    return all(not status.live and status.attempts >= ATTEMPTS for status in found)
+
+
+def _end_silent(sweep: Sweep, running: Mapping[int, Handle], silent: dict[int, float]) -> None:
+    """Kills workers that lost their claims a while ago and have not ended.
+
+    Args:
+        sweep: what they work on.
+        running: the workers.
+        silent: worker -> since when it has been found so; kept up to date.
+    """
+    owners = [owner for unit in sweep.left() for owner in claims.losers(sweep.place(unit))]
+    quiet = {owner.get("pid") for owner in owners if locks.in_sight(owner)}
+    for i, handle in running.items():
+        if handle.pid is None or handle.pid not in quiet:
+            silent.pop(i, None)
+        elif time.monotonic() - silent.setdefault(i, time.monotonic()) > SILENT:
+            handle.kill()
+
+
+def _end(handles: Collection[Handle], patience: float) -> None:
+    """Ends workers: in order if they can, else at once."""
+    try:
+        for handle in handles:
+            handle.stop()
+        until = time.monotonic() + patience
+        while time.monotonic() < until and any(h.poll() is None for h in handles):
+            time.sleep(LOOK / 3)
+    finally:  # also if the user does not want to wait
+        for handle in handles:
+            if handle.poll() is None:
+                handle.kill()
+
+
+def _refused(directory: Path, number: int) -> checkpoint.Unwritable:
+    """Why a worker could not write, from what it said last."""
+    said = _tail(directory, number).removeprefix("gacf: ")
+    found = checkpoint.unwritable(Exception(said))
+    return found or checkpoint.Unwritable(errno.EIO, said)
+
+
+def _tail(directory: Path, number: int) -> str:
+    try:
+        return _log(directory, number).read_text(errors="replace").strip().splitlines()[-1]
+    except (OSError, IndexError):
+        return f"see {directory / 'workers'}"

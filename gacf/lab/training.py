@@ -1,0 +1,286 @@
+"""One experiment, from its file to its run directory (L6).
+
+    DIR/config.json       resolved config, name, versions, the code's commits, devices
+    DIR/experiment.py     copy of the file, which `gacf resume` executes
+    DIR/metrics.parquet   tidy: cell, seed, step, metric, value
+    DIR/summary.json      statistics, divergences, times; the last to be written
+    DIR/*.png             learning curves, and the experiment's own pictures
+    DIR/checkpoints/      see `gacf.lab.checkpoint`
+
+`metrics.parquet` holds every scalar metric of every window, `evaluate/…` where an evaluation ran,
+and `final/…` where the experiment has a `finish`. It is the same bit for bit however often the run
+was killed and resumed, on the same machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from gacf.core.types import State
+from gacf.lab import blame, checkpoint, config, processes
+from gacf.lab.blame import failing
+from gacf.lab.errors import BadInput, Failed
+from gacf.lab.finishing import write_results
+from gacf.lab.inspect.progress import PROGRESS, Display, Record
+from gacf.lab.painter import WAITING, Painter
+from gacf.lab.run_directory import Run, create, finished, versions
+from gacf.lab.schedule import plan
+from gacf.runner import Program, on_one_device
+
+History = dict[str, np.ndarray]
+Listener = Callable[[str, np.ndarray, History], None]
+"""Is told the cell, where the windows just trained end [W], and their scalars [S, W] or [H, S, W].
+"""
+
+
+def _resumed(
+    directory: Path, manifest: dict[str, Any], program: Program, err: Console
+) -> tuple[State, History, dict[str, float]] | None:
+    """The newest whole checkpoint of a cell, if there is one; says which ones are not."""
+    damaged = False
+    for found in checkpoint.newest_first(directory):
+        if isinstance(found, checkpoint.Damaged):
+            damaged = True
+            err.print(f"gacf: checkpoint {found}", markup=False)
+            continue
+        if differ := config.differences(found.manifest["config"], manifest["config"]):
+            raise BadInput(
+                f"DIR: checkpoint {found.path.name} was made under another config; "
+                f"differing: {', '.join(differ)}"
+            )
+        if found.manifest["source"] != manifest["source"]:
+            err.print("gacf: experiment.py has changed since the checkpoint", markup=False)
+        if damaged:
+            err.print(f"gacf: going on from step {found.step:,}, the one before", markup=False)
+        try:
+            state, metrics = checkpoint.restore(found, program.state_shape())
+        except (ValueError, KeyError) as error:
+            raise BadInput(
+                f"DIR: the state of checkpoint {found.path.name} is not this experiment's: "
+                f"{blame.one_line(error)}"
+            ) from error
+        return state, metrics, found.manifest["seconds"]
+    if damaged:
+        err.print("gacf: no whole checkpoint is left; going on from step 0", markup=False)
+    return None
+
+
+def _manifest(runs: Sequence[Run], settings: dict[str, Any]) -> dict[str, Any]:
+    source = runs[0].experiment.source.decode(errors="replace").replace("\r\n", "\n")
+    return {"config": settings, "source": source, "versions": versions()}
+
+
+def _train(
+    runs: Sequence[Run],
+    cell: str,
+    program: Program,
+    place: Path,
+    out: Console,
+    err: Console,
+    heard: Listener | None = None,
+    guard: Callable[[], None] = lambda: None,
+) -> tuple[State, History, dict[str, float]]:
+    """Trains one cell to its last step, from its newest checkpoint if it has one.
+
+    Returns:
+        The final batched state on one device, metric -> [S, W] or [H, S, W], and the seconds that
+        it took.
+    """
+    began = time.perf_counter()
+    first = runs[0]
+    steps, every = first.config.steps, first.config.checkpoint_every
+    counts, grid, width = plan(first.config)
+    ndim = 2 if program.hypers is None else 3
+    history: list[History] = []
+    spent = {"wall": 0.0, "compile": 0.0, "train": 0.0}
+    start = 0
+    names = {run.directory.name: run.stored["config"] for run in runs}
+    manifest = _manifest(runs, first.stored["config"] if program.hypers is None else names)
+    directory = checkpoint.cell_directory(place, cell)
+    guard()
+    if processes.first():
+        with checkpoint.writing():
+            checkpoint.clean(directory)
+    resumed = _resumed(directory, manifest, program, err)
+    if resumed:
+        state, metrics, spent = resumed
+        start, history = int(state.step), [metrics]
+    if start != int(known := processes.agreed(lambda: str(start))):
+        raise BadInput(
+            f"DIR: process {jax.process_index()} finds a checkpoint of step {start}, process 0 one "
+            f"of step {known}; allowed: one directory that all processes see"
+        )
+    if resumed:
+        if start == steps:
+            return resumed
+        lanes = program.lanes_of(resumed[0])
+    else:
+        with failing(first.experiment, lambda: f"cell {cell!r}, at its start", again=True):
+            lanes = program.init(jax.random.key(first.config.seed))
+    at = start
+
+    def doing() -> str:
+        return f"cell {cell!r}, after step {at:,}"
+
+    done = int(np.searchsorted(grid.ends, start, side="right"))
+    key_metric = first.experiment.key_metric
+    with Display(out, cell, steps, program.lanes, start, key_metric) as display:
+        program.compile(lanes, width)
+        display.compiled(program.compile_seconds)
+        ready = time.perf_counter()
+        saving = 0.0
+        while done < len(counts):
+            kept = min(width, len(counts) - done)
+            these, rest = slice(done, done + kept), width - kept
+            due = [*grid.due[these].tolist(), *[False] * rest]
+            with failing(first.experiment, doing, again=True):
+                lanes, metrics = program.advance(lanes, counts[these] + [0] * rest, due)
+                scalars = {
+                    k: np.asarray(v)[..., :kept] for k, v in metrics.items() if v.ndim == ndim
+                }
+            history.append(scalars)
+            done += kept
+            at = step = int(grid.ends[done - 1])
+            if step % every == 0 or step == steps:
+                now = time.perf_counter()
+                history = [_joined(history)]
+                seconds = {
+                    "wall": spent["wall"] + now - began,
+                    "compile": spent["compile"] + program.compile_seconds,
+                    "train": spent["train"] + now - ready - saving,
+                }
+                state = program.state_of(lanes)
+                guard()
+                checkpoint.save(directory, state, history[0], {**manifest, "seconds": seconds})
+                saving += time.perf_counter() - now
+            display.update(step, {k: v.reshape(-1, kept) for k, v in scalars.items()})
+            if heard is not None:
+                heard(cell, grid.ends[these], scalars)
+    # On one device: a LAPACK call in `finish` could hang on a state spread over several.
+    return jax.device_put(state, on_one_device()), history[0], seconds
+
+
+def _joined(history: Sequence[History]) -> History:
+    return {k: np.concatenate([h[k] for h in history], axis=-1) for k in history[0]}
+
+
+def train(
+    run: Run,
+    programs: Mapping[str, Program],
+    out: Console,
+    err: Console,
+    heard: Listener | None = None,
+    guard: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Trains what is left to train, then writes results and pictures.
+
+    Args:
+        run: an opened run, which this process may write to.
+        programs: from `prepare`.
+        out: progress.
+        err: warnings.
+        heard: told after each call of the compiled program.
+        guard: raises what it likes once this process may not write there any more; asked before
+            anything is written.
+
+    Raises:
+        Unwritable: the file system refuses a checkpoint or a result.
+
+    Returns:
+        The summary, as summary.json holds it; an empty one on other processes than the first.
+    """
+    name, path = run.directory.name, run.directory / PROGRESS
+    record = Record(path, list(programs), run.config.steps, [name], run.experiment.key_metric)
+
+    def note(cell: str, ends: np.ndarray, scalars: History) -> None:
+        if processes.first():
+            record(cell, ends, {k: v[None] for k, v in scalars.items()})
+        if heard is not None:
+            heard(cell, ends, scalars)
+
+    trained = {
+        cell: _train([run], cell, program, run.directory, out, err, note, guard)
+        for cell, program in programs.items()
+    }
+    summary: dict[str, Any] = {}
+
+    def write() -> str:
+        guard()
+        with Painter(beside=False) as painter:
+            summary.update(write_results(run, trained, painter)())
+        with checkpoint.writing():
+            path.unlink(missing_ok=True)
+        return "written"
+
+    processes.agreed(write)  # nobody leaves before
+    return summary
+
+
+def train_group(
+    runs: Sequence[Run],
+    programs: Mapping[str, Program],
+    place: Path,
+    out: Console,
+    err: Console,
+    heard: Listener | None = None,
+    guard: Callable[[], None] = lambda: None,
+) -> None:
+    """Trains several runs as one; then each of them has what it would have had alone.
+
+    The seconds in a run's summary are its share, those of all divided by their number.
+
+    Args:
+        runs: one a setting, in the order of the programs' hyperparameters.
+        programs: from `prepare_group`.
+        place: where checkpoints of all lie while they train.
+        out: progress.
+        err: warnings.
+        heard: told after each call of the compiled program.
+        guard: as in `train`.
+    """
+    trained = {
+        cell: _train(runs, cell, program, place, out, err, heard, guard)
+        for cell, program in programs.items()
+    }
+    left: list[Callable[[], Any]] = []
+    failed: list[str] = []
+
+    def complete() -> None:
+        try:
+            left.pop(0)()
+        except Failed as error:  # one that fails does not keep the others from being complete
+            failed.append(str(error))
+
+    with Painter() as painter:
+        try:
+            for h, run in enumerate(runs):
+                guard()
+                if finished(run.directory):
+                    continue
+                if not (run.directory / "config.json").exists():
+                    code = run.stored.get("code")
+                    run = create(run.directory, run.experiment, run.config, code)
+                own = {}
+                for cell, (state, history, seconds) in trained.items():
+                    body = jax.tree.map(lambda x: x[h], tuple(state[:4]))  # noqa: B023
+                    one = State._make((*body, state.step))
+                    share = {name: value / len(runs) for name, value in seconds.items()}
+                    own[cell] = one, {k: v[h] for k, v in history.items()}, share
+                    manifest = {**_manifest([run], run.stored["config"]), "seconds": share}
+                    where = checkpoint.cell_directory(run.directory, cell)
+                    checkpoint.save(where, one, own[cell][1], manifest)
+                left.append(write_results(run, own, painter))
+                if len(left) > WAITING:
+                    complete()
+        finally:
+            while left:
+                complete()
+    if failed:
+        raise Failed("; ".join(dict.fromkeys(failed)), again=False)

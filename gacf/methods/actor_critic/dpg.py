@@ -1,0 +1,89 @@
+"""The deterministic policy gradient on policy, with a compatible critic (L3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from gacf import envs
+from gacf.core.checks import require
+from gacf.core.game import Game
+from gacf.methods.actor_critic.constructor import actor_critic
+from gacf.methods.actor_critic.ddpg import deterministic
+from gacf.methods.actor_critic.environment import environment
+from gacf.methods.actor_critic.exploration import Exploration
+from gacf.methods.actor_critic.improve import pathwise
+from gacf.methods.actor_critic.off_policy import (
+    Divergence,
+    acted,
+    box,
+    explore_with,
+    greedy,
+    head_of,
+    made,
+)
+from gacf.methods.actor_critic.on_policy import v_network
+from gacf.methods.actor_critic.target import q_target
+from gacf.networks import Model
+from gacf.stabilizers.compatible import compatible
+
+
+def dpg(
+    env: envs.Environment | str,
+    actor: Any = None,
+    critic: Any = None,
+    discount: float | jax.Array = 0.99,
+    exploration: float | jax.Array | Exploration = 0.1,
+    num_envs: int = 16,
+    length: int = 8,
+    divergence: Divergence = "squared_error",
+    episodes: int = 100,
+    normalize_observations: bool = False,
+) -> Game:
+    """DPG: no replay, no slow copies, and a critic that is compatible with the actor.
+
+        critic   min_{w,v} mean D(⟨a − μ_θ(s), ∇_θ μ_θ(s) w⟩ + V_v(s), r + γ (1 − d) V_v(s′))
+        actor    max_θ mean Q(s, μ_θ(s)),   whose gradient is mean ∇_θ μ ∇_θ μᵀ w
+
+    The target is that of the actor's own next action, Q(s′, μ(s′)) = V_v(s′), to which the noise of
+    exploration adds nothing in expectation.
+
+    Args:
+        env: an `Environment` with a box of actions, or a name for `gacf.envs.make`.
+        actor: network [B, O] -> [B, A], as for `ddpg`.
+        critic: network of V, [B, O] -> [B] or [B, 1]; or a `Model` of Q(s, a), which then need
+            not be compatible.
+        discount: γ.
+        exploration: as for `ddpg`.
+        num_envs: environments N.
+        length: time steps T between two updates.
+        divergence: a name in `DIVERGENCES`, or a function.
+        episodes: an evaluation plays.
+        normalize_observations: by their running mean and deviation.
+
+    Returns:
+        A `Game`; a batch is the T·N transitions of a step.
+
+    Reference:
+        Silver et al. 2014, theorem 3 and section 4.
+
+    Example:
+        >>> import gacf
+        >>> sorted(gacf.dpg("Pendulum-v1", num_envs=2).losses)
+        ['actor', 'critic']
+    """
+    env = made(env)
+    require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
+    pi = deterministic(env, actor)
+    head = head_of(divergence)
+    q = critic if isinstance(critic, Model) else compatible(pi, v_network(env, critic, head))
+
+    exploit = greedy(pi)
+    explore, memory = explore_with(exploit, exploration, env)
+    source = environment(
+        env, explore, exploit, box(env)[1].to_env, num_envs, episodes, length, memory,
+        normalize_observations,
+    )  # fmt: skip
+    target = q_target(pi, q, discount, head)
+    return actor_critic(pi, q, source, acted, target, head, pathwise())

@@ -1,0 +1,110 @@
+"""Neural fitted Q iteration with continuous actions (L3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from gacf import envs
+from gacf.core.checks import require, whole
+from gacf.core.game import Game
+from gacf.core.types import Batch, Key, Metrics, Params, World
+from gacf.methods.actor_critic.constructor import actor_critic
+from gacf.methods.actor_critic.ddpg import READS, deterministic
+from gacf.methods.actor_critic.environment import environment
+from gacf.methods.actor_critic.exploration import Exploration
+from gacf.methods.actor_critic.improve import pathwise
+from gacf.methods.actor_critic.normalize import standardised
+from gacf.methods.actor_critic.off_policy import (
+    Divergence,
+    acted,
+    box,
+    explore_with,
+    greedy,
+    head_of,
+    made,
+    q_network,
+)
+from gacf.methods.actor_critic.target import q_target
+from gacf.stabilizers import replay, target_networks
+
+
+def nfqca(
+    env: envs.Environment | str,
+    actor: Any = None,
+    critic: Any = None,
+    discount: float | jax.Array = 0.99,
+    transitions: int = 2_048,
+    exploration: float | jax.Array | Exploration = 0.1,
+    grow: bool = True,
+    num_envs: int = 16,
+    divergence: Divergence = "squared_error",
+    episodes: int = 100,
+) -> Game:
+    """NFQCA: both players are fitted to all transitions at once, one Bellman backup an update.
+
+        critic   Q_{k+1} = argmin_φ mean_data D(Q_φ(s, a), r + γ (1 − d) Q_k(s′, π_k(s′)))
+        actor    π_{k+1} = argmax_θ mean_data Q_{k+1}(s, π_θ(s))
+
+    How long each is fitted is the rule's: `alternating(optimizers, steps={"critic": 50, "actor":
+    20})` makes so many whole-batch steps toward targets that stay where they are meanwhile; the
+    paper's optimiser is `optax.rprop`. The first data are collected by random actions.
+
+    Args:
+        env: an `Environment` with a box of actions, or a name for `gacf.envs.make`.
+        actor: network [B, O] -> [B, A], as for `ddpg`.
+        critic: network ([B, O], [B, A]) -> [B] or [B, 1], as for `ddpg`.
+        discount: γ.
+        transitions: how many the data set holds, B; a multiple of `num_envs`.
+        exploration: of the transitions that are added, as for `ddpg`.
+        grow: whether each step adds `num_envs` transitions of the present actor in place of the
+            oldest; otherwise the data are a fixed batch.
+        num_envs: environments N.
+        divergence: as for `ddpg`.
+        episodes: an evaluation plays.
+
+    Returns:
+        A `Game`; every batch is the whole data set.
+
+    Raises:
+        ValueError: discrete actions, unknown names, sizes out of bounds.
+
+    Reference:
+        Hafner & Riedmiller 2011.
+
+    Example:
+        >>> import gacf, optax
+        >>> game = gacf.nfqca("Pendulum-v1", transitions=64, num_envs=4)
+        >>> moves = {p: optax.rprop(1e-3) for p in game.losses}
+        >>> rule = gacf.rules.alternating(moves, steps={"critic": 20, "actor": 10})
+        >>> algorithm = gacf.compose(game, rule)
+    """
+    env = made(env)
+    require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
+    require("num_envs", num_envs, whole, "a whole number >= 1")
+    divides = lambda n: whole(n) and n % num_envs == 0  # noqa: E731
+    require("transitions", transitions, divides, f"a multiple of num_envs, {num_envs}")
+    pi = deterministic(env, actor)
+    head = head_of(divergence)
+    q = standardised(q_network(env, critic, head))
+
+    exploit = greedy(pi)
+    explore, memory = explore_with(exploit, exploration, env)
+    source = environment(
+        env, explore, exploit, box(env)[1].to_env, num_envs, episodes, memory=memory
+    )
+    target = q_target(pi, q, discount, head)
+    game = actor_critic(pi, q, source, acted, target, head, pathwise())
+    game = replay(game, transitions, transitions, transitions // num_envs)
+
+    def everything(world: World, key: Key) -> Batch:
+        del key
+        return world["buffer"].items
+
+    def stay(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
+        del params, key
+        return world, {}
+
+    game = game._replace(sample=everything, observe=game.observe if grow else stay)
+    return target_networks(game, period=1, reads=READS)

@@ -1,0 +1,272 @@
+"""Stochastic value gradients, Heess et al. 2015 (L3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+
+from gacf import envs
+from gacf.core.checks import require, whole
+from gacf.core.game import Game, add_player
+from gacf.core.tracing import scan_widened
+from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
+from gacf.methods.actor_critic.constructor import actor_critic
+from gacf.methods.actor_critic.environment import environment
+from gacf.methods.actor_critic.improve import Evidence, Improve, reparameterised
+from gacf.methods.actor_critic.normalize import standardised
+from gacf.methods.actor_critic.off_policy import (
+    Divergence,
+    box,
+    head_of,
+    made,
+    q_network,
+    replayed,
+)
+from gacf.methods.actor_critic.on_policy import policy_of, seen, v_network
+from gacf.methods.actor_critic.policies import Policy
+from gacf.methods.actor_critic.sac import acting, stochastic
+from gacf.methods.actor_critic.target import lambda_target, q_target, sampled, state_value
+from gacf.networks import MLP, Model, model
+from gacf.stabilizers import target_networks
+
+
+def svg(
+    env: envs.Environment | str,
+    horizon: float = 0,
+    actor: Any = None,
+    critic: Any = None,
+    dynamics: Any = None,
+    discount: float | jax.Array = 0.99,
+    trace: float | jax.Array = 0.95,
+    bootstrap: bool = True,
+    batch_size: int = 256,
+    capacity: int = 100_000,
+    warmup: int = 1_000,
+    target_rate: float | jax.Array = 0.005,
+    num_envs: int | None = None,
+    divergence: Divergence = "squared_error",
+    log_scale: float = -1.0,
+    episodes: int = 100,
+    normalize_observations: bool = False,
+) -> Game:
+    """SVG(0), SVG(1), … SVG(∞): the value's gradient along `horizon` steps of a model.
+
+        SVG(0)   max_θ mean Q(s, π_θ(s, η))                    Q from replayed transitions
+        SVG(h)   max_θ mean Σ_{k<h} γᵏ r̂(s_k, a_k) + γʰ V(s_h)
+                 a_k = π_θ(s_k, η_k),  s_{k+1} = f(s_k, a_k) + ξ_k
+
+    The noises η and ξ are those that make the chain the one that was really played, so that its
+    values are real and only its derivatives are the model's. Chains begin anew where episodes do.
+    SVG(∞), `horizon=math.inf`, has rows as long as an episode and no V at their end.
+
+    Args:
+        env: an `Environment` with a box of actions, or a name for `gacf.envs.make`.
+        horizon: h; 0 needs no model; `math.inf` is the environment's, with `bootstrap=False`.
+        actor: network; for h = 0 as for `sac`, otherwise means [B, A] as for `a2c`.
+        critic: for h = 0 of (s, a), as for `ddpg`; otherwise of s, as for `a2c`.
+        dynamics: for h >= 1, the network of a third player `model`,
+            ([B, O], [B, A]) -> [B, O + 1], change of the observation and reward; by default an
+            MLP of 2 × 64. Or "true": the environment itself is differentiated.
+        discount: γ.
+        trace: λ of the critic's target, for h >= 1.
+        bootstrap: whether V stands at the chain's end.
+        batch_size: B, for h = 0.
+        capacity: of the replay buffer, for h = 0.
+        warmup: steps of uniformly random actions before the first update, for h = 0.
+        target_rate: Polyak rate of the slow copies, for h = 0.
+        num_envs: environments N; 1 for h = 0, otherwise 16. A batch holds h·N transitions.
+        divergence: as for `ddpg`.
+        log_scale: log σ at the start, for h >= 1, in [−20, 20].
+        episodes: an evaluation plays, with the policy's mode.
+        normalize_observations: by their running mean and deviation.
+
+    Returns:
+        A `Game` of `actor`, `critic`, and `model` if dynamics are learned.
+
+    Raises:
+        ValueError: discrete actions, unknown names, sizes below 1.
+
+    Reference:
+        Heess et al. 2015, algorithms 1 and 2.
+
+    Example:
+        >>> import gacf
+        >>> sorted(gacf.svg("Pendulum-v1", horizon=4, num_envs=2).losses)
+        ['actor', 'critic', 'model']
+    """
+    env = made(env)
+    if horizon == math.inf:
+        traced = isinstance(env.horizon, jax.core.Tracer)
+        require("horizon", horizon, lambda _: not traced, "a number, since the env's is traced")
+        horizon, bootstrap = int(env.horizon), False
+    require("horizon", horizon, lambda n: whole(n) or n == 0, "a whole number >= 0, or inf")
+    horizon = int(horizon)
+    require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
+    require("trace", trace, lambda x: 0 <= x <= 1, "a number in [0, 1]")
+    _, actions = box(env)
+    head = head_of(divergence)
+    if horizon == 0:
+        pi, policy = stochastic(env, actor)
+        q = standardised(q_network(env, critic, head))
+        explore, exploit = acting(pi, policy)
+        source = environment(
+            env, lambda *args: explore(*args).action, exploit, actions.to_env, num_envs or 1,
+            episodes, normalize_observations=normalize_observations,
+        )  # fmt: skip
+        game = replayed(
+            source, pi, q, q_target(pi, q, discount, head, sampled(policy)), head,
+            reparameterised(policy), discount, 1, capacity, batch_size, warmup,
+            {"noise": policy.noise, "next_noise": policy.noise},
+        )  # fmt: skip
+        return target_networks(game, target_rate, reads={"critic": ("actor", "critic")})
+
+    vector = isinstance(env.observation, envs.Box) and len(env.observation.shape) == 1
+    require("env", env.observation, lambda _: vector, "observations that are real vectors, [O]")
+    pi, policy = policy_of(env, actor, log_scale)
+    v = v_network(env, critic, head)
+    value = state_value(v, head)
+    explore, exploit = acting(pi, policy)
+    true = isinstance(dynamics, str)
+    if true:
+        require("dynamics", dynamics, lambda name: name == "true", "a network, or 'true'")
+    source = environment(
+        env, lambda *args: explore(*args).action, exploit, actions.to_env, num_envs or 16,
+        episodes, horizon, normalize_observations=normalize_observations, keep_states=true,
+    )  # fmt: skip
+    target = lambda_target(value, discount, trace, horizon)
+    if true:
+        follow = _true(env, actions.to_env)
+        improve = _along(follow, pi, policy, value, discount, horizon, bootstrap)
+        return actor_critic(pi, v, source, seen, target, head, improve)
+    network = model("model", _wide(env) if dynamics is None else dynamics)
+    improve = _along(_learned(network), pi, policy, value, discount, horizon, bootstrap)
+    game = actor_critic(pi, v, source, seen, target, head, improve)
+    return _with_model(game, env, network)
+
+
+# `(params, world, row of the batch) -> first carry`, and
+# `(params, world, carry, action, row) -> (carry, observation it led to, reward)`
+Follow = tuple[Callable[..., PyTree], Callable[..., tuple[PyTree, jax.Array, jax.Array]]]
+
+
+def _learned(network: Model) -> Follow:
+    """The learned model, with the residual that makes it tell what really happened."""
+
+    def predict(params: Params, world: World, observation: Any, action: Any) -> Any:
+        found, _ = network.apply(params["model"], world, observation, action)
+        return observation + found[:, :-1], found[:, -1]
+
+    def begin(row: Batch) -> PyTree:
+        return row["observation"]
+
+    def step(params: Params, world: World, carry: PyTree, action: Any, row: Batch) -> Any:
+        led, paid = predict(params, world, carry, action)
+        told = predict(params, world, row["observation"], row["action"])
+        seen, reward = row["next_observation"], row["reward"]
+        led, paid = led + (seen - told[0]), paid + (reward - told[1])
+        return led, led, paid
+
+    return begin, step
+
+
+def _true(env: envs.Environment, to_env: Callable[[jax.Array], jax.Array]) -> Follow:
+    """The environment's own step, from the states and with the keys that were really had."""
+
+    def begin(row: Batch) -> PyTree:
+        return row["state"]
+
+    def step(params: Params, world: World, carry: PyTree, action: Any, row: Batch) -> Any:
+        del params, world
+
+        def once(key: jax.Array, state: PyTree, action: jax.Array) -> Any:
+            return env.step(jax.random.wrap_key_data(key), state, to_env(action))
+
+        carry, timestep = jax.vmap(once)(row["key"], carry, action)
+        return carry, timestep.next_observation, timestep.reward
+
+    return begin, step
+
+
+def _along(
+    follow: Follow,
+    pi: Model,
+    policy: Policy,
+    value: Callable[..., jax.Array],
+    discount: float | jax.Array,
+    horizon: int,
+    bootstrap: bool,
+) -> Improve:
+    """The return of chains along a model, differentiated in the actor's parameters alone."""
+    begin, step = follow
+    infer = policy.infer
+    assert infer is not None, "policies on boxes tell their noise"
+
+    def improve(own: PyTree, evidence: Evidence) -> tuple[jax.Array, Metrics, World]:
+        params, world = evidence.params, evidence.world
+        fixed, _ = evidence.propose(evidence.fixed)
+        _, entries = evidence.propose(own)
+        batch = {**evidence.batch, "noise": infer(fixed, evidence.batch["action"])}
+        rows = jax.tree.map(lambda x: x.reshape(horizon, -1, *x.shape[1:]), batch)
+        over = rows["terminated"] | rows["truncated"]
+        rows["fresh"] = jnp.concatenate([jnp.ones_like(over[:1]), over[:-1]])
+        rows["ends"] = over.at[-1].set(True)
+
+        def along(carry: Any, row: Batch) -> tuple[Any, None]:
+            at, observation, weight, total = carry
+
+            def anew(first: jax.Array, kept: jax.Array) -> jax.Array:
+                return jnp.where(
+                    row["fresh"].reshape(-1, *(1 for _ in kept.shape[1:])), first, kept
+                )
+
+            at = jax.tree.map(anew, begin(row), at)
+            observation = anew(row["observation"], observation)
+            weight = jnp.where(row["fresh"], 1, weight)
+            output, _ = pi.apply(own, world, observation)
+            action, _ = policy.sample(output, row["noise"])
+            at, observation, reward = step(params, world, at, action, row)
+            total = total + weight * reward
+            weight = weight * discount * (1 - row["terminated"].astype(weight.dtype))
+            if bootstrap:
+                worth = value(params, world, observation, None)
+                total = total + jnp.where(row["ends"], weight * worth, 0)
+            return (at, observation, weight, total), None
+
+        first = jax.tree.map(lambda x: x[0], rows)
+        ones = jnp.ones_like(first["reward"])
+        carry = (begin(first), first["observation"], ones, jnp.zeros_like(ones))
+        (_, _, _, total), _ = scan_widened(along, carry, rows)
+        return -jnp.mean(total), {}, entries
+
+    return improve
+
+
+def _wide(env: envs.Environment) -> MLP:
+    (size,) = env.observation.shape
+    return MLP((64, 64), (size + 1,), jnp.tanh)
+
+
+def _with_model(game: Game, env: envs.Environment, network: Model) -> Game:
+    """The game with the player `model`: ½ mean ‖f(s, a) − (s′ − s, r)‖²."""
+    shapes = (env.observation.shape, env.action.shape)  # type: ignore[union-attr]
+
+    def init(key: Key) -> PyTree:
+        params, entries = network.init(key, *(jnp.zeros((1, *shape)) for shape in shapes))
+        if entries:
+            raise ValueError("dynamics: a network with statistics; allowed: params alone")
+        return params
+
+    def loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        found, _ = network.apply(own, world, batch["observation"], batch["action"], key=key)
+        change = batch["next_observation"] - batch["observation"]
+        wanted = jnp.concatenate([change, batch["reward"][:, None]], axis=-1)
+        return 0.5 * jnp.mean(jnp.sum(jnp.square(found - wanted), axis=-1)), Outcome({}, {})
+
+    return add_player(game, "model", init, loss)

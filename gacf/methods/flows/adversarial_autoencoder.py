@@ -1,0 +1,116 @@
+"""Adversarial autoencoder, Makhzani et al. 2016: a critic of codes instead of a KL term (L4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from gacf.core.checks import require, whole
+from gacf.core.game import Game
+from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
+from gacf.methods.actor_critic.constructor import Penalty
+from gacf.methods.flows.parts import adversary, begin, built, examples, no_metrics, square_error
+from gacf.methods.gan import normal
+from gacf.networks import model
+
+
+def adversarial_autoencoder(
+    decoder: Any,
+    encoder: Any,
+    discriminator: Any,
+    data: Any,
+    noise: int = 8,
+    weight: float | jax.Array = 1.0,
+    batch_size: int = 64,
+    divergence: str = "cross_entropy",
+    penalty: Penalty | None = None,
+    evaluate: Callable[[Params, World, Key], Metrics] = no_metrics,
+) -> Game:
+    """An autoencoder whose codes a critic cannot tell from the prior's.
+
+        critic   min D(1 ‖ C(z)) + D(0 ‖ C(E(x)))
+        encoder  min mean ‖x − A(E(x))‖² + weight · D(1 ‖ C(E(x)))
+        actor    min mean ‖x − A(E(x))‖²
+
+    The decoder is the actor: it draws, and after training it makes samples of the prior's codes.
+
+    Args:
+        decoder: the actor's network, [B, Z] -> [B, …].
+        encoder: [B, …] -> [B, Z].
+        discriminator: codes [B, Z] -> logits.
+        data: examples [n, …].
+        noise: Z, of a standard normal, the prior.
+        weight: of what the critic says; 0 is a plain autoencoder.
+        batch_size: B.
+        divergence: a name in `DIVERGENCES`.
+        penalty: added to the critic's loss.
+        evaluate: `(params, world, key) -> metrics`.
+
+    Returns:
+        A `Game` of the players `actor`, `encoder` and `critic`.
+
+    Reference:
+        Makhzani et al. 2016, section 2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gacf.networks import MLP
+        >>> game = adversarial_autoencoder(
+        ...     MLP((8,), (3,)), MLP((8,), (2,)), MLP((8,)), jnp.ones((4, 3)), noise=2)
+        >>> sorted(game.losses)
+        ['actor', 'critic', 'encoder']
+    """
+    require("batch_size", batch_size, whole, "a whole number >= 1")
+    actor, coder = model("actor", decoder), model("encoder", encoder)
+    critic = model("critic", discriminator)
+    judge = adversary(critic, divergence, penalty)
+    real, prior = examples("data", data), normal(noise)
+
+    def sample(world: World, key: Key) -> Batch:
+        real_key, noise_key = jax.random.split(key)
+        return {"real": real(real_key, batch_size)[0], "noise": prior(noise_key, batch_size)}
+
+    def init(key: Key) -> tuple[Params, World]:
+        steps = [
+            (coder, lambda known: (known["real"],)),
+            (actor, lambda known: (known["encoder"],)),
+            (critic, lambda known: (known["noise"],)),
+        ]
+        yields = {
+            "actor": ("decoder", "real"),
+            "encoder": ("encoder", [(batch_size, noise)]),
+            "critic": ("discriminator", [(batch_size,), (batch_size, 1)]),
+        }
+        return begin(key, steps, jax.eval_shape(sample, {}, key), yields)
+
+    def critic_loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        code_key, judge_key = jax.random.split(key)
+        code, _ = coder.apply(params["encoder"], world, batch["real"], key=code_key)
+        groups = {"real": batch["noise"], "fake": code}
+        loss, metrics, entries = judge.learn(own, params, world, groups, judge_key)
+        return loss, Outcome(metrics, entries)
+
+    def encoder_loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        code_key, draw_key, judge_key = jax.random.split(key, 3)
+        code, entries = coder.apply(own, world, batch["real"], key=code_key)
+        drawn, _ = actor.apply(params["actor"], world, code, key=draw_key)
+        lost = square_error(batch["real"], drawn)
+        told = judge.fool(params, world, {"fake": code}, judge_key)
+        return lost + weight * told, Outcome({"reconstruction": lost, "told": told}, entries)
+
+    def actor_loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        code_key, draw_key = jax.random.split(key)
+        code, _ = coder.apply(params["encoder"], world, batch["real"], key=code_key)
+        drawn, entries = actor.apply(own, world, code, key=draw_key)
+        return square_error(batch["real"], drawn), Outcome({}, entries)
+
+    losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
+    return built(Game(losses, init, sample=sample, evaluate=evaluate))

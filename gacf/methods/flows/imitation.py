@@ -1,0 +1,192 @@
+"""GAIL and AIRL: a discriminator of expert and policy is the reward of any method (L4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from gacf.core.game import Game
+from gacf.core.types import Batch, Key, Loss, Outcome, Params, PyTree, World
+from gacf.methods.actor_critic.constructor import Penalty
+from gacf.methods.flows.parts import adversary, enter, rows
+from gacf.networks import Model, column, model
+
+Reward = Callable[[Params, World, Batch], jax.Array]
+LogProb = Callable[[Params, World, jax.Array, jax.Array], jax.Array]
+RECORDED = ("observation", "action", "next_observation", "terminated")
+
+
+def rewarded(game: Game, reward: Reward) -> Game:
+    """The game in whose losses r is what `reward` says of the batch's transitions.
+
+    The reward is a function of all players' params where a loss reads it, and is differentiated
+    by rules that look ahead. Evaluation and episodes' returns stay the environment's.
+
+    Args:
+        game: one whose batch holds `reward` [B]: `a2c`, `ddpg`, `td3`, `sac`, …
+        reward: `(params, world, batch) -> [B]`.
+
+    Example:
+        >>> import gacf, jax.numpy as jnp
+        >>> game = gacf.a2c("CartPole-v1", num_envs=2)
+        >>> game = rewarded(game, lambda params, world, batch: jnp.ones_like(batch["reward"]))
+        >>> sorted(game.losses)
+        ['actor', 'critic']
+    """
+
+    def of(loss: Loss) -> Loss:
+        def paid(
+            own: PyTree, params: Params, world: World, batch: Batch, key: Key
+        ) -> tuple[jax.Array, Outcome]:
+            if "reward" not in batch:
+                raise ValueError(
+                    "game: its batch records no `reward`; allowed: methods whose targets are made "
+                    "in their losses, such as a2c, ddpg, td3, sac"
+                )
+            return loss(own, params, world, {**batch, "reward": reward(params, world, batch)}, key)
+
+        return paid
+
+    return game._replace(losses={player: of(loss) for player, loss in game.losses.items()})
+
+
+def _imitating(
+    game: Game, judge: Model, expert: Batch, seen: Callable[[Batch], Any], reward: Reward,
+    told: Callable[[Params, World, Batch], Model], penalty: Penalty | None,
+) -> Game:  # fmt: skip
+    draw = rows(*(expert[name] for name in RECORDED))
+
+    def sample(world: World, key: Key) -> Batch:
+        batch_key, expert_key = jax.random.split(key)
+        batch = game.sample(world, batch_key)
+        shown = draw(expert_key, len(batch["reward"]))
+        return {**batch, "expert": dict(zip(RECORDED, shown, strict=True))}
+
+    def loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        side = adversary(told(params, world, batch), penalty=penalty)
+        groups = {"real": seen(batch["expert"]), "fake": seen(batch)}
+        value, metrics, entries = side.learn(own, params, world, groups, key)
+        return value, Outcome(metrics, entries)
+
+    paid = rewarded(game, reward)._replace(sample=sample)
+    return enter(paid, judge, lambda batch: seen(batch)[:2], loss)
+
+
+def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None = None) -> Game:
+    """Generative adversarial imitation: who acts like the expert is paid.
+
+        discriminator   min D(1 ‖ C(s, a) of the expert) + D(0 ‖ C(s, a) of the policy)
+        all others      as in the game, with r = −log(1 − σ(C(s, a)))
+
+    Three levels: the actor follows the critic, the critic the discriminator, which alone sees the
+    evidence. With an off-policy game the policy's examples come from its replay buffer.
+
+    Args:
+        game: a method of control whose batch holds the reward; the environment's is not read.
+        discriminator: `(observation, action) -> logits`; discrete actions come as one number.
+        expert: `observation`, `action`, `next_observation`, `terminated`, arrays [n, …]. Actions
+            are as the game's batches record them: in [−1, 1] where the environment bounds them.
+        penalty: added to the discriminator's loss, for instance `gacf.methods.gan.r1`.
+
+    Returns:
+        The game with one more player, `discriminator`.
+
+    Reference:
+        Ho & Ermon 2016, algorithm 1; off-policy: Kostrikov et al. 2019.
+
+    Example:
+        >>> import gacf, jax.numpy as jnp
+        >>> from gacf.networks import MLP
+        >>> seen = {"observation": jnp.ones((5, 3)), "action": jnp.ones((5, 1))}
+        >>> seen |= {"next_observation": jnp.ones((5, 3)), "terminated": jnp.zeros(5, bool)}
+        >>> game = gail(gacf.sac("Pendulum-v1", warmup=8), MLP((8,)), seen)
+        >>> sorted(game.losses)
+        ['actor', 'critic', 'discriminator', 'temperature']
+    """
+    judge = model("discriminator", discriminator)
+
+    def seen(batch: Batch) -> tuple[jax.Array, ...]:
+        return batch["observation"], batch["action"]
+
+    def reward(params: Params, world: World, batch: Batch) -> jax.Array:
+        logits, _ = judge.apply(params["discriminator"], world, *seen(batch), train=False)
+        return jax.nn.softplus(column(logits))
+
+    return _imitating(game, judge, expert, seen, reward, lambda *_: judge, penalty)
+
+
+def airl(
+    game: Game,
+    reward: Any,
+    potential: Any,
+    log_prob: LogProb,
+    expert: Batch,
+    discount: float | jax.Array = 0.99,
+    penalty: Penalty | None = None,
+) -> Game:
+    """Adversarial inverse reinforcement learning: the discriminator's shape leaves a reward over.
+
+        f(s, s′) = g(s) + γ (1 − d) h(s′) − h(s),   C = f(s, s′) − log π(a|s)
+        discriminator   min D(1 ‖ C of the expert) + D(0 ‖ C of the policy)
+        all others      as in the game, with r = C = log D − log(1 − D)
+
+    At the optimum g is the expert's reward up to a constant, if that depends on states alone; the
+    dynamics are in h. So g can be taken to an environment with other dynamics, with `rewarded`.
+
+    Args:
+        game: as for `gail`.
+        reward: g, network of observations -> [B] or [B, 1].
+        potential: h, likewise.
+        log_prob: `(params, world, observation, action) -> log π(a|s)`, [B]; of recorded actions,
+            for instance by `Policy.log_prob`, which treats the expert's and the policy's alike.
+        expert: as for `gail`.
+        discount: γ.
+        penalty: added to the discriminator's loss.
+
+    Returns:
+        The game with one more player, `discriminator`; its params are `{"reward", "potential"}`.
+
+    Reference:
+        Fu, Luo & Levine 2018, eq. 4 and algorithm 1.
+    """
+    g, h = model("discriminator", reward), model("discriminator", potential)
+
+    def shaped(params: PyTree, world: World, first: jax.Array, then: jax.Array, over: Any) -> Any:
+        def of(made: Model, part: str, observation: jax.Array) -> jax.Array:
+            return column(made.apply(params[part], world, observation, train=False)[0])
+
+        later = of(h, "potential", then) * (1 - over)
+        return of(g, "reward", first) + discount * later - of(h, "potential", first)
+
+    def init(key: Key, first: jax.Array, then: jax.Array) -> tuple[PyTree, World]:
+        reward_key, potential_key = jax.random.split(key)
+        (own, stats), (rest, more) = g.init(reward_key, first), h.init(potential_key, then)
+        if stats or more:
+            raise ValueError("reward, potential: networks with statistics were given; none may")
+        return {"reward": own, "potential": rest}, {}
+
+    def seen(batch: Batch) -> tuple[jax.Array, ...]:
+        first, then = batch["observation"], batch["next_observation"]
+        return first, then, batch["terminated"].astype(first.dtype), batch["action"]
+
+    def told(params: Params, world: World, batch: Batch) -> Model:
+        del batch
+
+        def apply(
+            own: PyTree, world: World, *inputs: jax.Array, key: Any = None, train: bool = True
+        ) -> tuple[jax.Array, World]:
+            *states, action = inputs
+            likely = log_prob(params, world, states[0], action)
+            return shaped(own, world, *states) - likely, {}
+
+        return Model("discriminator", init, apply)
+
+    def paid(params: Params, world: World, batch: Batch) -> jax.Array:
+        return told(params, world, batch).apply(params["discriminator"], world, *seen(batch))[0]
+
+    judge = told({}, {}, {})
+    return _imitating(game, judge, expert, seen, paid, told, penalty)

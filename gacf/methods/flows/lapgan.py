@@ -1,0 +1,259 @@
+"""LAPGAN, Denton et al. 2015: a pyramid of GANs, each of which adds what the coarser lacks (L4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gacf.core.checks import lookup, require
+from gacf.core.game import Game
+from gacf.core.types import Batch, Key, Loss, Metrics, Outcome, Params, PyTree, World
+from gacf.methods.actor_critic.constructor import Penalty
+from gacf.methods.flows.parts import no_metrics
+from gacf.methods.gan import constructor as gan
+from gacf.methods.gan import normal
+from gacf.methods.gan.constructor import DRAWS
+from gacf.methods.gan.inputs import check_examples
+from gacf.networks import model
+
+CLOCK = ("step", "update")  # entries of the world that belong to nobody
+
+
+def side_by_side(games: Mapping[str, Game]) -> Game:
+    """Several games played at once, none of which hears of another.
+
+    Player p of game g is `g/p`, and so are g's entries of the world; the batch is a dict of the
+    games' batches, or flat with entries `g/entry` where those are dicts.
+
+    Args:
+        games: by name.
+
+    Example:
+        >>> import gacf
+        >>> one = gacf.from_losses({"actor": 1.0}, {"actor": lambda p, batch, key: p["actor"] ** 2})
+        >>> sorted(side_by_side({"left": one, "right": one}).losses)
+        ['left/actor', 'right/actor']
+    """
+    require("games", games, lambda given: len(given) > 0, "a dict with at least one game")
+
+    def put(name: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+        return {f"{name}/{entry}": value for entry, value in entries.items()}
+
+    def take(name: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+        own = {
+            entry.removeprefix(f"{name}/"): value
+            for entry, value in entries.items()
+            if entry.startswith(f"{name}/")
+        }
+        return {**own, **{entry: entries[entry] for entry in CLOCK if entry in entries}}
+
+    def put_world(name: str, entries: World) -> World:
+        return put(name, {entry: value for entry, value in entries.items() if entry not in CLOCK})
+
+    def keys(key: Key) -> dict[str, Key]:
+        return dict(zip(games, jax.random.split(key, len(games)), strict=True))
+
+    def own_batch(name: str, batch: Batch) -> Batch:
+        return batch[name] if name in batch else take(name, batch)
+
+    def init(key: Key) -> tuple[Params, World]:
+        params: Params = {}
+        world: World = {}
+        for name, own_key in keys(key).items():
+            own, entries = games[name].init(own_key)
+            params |= put(name, own)
+            world |= put_world(name, entries)
+        return params, world
+
+    def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
+        metrics: Metrics = {}
+        clock = {entry: world[entry] for entry in CLOCK if entry in world}
+        seen: World = {}
+        for name, own_key in keys(key).items():
+            own, found = games[name].observe(take(name, params), take(name, world), own_key)
+            seen |= put_world(name, own)
+            metrics |= put(name, found)
+        return {**seen, **clock}, metrics
+
+    def sample(world: World, key: Key) -> Batch:
+        batch: dict[str, Any] = {}
+        for name, own_key in keys(key).items():
+            own = games[name].sample(take(name, world), own_key)
+            batch |= put(name, own) if isinstance(own, dict) else {name: own}
+        return batch
+
+    def settle(params: Params, world: World, outcomes: Mapping[str, Outcome]) -> World:
+        settled: World = {entry: world[entry] for entry in CLOCK if entry in world}
+        for name, game in games.items():
+            own = {
+                player: outcome._replace(world=take(name, outcome.world))
+                for player, outcome in take(name, outcomes).items()
+            }
+            settled |= put_world(name, game.settle(take(name, params), take(name, world), own))
+        return settled
+
+    def evaluate(params: Params, world: World, key: Key) -> Metrics:
+        metrics: Metrics = {}
+        for name, own_key in keys(key).items():
+            found = games[name].evaluate(take(name, params), take(name, world), own_key)
+            metrics |= put(name, found)
+        return metrics
+
+    def of(name: str, loss: Loss) -> Loss:
+        def own_loss(
+            own: PyTree, params: Params, world: World, batch: Batch, key: Key
+        ) -> tuple[jax.Array, Outcome]:
+            value, outcome = loss(
+                own, take(name, params), take(name, world), own_batch(name, batch), key
+            )
+            return value, outcome._replace(world=put_world(name, outcome.world))
+
+        return own_loss
+
+    losses = {
+        f"{name}/{player}": of(name, loss)
+        for name, game in games.items()
+        for player, loss in game.losses.items()
+    }
+    return Game(losses, init, observe, sample, settle, evaluate)
+
+
+def down(images: jax.Array) -> jax.Array:
+    """Half the height and width: means of 2 × 2 pixels, [B, H, W, C] -> [B, H/2, W/2, C]."""
+    n, height, width, channels = images.shape
+    if height % 2 or width % 2:
+        raise ValueError(f"images: {height} × {width} were given; allowed: even sizes")
+    return images.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+
+
+def up(images: jax.Array) -> jax.Array:
+    """Twice the height and width: each pixel four times."""
+    return jnp.repeat(jnp.repeat(images, 2, axis=1), 2, axis=2)
+
+
+def laplacian_pyramid(images: jax.Array, levels: int) -> list[jax.Array]:
+    """What each size of the images adds to the next coarser one, finest first; last the coarsest.
+
+        I_0 = images,   I_{k+1} = down(I_k),   h_k = I_k − up(I_{k+1}),   h_K = I_K
+
+    Args:
+        images: [B, H, W, C], H and W multiples of 2^levels.
+        levels: K; the pyramid has K + 1 entries.
+
+    Reference:
+        Burt & Adelson 1983; Denton et al. 2015, section 2.2.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> [h.shape[1] for h in laplacian_pyramid(jnp.zeros((1, 8, 8, 1)), 2)]
+        [8, 4, 2]
+    """
+    found = []
+    for _ in range(levels):
+        coarse = down(images)
+        found.append(images - up(coarse))
+        images = coarse
+    return [*found, images]
+
+
+def reconstruct(pyramid: list[jax.Array]) -> jax.Array:
+    """The images of a Laplacian pyramid: I_k = up(I_{k+1}) + h_k."""
+    *rest, images = pyramid
+    for added in reversed(rest):
+        images = up(images) + added
+    return images
+
+
+def lapgan(
+    generators: Mapping[str, Any],
+    discriminators: Mapping[str, Any],
+    data: jax.Array,
+    noise: int = 32,
+    loss: str = "non_saturating",
+    batch_size: int = 64,
+    penalty: Penalty | None = None,
+    evaluate: Callable[[Params, World, Key], Metrics] = no_metrics,
+) -> Game:
+    """A GAN a level of the Laplacian pyramid, side by side; samples are chained, `draw_pyramid`.
+
+        level K   a GAN of the coarsest images I_K
+        level k   a GAN of h_k = I_k − up(I_{k+1}) that is conditional on up(I_{k+1}), real ones
+
+    Args:
+        generators: level -> the actor's network, coarsest first: noise [B, Z] -> [B, h, w, C],
+            and of all others `(noise, up(coarser) [B, h, w, C]) -> [B, h, w, C]`.
+        discriminators: level -> the critic's network of `[B, h, w, C]`, and of all but the first
+            level `(h_k, up(coarser))`, -> logits.
+        data: images [n, H, W, C].
+        noise: Z, of each level.
+        loss: a name in `gacf.methods.gan.LOSSES`.
+        batch_size: B, of each level.
+        penalty: added to each critic's loss.
+        evaluate: `(params, world, key) -> metrics`.
+
+    Returns:
+        A `Game` of the players `level/actor` and `level/critic`.
+
+    Raises:
+        ValueError: discriminators of other levels than the generators'.
+
+    Reference:
+        Denton et al. 2015, section 2.3 and algorithm 1. There d and u blur; pooling and repeating
+        pixels make as exact a pyramid.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gacf.networks import MLP
+        >>> makers = {"2x2": MLP((8,), (2, 2, 1)), "4x4": MLP((8,), (4, 4, 1))}
+        >>> judges = {"2x2": MLP((8,)), "4x4": MLP((8,))}
+        >>> sorted(lapgan(makers, judges, jnp.zeros((5, 4, 4, 1))).losses)
+        ['2x2/actor', '2x2/critic', '4x4/actor', '4x4/critic']
+    """
+    if isinstance(data, tuple) or callable(data) or hasattr(data, "sample"):
+        kind = type(data).__name__
+        raise ValueError(f"data: a {kind} was given; allowed: an array of images [n, H, W, C]")
+    check_examples("data", np.asarray(data))
+    pyramid = laplacian_pyramid(jnp.asarray(data), len(generators) - 1)[::-1]
+    images = pyramid[0]
+    games: dict[str, Game] = {}
+    for level, added in zip(generators, pyramid, strict=True):
+        shown: Any = images
+        if games:
+            low = up(images)
+            shown, images = (added, low), low + added
+        games[level] = gan(
+            generators[level], lookup("discriminators", level, discriminators), shown, loss,
+            batch_size, noise, penalty=penalty,
+        )  # fmt: skip
+    return side_by_side(games)._replace(evaluate=evaluate)
+
+
+def draw_pyramid(
+    generators: Mapping[str, Any], params: Params, world: World, key: Key, n: int, noise: int = 32
+) -> dict[str, jax.Array]:
+    """Chained samples: level -> images [n, h, w, C], each made from the ones of the level before.
+
+    Args:
+        generators: as given to `lapgan`.
+        params: all players'.
+        world: the world.
+        key: for the noise.
+        n: how many.
+        noise: as given to `lapgan`.
+    """
+    found: dict[str, jax.Array] = {}
+    images = None
+    for level, own_key in zip(generators, jax.random.split(key, len(generators)), strict=True):
+        actor, drawn = model("actor", generators[level]), normal(noise)(own_key, n)
+        prefix = f"{level}/"
+        own = {k.removeprefix(prefix): v for k, v in world.items() if k.startswith(prefix)}
+        seen = (drawn,) if images is None else (drawn, up(images))
+        draws = jax.random.fold_in(own_key, DRAWS)
+        made, _ = actor.apply(params[f"{level}/actor"], own, *seen, key=draws, train=False)
+        images = made if images is None else up(images) + made
+        found[level] = images
+    return found

@@ -1,0 +1,173 @@
+"""VAE-GAN, Larsen et al. 2016: reconstruction is measured in the critic's features (L4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+from gacf.core.checks import require, whole
+from gacf.core.game import Game
+from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
+from gacf.methods.actor_critic.constructor import Penalty
+from gacf.methods.flows.parts import adversary, begin, built, examples, no_metrics, square_error
+from gacf.methods.gan import normal
+from gacf.networks import MLP, model
+
+
+class WithFeatures(linen.Module):
+    """A critic that yields its verdict and its last hidden layer, [B, 1 + F].
+
+    Attributes:
+        hidden: widths of the hidden layers; the last is F.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> made = lambda: WithFeatures((8, 4)).init_with_output(
+        ...     jax.random.key(0), jnp.zeros((3, 2)))[0]
+        >>> jax.eval_shape(made).shape
+        (3, 5)
+    """
+
+    hidden: Sequence[int]
+
+    @linen.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        features = linen.relu(MLP(self.hidden[:-1], (self.hidden[-1],))(x))
+        return jnp.concatenate([linen.Dense(1)(features), features], axis=-1)
+
+
+def vae_gan(
+    decoder: Any,
+    encoder: Any,
+    discriminator: Any,
+    data: Any,
+    noise: int = 8,
+    weight: float | jax.Array = 1.0,
+    prior_weight: float | jax.Array = 1.0,
+    batch_size: int = 64,
+    divergence: str = "cross_entropy",
+    penalty: Penalty | None = None,
+    evaluate: Callable[[Params, World, Key], Metrics] = no_metrics,
+) -> Game:
+    """A variational autoencoder whose decoder is a GAN's actor.
+
+        critic   min D(1 ‖ C(x)) + D(0 ‖ C(A(z))) + D(0 ‖ C(A(c)))            c ~ E(x) along the path
+        encoder  min prior_weight · KL(E(x) ‖ N(0, 1)) + L,   L = ½ mean ‖f(x) − f(A(c))‖²
+        actor    min weight · L + D(1 ‖ C(A(z))) + D(1 ‖ C(A(c)))
+
+    with f the features of the critic, which is fitted to neither L nor KL. Samples and
+    reconstructions are one group of fakes for the critic, twice as many as the reals.
+
+    Args:
+        decoder: the actor's network, [B, Z] -> [B, …].
+        encoder: [B, …] -> [B, 2Z], mean and log σ of the code.
+        discriminator: [B, …] -> [B, 1 + F], the verdict and the features; see `WithFeatures`.
+        data: examples [n, …].
+        noise: Z, of a standard normal, the prior.
+        weight: γ, of the reconstruction in the actor's loss.
+        prior_weight: of the KL term.
+        batch_size: B.
+        divergence: a name in `DIVERGENCES`.
+        penalty: added to the critic's loss.
+        evaluate: `(params, world, key) -> metrics`.
+
+    Returns:
+        A `Game` of the players `actor`, `encoder` and `critic`.
+
+    Reference:
+        Larsen et al. 2016, eqs. 7 to 9 and algorithm 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gacf.networks import MLP
+        >>> game = vae_gan(
+        ...     MLP((8,), (3,)), MLP((8,), (4,)), WithFeatures((8,)), jnp.ones((4, 3)), noise=2)
+        >>> sorted(game.losses)
+        ['actor', 'critic', 'encoder']
+    """  # noqa: E501
+    require("batch_size", batch_size, whole, "a whole number >= 1")
+    actor, coder = model("actor", decoder), model("encoder", encoder)
+    whole_critic = model("critic", discriminator)
+    judge = adversary(whole_critic.then(lambda output: output[:, 0]), divergence, penalty)
+    real, prior = examples("data", data), normal(noise)
+
+    def sample(world: World, key: Key) -> Batch:
+        real_key, noise_key, code_key = jax.random.split(key, 3)
+        return {
+            "real": real(real_key, batch_size)[0],
+            "noise": prior(noise_key, batch_size),
+            "code_noise": prior(code_key, batch_size),
+        }
+
+    def init(key: Key) -> tuple[Params, World]:
+        steps = [
+            (coder, lambda known: (known["real"],)),
+            (actor, lambda known: (known["noise"],)),
+            (whole_critic, lambda known: (known["real"],)),
+        ]
+        yields = {
+            "actor": ("decoder", "real"),
+            "encoder": ("encoder", [(batch_size, 2 * noise)]),
+            "critic": ("discriminator", [(batch_size, "1 + F")]),
+        }
+        return begin(key, steps, jax.eval_shape(sample, {}, key), yields)
+
+    def encode(
+        own: PyTree, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, jax.Array, World]:
+        """The code, and KL(E(x) ‖ N(0, 1))."""
+        output, entries = coder.apply(own, world, batch["real"], key=key)
+        mean, log_scale = jnp.split(output, 2, axis=-1)
+        spread = jnp.exp(2 * log_scale) + mean**2 - 1 - 2 * log_scale
+        code = mean + jnp.exp(log_scale) * batch["code_noise"]
+        return code, jnp.mean(jnp.sum(spread, axis=-1)) / 2, entries
+
+    def draw(own: PyTree, world: World, batch: Batch, code: jax.Array, key: Key) -> Any:
+        """Samples, then reconstructions, [2B, …]."""
+        return actor.apply(own, world, jnp.concatenate([batch["noise"], code]), key=key)
+
+    def apart(params: Params, world: World, x: jax.Array, y: jax.Array, key: Key) -> jax.Array:
+        """L: the features of x and y are those of one network, down to what it drops."""
+
+        def features(z: jax.Array) -> jax.Array:
+            same_key = jax.random.clone(key)
+            return whole_critic.apply(params["critic"], world, z, key=same_key)[0][:, 1:]
+
+        return square_error(features(x), features(y)) / 2
+
+    def critic_loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        code_key, draw_key, judge_key = jax.random.split(key, 3)
+        code, _, _ = encode(params["encoder"], world, batch, code_key)
+        drawn, _ = draw(params["actor"], world, batch, code, draw_key)
+        groups = {"real": batch["real"], "fake": drawn}
+        loss, metrics, entries = judge.learn(own, params, world, groups, judge_key)
+        return loss, Outcome(metrics, entries)
+
+    def encoder_loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        code_key, draw_key, see_key = jax.random.split(key, 3)
+        code, divergence, entries = encode(own, world, batch, code_key)
+        drawn, _ = actor.apply(params["actor"], world, code, key=draw_key)
+        lost = apart(params, world, batch["real"], drawn, see_key)
+        metrics = {"feature_error": lost, "kl": divergence}
+        return prior_weight * divergence + lost, Outcome(metrics, entries)
+
+    def actor_loss(
+        own: PyTree, params: Params, world: World, batch: Batch, key: Key
+    ) -> tuple[jax.Array, Outcome]:
+        code_key, draw_key, judge_key, see_key = jax.random.split(key, 4)
+        code, _, _ = encode(params["encoder"], world, batch, code_key)
+        drawn, entries = draw(own, world, batch, code, draw_key)
+        lost = apart(params, world, batch["real"], drawn[batch_size:], see_key)
+        told = judge.fool(params, world, {"fake": drawn}, judge_key)
+        return weight * lost + told, Outcome({"told": told}, entries)
+
+    losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
+    return built(Game(losses, init, sample=sample, evaluate=evaluate))

@@ -1,0 +1,192 @@
+"""What a GAN is given, held against each other once, when the game is built (L4)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+
+from gacf.core.types import PyTree
+
+# Between a network's last function and its output these change no number.
+LAYOUT = (
+    "broadcast_in_dim", "convert_element_type", "copy", "reduce_precision", "reshape", "rev",
+    "squeeze", "transpose",
+)  # fmt: skip
+RANGES = {"tanh": (-1.0, 1.0), "logistic": (0.0, 1.0)}
+FAR = 10  # widths of a generator's range: numbers of another unit, whatever they are
+
+
+def described(x: Any) -> str:
+    """`float32[8, 2]`, or several with "and" between them."""
+    leaves = jax.tree.leaves(x)
+    return " and ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves)
+
+
+def check_examples(name: str, examples: Any) -> None:
+    """Refuses examples that are no finite real numbers.
+
+    Whole numbers are refused, not scaled: bytes 0 … 255 beside a generator that ends in tanh
+    would be told from it by their size alone, and which numbers stand for which is the caller's
+    to say.
+
+    Args:
+        name: of the argument.
+        examples: an array, or its shape if the numbers are not known yet.
+
+    Raises:
+        ValueError: whole numbers, NaN or infinity.
+    """
+    if not jnp.issubdtype(examples.dtype, jnp.floating):
+        raise ValueError(
+            f"{name}: {described(examples)} was given; allowed: real numbers, scaled as the "
+            "generator's samples are (bytes beside a tanh: x / 127.5 - 1; of a Feed, by `scale`)"
+        )
+    if isinstance(examples, jax.core.Tracer | jax.ShapeDtypeStruct) or not examples.size:
+        return
+    low, high = _range(examples)
+    if not (np.isfinite(low) and np.isfinite(high)):  # NaN and infinity reach min and max
+        finite = np.isfinite(np.asarray(examples, np.float32)).reshape(len(examples), -1).all(1)
+        raise ValueError(
+            f"{name}: example {int(np.argmin(finite))} holds NaN or infinity; allowed: finite "
+            "numbers"
+        )
+
+
+def _range(x: Any) -> tuple[float, float]:
+    on_host = np.asarray(x)
+    return float(on_host.min()), float(on_host.max())
+
+
+def traced(argument: str, given: Any, function: Callable[..., PyTree], *args: Any) -> PyTree:
+    """The shapes of what a network yields, or one line that names the argument.
+
+    Args:
+        argument: whose network.
+        given: its inputs, to be named.
+        function: that applies it.
+        args: of the function, or their shapes.
+
+    Raises:
+        ValueError: the network raises.
+    """
+    try:
+        return jax.eval_shape(function, *args)
+    except Exception as error:
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(
+            f"{argument}: its network cannot be applied to {described(given)}: {said}"
+        ) from error
+
+
+def check_output(argument: str, output: Any, allowed: Sequence[tuple[int | str, ...]]) -> None:
+    """Refuses an output that is not one array of real numbers in one of the allowed shapes.
+
+    Args:
+        argument: whose network.
+        output: what it yields, or its shape.
+        allowed: shapes; a word stands for any number.
+
+    Raises:
+        ValueError: another output.
+    """
+
+    def fits(shape: tuple[int | str, ...]) -> bool:
+        named = [n if isinstance(m, str) else m for m, n in zip(shape, output.shape, strict=False)]
+        return tuple(named) == output.shape and len(shape) == len(named)
+
+    one = hasattr(output, "shape") and jnp.issubdtype(output.dtype, jnp.floating)
+    if not (one and any(map(fits, allowed))):
+        shapes = " or ".join(f"[{', '.join(map(str, shape))}]" for shape in allowed)
+        raise ValueError(
+            f"{argument}: its network yields {described(output)}; allowed: real numbers {shapes}"
+        )
+
+
+def check_samples(argument: str, output: Any, name: str, examples: Any) -> None:
+    """Refuses samples of another shape than the examples that the critic sees beside them.
+
+    Args:
+        argument: the generator's name.
+        output: its samples, or their shape.
+        name: of the examples' argument.
+        examples: as many examples, or their shape.
+
+    Raises:
+        ValueError: another shape, or no real numbers.
+    """
+    one = hasattr(output, "shape") and jnp.issubdtype(output.dtype, jnp.floating)
+    if not one or output.shape != examples.shape:
+        raise ValueError(
+            f"{argument}: its samples are {described(output)}, and the examples of {name} "
+            f"{described(examples)}; allowed: samples of one shape with them"
+        )
+
+
+def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | None:
+    """The range of a function that ends in tanh or the logistic function; None for all others.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> reached(lambda x: jnp.tanh(x).reshape(-1), jnp.zeros((2, 2)))
+        (-1.0, 1.0)
+        >>> reached(lambda x: 3 * jnp.tanh(x), jnp.zeros(2)) is None
+        True
+    """
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+
+    def of(jaxpr: Any, variable: Any) -> Any:
+        """The range of a variable, or the variable of the input that it is."""
+        made = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
+        while not isinstance(variable, jax.extend.core.Literal) and variable in made:
+            eqn = made[variable]
+            if eqn.primitive.name in RANGES:
+                return RANGES[eqn.primitive.name]
+            inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+            if inner is not None:
+                inner = getattr(inner, "jaxpr", inner)
+                if len(inner.outvars) != len(eqn.outvars) or len(inner.invars) != len(eqn.invars):
+                    return None
+                found = of(inner, inner.outvars[eqn.outvars.index(variable)])
+                if found not in inner.invars:
+                    return found
+                variable = eqn.invars[inner.invars.index(found)]
+            elif eqn.primitive.name in LAYOUT:
+                variable = eqn.invars[0]
+            else:
+                return None
+        return variable
+
+    found = of(jaxpr, jaxpr.outvars[0])
+    return found if isinstance(found, tuple) else None
+
+
+def warn_of_range(name: str, examples: Any, limits: tuple[float, float] | None) -> None:
+    """Warns of numbers on another scale than the generator's.
+
+    That is images in [0, 1] beside a tanh or in [−1, 1] beside a logistic function, and whatever
+    lies far beyond both, as bytes do. It is a warning, since real numbers may be meant as they are.
+
+    Args:
+        name: of the examples' argument.
+        examples: an array [n, …].
+        limits: of what the generator yields; None where that is not known.
+    """
+    if limits is None or isinstance(examples, jax.core.Tracer) or not examples.size:
+        return
+    low, high = _range(examples)
+    least, most = limits
+    far = max(least - low, high - most) > FAR * (most - least)
+    scales = [(a, b) for a, b in sorted(RANGES.values(), reverse=True) if a <= low < high <= b]
+    if far or (examples.ndim >= 4 and scales and scales[0] != limits):
+        warnings.warn(
+            f"{name}: its numbers lie in [{low:g}, {high:g}], and the generator's samples in "
+            f"[{least:g}, {most:g}]; scale the one to the other",
+            stacklevel=4,
+        )

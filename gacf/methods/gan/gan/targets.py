@@ -1,0 +1,73 @@
+"""Which labels a loss can be asked for (L4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+FAR = 50.0  # a verdict beyond which no loss turns round, and at which exponentials are finite
+BETWEEN = (0.25, 0.75)  # labels that stand for those of a traced amount
+
+
+def check_transform(
+    transform: Callable[[jax.Array], jax.Array],
+    labels: Mapping[str, jax.Array],
+    divergence: Callable[[jax.Array, jax.Array], jax.Array],
+    loss: Any,
+) -> None:
+    """Refuses labels for which the critic's loss has no best verdict.
+
+    Smoothed labels ask the critic for a number between "real" and "made", so D(t ‖ v) must have
+    one minimum in v: fall where v is very low, and rise where it is very high. A cross-entropy, a
+    square and an f-divergence do. Where a label is but a sign it scales a slope instead: with
+    "wasserstein" the critic is then unbounded along a constant, and a "hinge" moves its margin.
+    Labels of 0 and 1 go with every loss, and so does a transformation that leaves them alone.
+
+    Args:
+        transform: of the labels of one group, [B] -> [B].
+        labels: group -> [B], as the critic's loss sees them.
+        divergence: `(verdict [B], label [B]) -> [B]`.
+        loss: to be named.
+
+    Raises:
+        ValueError: another label, or labels of another shape.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from gacf.methods.actor_critic import DIVERGENCES
+        >>> from gacf.stabilizers import smooth
+        >>> labels = {"real": jnp.ones(4), "fake": jnp.zeros(4)}
+        >>> check_transform(smooth(0.1), labels, DIVERGENCES["cross_entropy"], "non_saturating")
+    """
+    with jax.ensure_compile_time_eval():
+        moved = {group: transform(jnp.asarray(label)) for group, label in labels.items()}
+        for group, label in labels.items():
+            if moved[group].shape != label.shape:
+                raise ValueError(
+                    f"transform_target: labels {list(label.shape)} became "
+                    f"{list(moved[group].shape)}; allowed: one shape"
+                )
+        if any(isinstance(label, jax.core.Tracer) for label in moved.values()):
+            asked = np.array(BETWEEN)
+        else:
+            asked = np.unique(np.concatenate([np.asarray(x, np.float64) for x in moved.values()]))
+            asked = asked[(asked != 0) & (asked != 1)]
+        if not asked.size:
+            return
+        label = jnp.asarray(asked, float)
+        slope = jax.grad(lambda verdict: jnp.sum(divergence(verdict, label)))
+        low, high = (slope(jnp.full_like(label, end)) for end in (-FAR, FAR))
+    if isinstance(low, jax.core.Tracer) or np.all((np.asarray(low) < 0) & (np.asarray(high) > 0)):
+        return
+    numbers = ", ".join(f"{x:.4g}" for x in asked[:4])
+    name = f"{loss!r}" if isinstance(loss, str) else "that was given"
+    raise ValueError(
+        f"transform_target: labels of {numbers} were made, for which a critic with the loss {name} "
+        "has no best verdict; allowed: labels left at 0 and 1, or smoothed ones in [0, 1] beside a "
+        "cross-entropy, a square or an f-divergence"
+    )

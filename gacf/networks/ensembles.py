@@ -1,0 +1,74 @@
+"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
+
+Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
+what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
+and live in the world under `stats/<player>`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+
+from gacf.core.checks import require, whole
+from gacf.core.types import Key, PyTree
+from gacf.networks.model import adapt
+from gacf.networks.network import Network
+
+
+class Ensemble(NamedTuple):
+    """Several networks of one kind, side by side; made by `ensemble`."""
+
+    network: Any
+    members: int
+
+
+def ensemble(network: Any, members: int) -> Any:
+    """Networks of one kind with weights of their own, evaluated at once.
+
+    Args:
+        network: of any kind that `model` takes, but for a `Model`.
+        members: how many, n; with 1 it is the network itself.
+
+    Returns:
+        A network for `model`, whose output has the members second: [B, n, …] for members that
+        yield [B, …] or [B, 1].
+
+    Raises:
+        ValueError: `members` is no whole number >= 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> twins = model("critic", ensemble(MLP((8,)), 2))
+        >>> params, _ = twins.init(jax.random.key(0), jnp.zeros((4, 3)))
+        >>> twins.apply(params, {}, jnp.zeros((4, 3)))[0].shape
+        (4, 2)
+    """
+    require("members", members, whole, "a whole number >= 1")
+    return network if members == 1 else Ensemble(network, members)
+
+
+def column(output: jax.Array) -> jax.Array:
+    """One number an example, [B], of an output [B] or [B, 1]; others are left as they are."""
+    return output[..., 0] if output.ndim == 2 and output.shape[-1] == 1 else output
+
+
+def _ensemble(player: str, given: Ensemble) -> Network:
+    base = adapt(player, given.network)
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+        keys = jax.random.split(key, given.members)
+        return jax.vmap(lambda key: base.init(key, *inputs))(keys)
+
+    def apply(
+        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        def member(params: PyTree, stats: PyTree, key: Key | None) -> tuple[jax.Array, PyTree]:
+            output, news = base.apply(params, stats, key, train, *inputs)
+            return column(output), news
+
+        keys = None if key is None else jax.random.split(key, given.members)
+        return jax.vmap(member, out_axes=(1, 0))(params, stats, keys)
+
+    return Network(init, apply, base.members + 1)

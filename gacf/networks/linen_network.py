@@ -1,0 +1,195 @@
+"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
+
+Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
+what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
+and live in the world under `stats/<player>`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from flax import errors, linen
+
+from gacf.core.types import Key, PyTree
+from gacf.networks.model import _is_tuple
+from gacf.networks.modes import (
+    MODES,
+    Options,
+    hidden_mode,
+    in_mode,
+    mode_arguments,
+    renewed,
+    signature_of,
+    takes_any_keyword,
+)
+from gacf.networks.network import Network
+
+
+def _lifted(module: linen.Module, method: str) -> bool:
+    """Whether the method is under `nn.remat`, `nn.jit`, …, which call the method proper in turn."""
+    call = getattr(type(module), method)
+    while hasattr(call, "__wrapped__"):
+        call = call.__wrapped__
+        if getattr(call, "method_handler_wrapped", False):
+            return True
+    return False
+
+
+def _telling(player: str, outermost: linen.Module, train: bool) -> Callable[..., Any]:
+    """Tells each module within a network whether it trains, unless its caller does.
+
+    It acts where the module proper is called, inside of lifted transformations, so that it is a
+    plain `bool` there, and reaches those whose callers hand nothing on.
+    """
+
+    def tell(call: Callable[..., Any], args: Any, options: Any, context: Any) -> Any:
+        module, method = context.module, context.method_name
+        for field in dataclasses.fields(module):
+            value = getattr(module, field.name, None)
+            if (
+                field.name in MODES
+                and isinstance(value, bool)
+                and field.default is not None  # of Flax's own, None leaves it to the caller
+                and value != in_mode(field.name, train)
+            ):
+                raise ValueError(
+                    f"{player}: {'/'.join(module.path) or type(module).__name__} has "
+                    f"{field.name}={value} as a field, whatever the mode; allowed: an argument of "
+                    f"`__call__`, or a field of the outermost module, {type(outermost).__name__}, "
+                    "that it hands on"
+                )
+        if not hasattr(type(module), method) or _lifted(module, method):
+            return call(*args, **options)
+        signature = signature_of(getattr(type(module), method))
+        names = mode_arguments(signature)
+        if names:
+            given = signature.bind_partial(module, *args, **options).arguments
+            missing = {
+                name: in_mode(name, train)
+                for name in names
+                if name not in given and getattr(module, name, None) is None
+            }
+            options = {**options, **missing}
+        return call(*args, **options)
+
+    return tell
+
+
+def linen_network(player: str, module: linen.Module) -> Network:
+    fields = [
+        field.name
+        for field in dataclasses.fields(module)
+        if field.name in MODES
+        and field.default is not None
+        and isinstance(getattr(module, field.name), bool)
+    ]
+    accepts_any = takes_any_keyword(signature_of(type(module).__call__)) and not mode_arguments(
+        signature_of(type(module).__call__)
+    )
+    streams: set[str] = set()
+    names: list[str] = []
+    tried: list[bool] = []
+
+    def run(
+        train: bool, method: str, given: Any, key: Key | None, *inputs: Any, **options: Any
+    ) -> Any:
+        """`init` or `apply` in one of the modes, with a key for each stream that it draws from."""
+        told_fields: Any = {name: in_mode(name, train) for name in fields}
+        own = module.clone(**told_fields) if fields else module
+        told = {name: in_mode(name, train) for name in names} | options.pop("told", {})
+        while True:
+            rngs = dict(given["rngs"])
+            if key is not None:
+                rngs |= {
+                    name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in streams
+                }
+            try:
+                with linen.intercept_methods(_telling(player, module, train)):
+                    if method == "init":
+                        return own.init(rngs, *inputs, **told)
+                    return own.apply(given["variables"], *inputs, rngs=rngs, **options, **told)
+            except errors.InvalidRngError as error:
+                stream = re.search(r'PRNG for "([^"]+)"', str(error))
+                if stream is None or stream[1] in rngs:
+                    raise
+                if key is None:
+                    raise ValueError(
+                        f"{player}: key: None was given; its network draws from the stream "
+                        f"{stream[1]!r}, and needs one"
+                    ) from None
+                streams.add(stream[1])
+
+    def applied(
+        train: bool, params: PyTree, stats: PyTree, key: Key | None, *inputs: PyTree, **options: Any
+    ) -> tuple[jax.Array, PyTree]:
+        given = {
+            "variables": {"params": params, **stats},
+            "rngs": {} if key is None else {"dropout": key},
+        }
+        # programs that `nn.jit` keeps are told apart by what is mutable
+        mutable = [*stats, *(["training"] if train else [])]
+        return run(train, "apply", given, key, *inputs, mutable=mutable, **options)
+
+    def state(params: PyTree, stats: PyTree, key: Key, inputs: Any) -> PyTree:
+        """Of the collections those that the network reads: values that it sows are none."""
+
+        def traced(stats: PyTree) -> PyTree:
+            return jax.eval_shape(
+                lambda p, s, k, x: applied(True, p, s, k, *x)[1], params, stats, key, inputs
+            )
+
+        for name in list(stats):
+            others = {other: part for other, part in stats.items() if other != name}
+            try:
+                traced(others)
+            except Exception:  # it is missed
+                continue
+            stats = others
+        if any(isinstance(x, tuple) for x in jax.tree.leaves(stats, is_leaf=_is_tuple)):
+            stats = _lasting(stats, traced(stats))
+        return stats
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+        params_key, dropout_key = jax.random.split(key)
+        given = {"rngs": {"params": params_key, "dropout": dropout_key}}
+        if accepts_any and not tried:
+            tried.append(True)
+
+            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
+                def output(key: Key, inputs: Any) -> PyTree:
+                    made = dict(run(train, "init", given, dropout_key, *inputs, told=told))
+                    params = made.pop("params", {})
+                    return applied(train, params, made, key, *inputs, told=told)
+
+                return output
+
+            needs = "a module whose `__call__` names the argument"
+            names[:] = hidden_mode(player, attempt, needs, dropout_key, inputs)
+        variables = dict(run(True, "init", given, dropout_key, *inputs))
+        params = variables.pop("params", {})
+        return params, state(params, variables, dropout_key, inputs) if variables else {}
+
+    def apply(
+        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        output, news = applied(train, params, stats, key, *inputs)
+        return output, renewed(stats, news) if train else stats
+
+    return Network(init, apply)
+
+
+def _lasting(old: PyTree, new: PyTree) -> PyTree:
+    """Statistics without the tuples that grow with each evaluation: `sow` makes such."""
+    if not isinstance(old, Mapping):
+        return old
+    return {
+        name: _lasting(part, new[name])
+        for name, part in old.items()
+        if not (_is_tuple(part) and len(part) != len(new[name]))
+    }

@@ -1,0 +1,43 @@
+"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
+
+Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
+what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
+and live in the world under `stats/<player>`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen
+
+
+class MLP(linen.Module):
+    """A multilayer perceptron over the concatenation of its inputs, each flattened to [B, ·].
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        shape: shape of one output; `()` for one number.
+        activation: between layers.
+        last: after the last layer.
+        param_dtype: of the weights; with float64 weights and inputs all is computed in it.
+    """
+
+    hidden: Sequence[int]
+    shape: Sequence[int] = ()
+    activation: Callable[[jax.Array], jax.Array] = linen.relu
+    last: Callable[[jax.Array], jax.Array] | None = None
+    param_dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, *inputs: jax.Array) -> jax.Array:
+        x = jnp.concatenate([i.reshape(i.shape[0], -1) for i in inputs], axis=-1)
+        for width in self.hidden:
+            x = self.activation(linen.Dense(width, param_dtype=self.param_dtype)(x))
+        x = linen.Dense(math.prod(self.shape), param_dtype=self.param_dtype)(x)
+        x = x.reshape(x.shape[0], *self.shape)
+        return x if self.last is None else self.last(x)

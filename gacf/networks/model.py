@@ -1,0 +1,112 @@
+"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
+
+Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
+what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
+and live in the world under `stats/<player>`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from flax import linen, nnx
+
+from gacf.core.types import Key, PyTree, World
+from gacf.networks.encoded import Encoded, _encoded
+from gacf.networks.ensembles import Ensemble, _ensemble
+from gacf.networks.linen_network import linen_network
+from gacf.networks.network import Model, Network
+from gacf.networks.nnx_network import nnx_network
+from gacf.networks.pair import pair_network
+from gacf.networks.precision import Computed, _computed
+
+
+def _is_tuple(x: Any) -> bool:
+    return isinstance(x, tuple)
+
+
+def _takes_rngs(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    # NNX's metaclass hides the arguments of a class
+    made = function.__init__ if isinstance(function, type) else function
+    return "rngs" in inspect.signature(made).parameters
+
+
+def adapt(player: str, network: Any) -> Network:
+    if isinstance(network, Ensemble):
+        return _ensemble(player, network)
+    if isinstance(network, Computed):
+        return _computed(player, network)
+    if isinstance(network, Encoded):
+        return _encoded(player, network)
+    if isinstance(network, linen.Module):
+        return linen_network(player, network)
+    if isinstance(network, nnx.Module):
+        fixed = nnx.split(network)
+        return nnx_network(player, lambda key: nnx.merge(*fixed))
+    if isinstance(network, Sequence) and len(network) == 2 and all(map(callable, network)):
+        return pair_network(player, *network)
+    if callable(network) and _takes_rngs(network):
+        make: Callable[..., Any] = network
+        return nnx_network(player, lambda key: make(rngs=nnx.Rngs(key)))
+    raise ValueError(
+        f"{player}: {type(network).__name__} was given; allowed: a Linen module, an NNX module or "
+        "a function `rngs -> NNX module`, an (init, apply) pair, or a Model"
+    )
+
+
+def model(player: str, network: Any) -> Model:
+    """The model of a player, from whatever kind of network.
+
+    Args:
+        player: whose model it is.
+        network: one of
+            - a Flax Linen module. It and the modules within are told whether they train, each by
+              its argument `train` (or `training`, `deterministic`, `use_running_average`, …) if
+              its caller does not, also under `nn.remat`, `nn.jit`, `nn.scan` and `nn.vmap`; the
+              outermost by a field of that name too. Each random stream gets a key of its own. All
+              collections but `params` are statistics; values that it sows are dropped.
+            - a function that takes `rngs` and returns a Flax NNX module, or such a class: each
+              seed is initialised anew. An NNX module itself serves too, but then every seed starts
+              from its weights. Modes are set by `train()` and `eval()`, and as above.
+            - a pair of functions, `init(key)` or `init(key, *inputs) -> params` and
+              `apply(params, *inputs) -> output`, which may take `train` too.
+
+            Where a network takes keywords of any name, the usual ones are tried.
+            - a `Model`, which is returned as it is.
+
+    Raises:
+        ValueError: something else was given, or another player's `Model`; from `init` and `apply`,
+            a network that cannot be told whether it trains.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> from flax import linen
+        >>> critic = model("critic", linen.Dense(1))
+        >>> params, entries = critic.init(jax.random.key(0), jnp.zeros((4, 2)))
+        >>> critic.apply(params, {}, jnp.zeros((4, 2)))[0].shape
+        (4, 1)
+    """
+    if isinstance(network, Model):
+        if network.player != player:
+            raise ValueError(f"{player}: a Model of {network.player!r} was given")
+        return network
+    base = adapt(player, network)
+    name = f"stats/{player}"
+
+    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:
+        params, stats = base.init(key, *inputs)
+        return params, {name: stats} if jax.tree.leaves(stats) else {}
+
+    def apply(
+        params: PyTree, world: World, *inputs: PyTree, key: Key | None = None, train: bool = True
+    ) -> tuple[jax.Array, World]:
+        output, stats = base.apply(params, world.get(name, {}), key, train, *inputs)
+        return output, {name: stats} if name in world and train else {}
+
+    return Model(player, init, apply, members=base.members)

@@ -1,0 +1,85 @@
+"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
+
+Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
+what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
+and live in the world under `stats/<player>`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gacf.core.checks import lookup
+from gacf.core.types import Key, PyTree
+from gacf.networks.model import adapt
+from gacf.networks.network import Model, Network
+
+
+class Computed(NamedTuple):
+    """A network that computes in another type than its params have; made by `computed_in`."""
+
+    network: Any
+    dtype: Any
+
+
+DTYPES = ("float32", "bfloat16")
+
+
+def computed_in(dtype: str, network: Any) -> Any:
+    """The network computing in bfloat16, its params, optimisers and losses in float32.
+
+        output = float32(apply(bfloat16(params), bfloat16(inputs)))
+
+    Params and inputs are rounded on the way in and the output is widened again; gradients come
+    back through the same casts, in float32. Statistics (of batches, of power iterations) are kept
+    in the type that they have. bfloat16 has float32's range, so that no loss needs scaling.
+
+    Args:
+        dtype: "bfloat16", or "float32", which returns the network itself.
+        network: of any kind that `model` takes, but for a `Model`; `ensemble` takes the result.
+
+    Raises:
+        ValueError: another type, or a `Model`.
+
+    Reference:
+        Kalamkar et al. (2019), "A study of BFLOAT16 for deep learning training".
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> half = model("actor", computed_in("bfloat16", MLP((8,), (2,))))
+        >>> params, _ = half.init(jax.random.key(0), jnp.zeros((4, 3)))
+        >>> params["Dense_0"]["kernel"].dtype, half.apply(params, {}, jnp.zeros((4, 3)))[0].dtype
+        (dtype('float32'), dtype('float32'))
+    """
+    lookup("dtype", dtype, dict.fromkeys(DTYPES))
+    if isinstance(network, Model):
+        raise ValueError("network: a Model was given; allowed: what `model` makes one of")
+    return network if dtype == "float32" else Computed(network, jnp.dtype(dtype))
+
+
+def _cast(tree: PyTree, dtype: Any) -> PyTree:
+    def cast(x: Any) -> Any:
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+    return jax.tree.map(cast, tree)
+
+
+def _like(x: jax.Array, old: jax.Array) -> jax.Array:
+    return x.astype(old.dtype) if jnp.issubdtype(old.dtype, jnp.floating) else x
+
+
+def _computed(player: str, given: Computed) -> Network:
+    base = adapt(player, given.network)
+
+    def apply(
+        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+    ) -> tuple[jax.Array, PyTree]:
+        low = _cast((params, inputs), given.dtype)
+        output, news = base.apply(low[0], stats, key, train, *low[1])
+        wide = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+        return _cast(output, wide), jax.tree.map(_like, news, stats)
+
+    return base._replace(apply=apply)

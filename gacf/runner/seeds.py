@@ -1,0 +1,141 @@
+"""The runner: step, scanned over time, mapped over seeds and hyperparameters, jitted once (L5).
+
+A LANE is one seed of one setting of the hyperparameters. How the lanes' axis runs is a strategy:
+
+    vmap            all lanes in one batched program; best on accelerators and for tiny games
+    loop            one lane after the other; its state stays in the cache
+    sharded-vmap    the lanes spread over all local devices, batched on each
+    sharded-loop    the lanes spread over all local devices, one after the other on each;
+                    best on CPUs, where one host device keeps about one core busy
+
+All give the same numbers to tolerance. Initialisation runs on one device, outside the sharded
+program: LAPACK calls (orthogonal initialisers) can hang when several host devices run them at once.
+
+A mesh with an axis "batch" spreads one lane over several devices, see `gacf.runner.parallel`; its other
+axes are for the lanes. Then devices that share a lane do wait for each other.
+
+Where JAX runs in several processes (`jax.distributed`), the lanes are spread over the devices of
+all of them, and each process initialises its own. All make the same calls; states and metrics come
+back whole to each. No device waits for another within a step, unless they share a lane.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.core
+from jax.sharding import (
+    Mesh,
+)
+
+from gacf.core.checks import lookup, shown
+from gacf.core.types import Algorithm, Key, Metrics, PyTree, State
+from gacf.runner.lanes import MAPS
+from gacf.runner.program import Build, Program, check_key, check_seeds
+from gacf.runner.windows import windows
+
+
+@functools.lru_cache(maxsize=8)
+def _cached(
+    algorithm: Algorithm, seeds: int, map: str, evaluate: bool, mesh: Mesh | None, x64: bool
+) -> Program:
+    return Program(algorithm, seeds, None, map, evaluate, mesh)
+
+
+def run(
+    algorithm: Algorithm | Build,
+    key: Key,
+    steps: int,
+    seeds: int = 1,
+    log_every: int = 1,
+    evaluate_every: int | None = None,
+    hyper: PyTree = None,
+    map: str = "auto",
+    mesh: Mesh | None = None,
+) -> tuple[State, Metrics]:
+    """Trains many seeds, and many settings of the hyperparameters, in one compiled program.
+
+    Args:
+        algorithm: an `Algorithm`, or `hyper -> Algorithm`, whose numbers may then be traced.
+        key: PRNG key; seed i starts from `fold_in(key, i)`, the same for every setting.
+        steps: steps T.
+        seeds: seeds S.
+        log_every: metrics are those of the steps log_every, 2·log_every, …
+        evaluate_every: a multiple of `log_every`: how often `evaluate` runs, inside the program.
+            Its metrics are named `evaluate/…`; they are NaN where it did not run.
+        hyper: pytree of floats with a leading axis [hypers], one setting each.
+        map: how the lanes run, one of `auto`, `vmap`, `loop`, `sharded-vmap`, `sharded-loop`.
+        mesh: the devices over which the lanes are spread, whatever its axes are called; by default
+            all of this process, or of all processes where there are several. Devices along an axis
+            called "batch" share a lane, each a part of its batch: see `data_parallel`.
+
+    Returns:
+        The batched `State`, leaves [S, …] or [H, S, …] but for the step counter, and the metrics,
+        leaves [S, T // log_every, …] or [H, S, T // log_every, …]; among them `diverged`,
+        whether a parameter was no finite number or beyond 1e15, or a loss infinite or beyond 1e15,
+        in the window's last step. One diverged seed leaves the others be.
+        On CPUs all of it lies on the first host device, whichever ones made it.
+
+    Raises:
+        ValueError: an argument out of bounds; the message names it.
+
+    Example:
+        >>> import gacf, jax, optax
+        >>> game = gacf.from_losses(
+        ...     {"actor": 1.0, "critic": 1.0},
+        ...     {"actor": lambda p, batch, key: p["actor"] * p["critic"],
+        ...      "critic": lambda p, batch, key: -p["actor"] * p["critic"]})
+        >>> rule = gacf.rules.simultaneous({p: optax.sgd(0.1) for p in game.losses})
+        >>> state, metrics = gacf.run(gacf.compose(game, rule), jax.random.key(0), 10, seeds=3)
+        >>> state.params["actor"].shape, metrics["actor/loss"].shape
+        ((3,), (3, 10))
+    """
+    counts, due = windows(steps, log_every, evaluate_every)
+    check_seeds(seeds)
+    lookup("map", map, dict.fromkeys(MAPS))
+    check_key(key)
+    evaluates = evaluate_every is not None
+    if hyper is None and isinstance(algorithm, Algorithm):
+        x64 = jax.config.read("jax_enable_x64")
+        program = _cached(algorithm, seeds, map, evaluates, mesh, x64)
+    else:
+        program = Program(algorithm, seeds, hyper, map, evaluates, mesh)
+    lanes, metrics = program.advance(program.init(key), counts, due)
+    kept = steps // log_every
+    axis = 1 if hyper is None else 2
+    state = program.state_of(lanes)
+    if len(counts) != kept:
+        metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, kept, axis=axis), metrics)
+    return state, metrics
+
+
+class _NoSuchSeed(IndexError, ValueError):
+    """A seed that a batched state does not hold."""
+
+
+def take_seed(state: State, i: int | tuple[int, int]) -> State:
+    """One seed's state out of a batched one; `algorithm.step` takes it.
+
+    Args:
+        state: leaves [S, …], or [H, S, …] but for the step counter.
+        i: the seed, or `(setting, seed)`.
+
+    Raises:
+        ValueError: no such seed (an IndexError too), or `state` is none.
+    """
+    if not isinstance(state, State):
+        raise ValueError(f"state: {shown(state)} was given; allowed: a State, as gacf.run gives it")
+    index = i if isinstance(i, tuple) else (i,)
+    lead = state.key.shape
+    fits = len(index) == len(lead) and all(
+        not isinstance(j, bool) and hasattr(j, "__index__") and -n <= j < n
+        for j, n in zip(index, lead, strict=True)
+    )
+    if not fits:
+        allowed = " and ".join(f"{-n} to {n - 1}" for n in lead) or "none, for it is of one seed"
+        raise _NoSuchSeed(
+            f"i: {shown(i)} was given to take_seed; the state's leading axes are {lead}; allowed: "
+            f"{allowed}"
+        )
+    return State._make((*jax.tree.map(lambda x: x[index], tuple(state[:4])), state.step))

@@ -1,0 +1,89 @@
+"""The runner: step, scanned over time, mapped over seeds and hyperparameters, jitted once (L5).
+
+A LANE is one seed of one setting of the hyperparameters. How the lanes' axis runs is a strategy:
+
+    vmap            all lanes in one batched program; best on accelerators and for tiny games
+    loop            one lane after the other; its state stays in the cache
+    sharded-vmap    the lanes spread over all local devices, batched on each
+    sharded-loop    the lanes spread over all local devices, one after the other on each;
+                    best on CPUs, where one host device keeps about one core busy
+
+All give the same numbers to tolerance. Initialisation runs on one device, outside the sharded
+program: LAPACK calls (orthogonal initialisers) can hang when several host devices run them at once.
+
+A mesh with an axis "batch" spreads one lane over several devices, see `gacf.runner.parallel`; its other
+axes are for the lanes. Then devices that share a lane do wait for each other.
+
+Where JAX runs in several processes (`jax.distributed`), the lanes are spread over the devices of
+all of them, and each process initialises its own. All make the same calls; states and metrics come
+back whole to each. No device waits for another within a step, unless they share a lane.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.core
+import numpy as np
+
+from gacf.core.checks import at_most, require
+
+if TYPE_CHECKING:
+    pass
+from gacf.runner.memory import bytes_free
+
+MOST_STEPS = 2**31 - 1  # what the step counter, an int32, can count
+MANY = 10**6  # windows from which on it is asked whether the memory holds them
+BYTES_A_WINDOW = 64
+
+
+def windows(
+    steps: int, log_every: int, evaluate_every: int | None, start: int = 0
+) -> tuple[list[int], list[bool]]:
+    """Cuts `steps` steps from step `start` into windows of `log_every`; says where to evaluate.
+
+    A remainder makes a last, shorter window, of which no metrics are kept.
+
+    Raises:
+        ValueError: a number below 1, or evaluations that do not fall on the end of a window.
+    """
+    for name, n in (("steps", steps), ("log_every", log_every), ("evaluate_every", evaluate_every)):
+        if n is not None or name != "evaluate_every":
+            allowed = f"a whole number >= 1 and <= {MOST_STEPS}"
+            require(name, n, at_most(MOST_STEPS), allowed)
+    if evaluate_every is not None and evaluate_every % log_every:
+        raise ValueError(
+            f"evaluate_every: {evaluate_every} was given; "
+            f"allowed: a multiple of log_every, {log_every}"
+        )
+    free = bytes_free(jax.devices("cpu")[0]) if steps // log_every > MANY else None
+    if free is not None and (steps // log_every) * BYTES_A_WINDOW > free:
+        raise ValueError(
+            f"steps: {steps} with log_every {log_every} make {steps // log_every} windows, more "
+            "than the memory holds; allowed: fewer steps, or a larger log_every"
+        )
+    counts = [log_every] * (steps // log_every)
+    ends = start + np.cumsum(counts, dtype=int)
+    due = [evaluate_every is not None and end % evaluate_every == 0 for end in ends]
+    if steps % log_every:
+        counts, due = [*counts, steps % log_every], [*due, False]
+    return counts, due
+
+
+class Grid(NamedTuple):
+    """Where a run's windows of steps end.
+
+    Attributes:
+        ends: steps made at the end of each window, [W].
+        due: whether it ends with an evaluation, [W].
+    """
+
+    ends: np.ndarray
+    due: np.ndarray
+
+    def track(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Steps [T] and values [S, T] of a metric, without the windows that do not know it."""
+        if name.startswith("evaluate/"):
+            return self.ends[self.due], values[:, self.due]
+        return self.ends, values

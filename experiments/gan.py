@@ -6,9 +6,10 @@
     python experiments/gan.py runs/gan     # the tables in docs/results.md
 
 `data`: ring, grid, swiss_roll, digits, stacked_digits. `loss` and `penalty`: the names in
-`gacf.methods.gan.LOSSES` and `gacf.methods.gan.PENALTIES`, or no penalty, "none". `network`: mlp, dcgan, resnet
-(the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without it. `rule`:
-alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit, lola.
+`gacf.methods.gan.LOSSES` and `gacf.methods.gan.PENALTIES`, or no penalty, "none". `network`: mlp,
+dcgan, resnet (the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without
+it. `rule`: alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit,
+lola.
 `critic_rate`: None is the actor's. A dcgan's critic is batch normalised as published, or by layer
 norm where there is a penalty, which batch statistics would make void. What else is left at None
 follows the data and the loss: R1, but a Wasserstein critic, which R1 leaves unbounded, has its

@@ -29,7 +29,7 @@ LAYERS = [
     {"__main__"},
 ]
 LEVEL = {name: level for level, row in enumerate(LAYERS) for name in row}
-# `checkpoint.load` opens a run by its config, at call time.
+# `states.load` opens a run by its config, at call time.
 UPWARDS = {("checkpoint", "config"), ("checkpoint", "experiment")}
 
 

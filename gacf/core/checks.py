@@ -1,8 +1,4 @@
-"""The handful of small types of which everything in gacf is made (L0).
-
-Shape letters used throughout: S seeds, T steps, B batch, N environments, A actions,
-O observation, Z noise.
-"""
+"""Checks of arguments, and the words of their error messages."""
 
 from __future__ import annotations
 

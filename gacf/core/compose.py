@@ -1,16 +1,4 @@
-"""Games: who plays, what each player minimises, where evidence comes from (L0).
-
-A multilevel problem is a dict of private losses, not one objective (Pfau & Vinyals 2016):
-
-    outer   x* = argmin_x F(x, y*(x))        inner   y*(x) = argmin_y f(x, y)
-
-Every loss has two slots for its own player's parameters: `own`, in which it is differentiated, and
-`params[player]`, the same value held fixed. So
-
-    field_i(params) = ∇_own loss_i(own=params[i], params)
-
-is a function of all parameters that can be differentiated again, and nothing need be stopped.
-"""
+"""A game under a rule becomes an `Algorithm`: `init`, `step` and `evaluate`."""
 
 from __future__ import annotations
 

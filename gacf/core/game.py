@@ -1,4 +1,4 @@
-"""Games: who plays, what each player minimises, where evidence comes from (L0).
+"""Games: who plays, what each player minimises, where evidence comes from.
 
 A multilevel problem is a dict of private losses, not one objective (Pfau & Vinyals 2016):
 

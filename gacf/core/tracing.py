@@ -1,8 +1,4 @@
-"""The handful of small types of which everything in gacf is made (L0).
-
-Shape letters used throughout: S seeds, T steps, B batch, N environments, A actions,
-O observation, Z noise.
-"""
+"""Tools around tracing: scans that keep little, and functions that are traced once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The handful of small types of which everything in gacf is made (L0).
+"""The handful of small types of which everything in gacf is made.
 
 Shape letters used throughout: S seeds, T steps, B batch, N environments, A actions,
 O observation, Z noise.

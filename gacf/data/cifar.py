@@ -1,4 +1,4 @@
-"""Readers for CIFAR-10 and CIFAR-100, in both of their formats (L1)."""
+"""Readers for CIFAR-10 and CIFAR-100, in both of their formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real images that come with a package (L1)."""
+"""scikit-learn's handwritten digits: real images that come with a package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that do not fit into memory, read ahead on the host while a device trains (L1).
+"""Data that do not fit into memory, read ahead on the host while a device trains.
 
 A feed holds `buffer` records a seed in the world. Each step the oldest `rows` of them give way to
 the next ones of the seed's own order, in which an epoch is a permutation of the source; batches

@@ -1,4 +1,4 @@
-"""Readers for folders of images, and for data sets that Hugging Face `datasets` saved (L1)."""
+"""Readers for folders of images, and for data sets that Hugging Face `datasets` saved."""
 
 from __future__ import annotations
 

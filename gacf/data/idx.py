@@ -1,4 +1,4 @@
-"""A reader for IDX files, the format of MNIST (L1)."""
+"""A reader for IDX files, the format of MNIST."""
 
 from __future__ import annotations
 

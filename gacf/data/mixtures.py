@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians in the plane, sampled afresh for every batch (L1)."""
+"""Mixtures of Gaussians in the plane, sampled afresh for every batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reader for pickles of plain data that runs nothing of what they say (L1).
+"""A reader for pickles of plain data that runs nothing of what they say.
 
 A pickle is a program; unpickling one that somebody else wrote can run anything. This reader looks
 at the operations one by one and knows those alone that make numbers, text, bytes, lists, tuples,

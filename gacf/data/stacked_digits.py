@@ -1,4 +1,4 @@
-"""Stacked digits: a thousand modes from scikit-learn's handwritten digits (L1)."""
+"""Stacked digits: a thousand modes from scikit-learn's handwritten digits."""
 
 from __future__ import annotations
 

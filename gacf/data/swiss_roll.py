@@ -1,4 +1,4 @@
-"""The Swiss roll in the plane, sampled afresh for every batch (L1)."""
+"""The Swiss roll in the plane, sampled afresh for every batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments (L1). To add one: a line in `ENVIRONMENTS`.
+"""Environments. To add one: a line in `ENVIRONMENTS`.
 
 gymnax's, the linear-quadratic regulator and the probes need nothing more than gacf; brax's need the
 extra `brax`, and Gymnasium's, by names "gymnasium:<id>" that stand in no list, the extra

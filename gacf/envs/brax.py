@@ -1,4 +1,4 @@
-"""brax's environments behind gacf's protocol (L1)."""
+"""brax's environments behind gacf's protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an environment keeps its own word, found out by shapes alone (L1)."""
+"""Whether an environment keeps its own word, found out by shapes alone."""
 
 from __future__ import annotations
 

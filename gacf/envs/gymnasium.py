@@ -1,4 +1,4 @@
-"""Gymnasium's environments, stepped on the host, behind gacf's protocol (L1).
+"""Gymnasium's environments, stepped on the host, behind gacf's protocol.
 
 For evaluation and for small runs: each step of each environment is a call of Python. And it is
 not pure, since a Gymnasium environment cannot be copied in general. What a state holds is the seed

@@ -1,4 +1,4 @@
-"""gymnax's environments behind gacf's protocol (L1)."""
+"""gymnax's environments behind gacf's protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The linear-quadratic regulator as an environment (L1)."""
+"""The linear-quadratic regulator as an environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probe environments: so small that every value in them is known (L1).
+"""Probe environments: so small that every value in them is known.
 
 Each asks one question, and together they tell wiring errors apart: a method that fails one of them,
 and passes those above it in this file, has the error that the failing one is named after.

@@ -1,4 +1,4 @@
-"""What an environment is: a name, two pure functions and two spaces (L1)."""
+"""What an environment is: a name, two pure functions and two spaces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bilinear game, on which every rule is a linear map that can be written down (L2)."""
+"""The bilinear game, on which every rule is a linear map that can be written down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Dirac-GAN: the smallest GAN, on which unregularised training does not converge (L2)."""
+"""The Dirac-GAN: the smallest GAN, on which unregularised training does not converge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The linear-quadratic regulator as a game of an actor and a TD critic (L2)."""
+"""The linear-quadratic regulator as a game of an actor and a TD critic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quadratic games of any number of players: Nash and Stackelberg points by linear algebra (L2)."""
+"""Quadratic games of any number of players: Nash and Stackelberg points by linear algebra."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""."""
+"""Everything around an experiment: files, directories, training, sweeps, reports, commands."""

@@ -1,4 +1,4 @@
-"""Checkpoints: the whole batched State by Orbax, checked byte by byte on the way back (L5).
+"""Checkpoints: the whole batched State by Orbax, checked byte by byte on the way back.
 
     DIR/checkpoints/<cell>/<step>/state/          Orbax: params, world, opt_state, key, step
                                   metrics.npz     every metric from step 0 on, [S, windows]
@@ -16,12 +16,10 @@ directory; what lies there is the same as from one process, and any number of th
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -37,57 +35,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 
 from gacf.core.tracing import through_data
 from gacf.core.types import Algorithm, State
+from gacf.lab.files import WRITING, shortened, temporary, writing
 
 KEEP = 3
-LONGEST = 180  # bytes of a file's name that a user has chosen; most file systems take 255
-_WRITING = ".writing-"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_TEXTS = {
-    "No space left": errno.ENOSPC,
-    "File too large": errno.EFBIG,
-    "quota exceeded": errno.EDQUOT,
-    "Read-only file system": errno.EROFS,
-    "Permission denied": errno.EACCES,
-    "No such file or directory": errno.ENOENT,
-    "Stale file handle": errno.ESTALE,
-    "Input/output error": errno.EIO,
-}  # what is left of an error's number once Orbax has reported it
-
-
-class Unwritable(OSError):
-    """Nothing can be written: the disk is full, or the directory is read-only or gone."""
-
-    @property
-    def full(self) -> bool:
-        """Whether there is no room."""
-        return self.errno in _FULL
-
-
-def unwritable(error: BaseException) -> Unwritable | None:
-    """What an error says of the file system, or one that it came from; None: nothing."""
-    left: list[BaseException | None] = [error]
-    for one in left:
-        if isinstance(one, Unwritable):
-            return one
-        if isinstance(one, OSError) and one.errno is not None:
-            return Unwritable(one.errno, one.strerror or os.strerror(one.errno))
-        for text, number in _TEXTS.items():
-            if one is not None and text in str(one):
-                return Unwritable(number, os.strerror(number))
-        if one is not None and len(left) < 100:
-            left += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
-    return None
-
-
-@contextlib.contextmanager
-def writing() -> Iterator[None]:
-    """Turns whatever a file system's refusal becomes in a library into an `Unwritable`."""
-    try:
-        yield
-    except Exception as error:
-        if found := unwritable(error):
-            raise found from error
-        raise
 
 
 class Damaged(Exception):
@@ -133,56 +83,11 @@ def _quietly() -> Iterator[None]:
     sys.excepthook = hook
 
 
-def shortened(name: str) -> str:
-    """A name that a file may have, told from others by a digest if it was too long.
-
-    Example:
-        >>> shortened("short"), len(shortened("long" * 100))
-        ('short', 137)
-    """
-    data = name.encode()
-    if len(data) <= LONGEST:
-        return name
-    start = data[:120].decode(errors="ignore")
-    return f"{start}-{hashlib.sha256(data).hexdigest()[:16]}"
-
-
 def cell_directory(run: Path, cell: str) -> Path:
     """Where the checkpoints of one cell lie, whatever its name: always inside the run's."""
     name = quote(cell, safe=" ,()=+")
     name = "%2E" + name[1:] if name.startswith(".") else name
     return run / "checkpoints" / shortened(name)
-
-
-def _beside(path: Path) -> Path:
-    """Where this process alone writes what is to take a place."""
-    return path.with_name(f"{_WRITING}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file such that a killed process leaves the old one or the new one.
-
-    Raises:
-        Unwritable: the file system refuses it.
-    """
-    beside = _beside(path)
-    with writing():
-        try:
-            beside.write_bytes(data)
-            os.replace(beside, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                beside.unlink()
-            raise
-
-
-def clean(directory: Path) -> None:
-    """Removes what killed processes were writing; for the one process that writes there."""
-    for path in directory.glob(f"{_WRITING}*"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:
@@ -252,7 +157,7 @@ def save(
     place = directory / f"{int(state.step):010d}"
     # Processes of one run write into one directory; others never do.
     several = jax.process_count() > 1
-    beside = directory / f"{_WRITING}{place.name}" if several else _beside(place)
+    beside = directory / f"{WRITING}{place.name}" if several else temporary(place)
     with writing():
         try:
             return _save(place, beside, state, metrics, manifest)
@@ -358,32 +263,3 @@ def batched_shape(algorithm: Algorithm, seeds: int) -> State:
     one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
     add = lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype)  # noqa: E731
     return State._make((*jax.tree.map(add, tuple(one[:4])), one.step))
-
-
-def load(run: str | Path) -> dict[str, State]:
-    """The newest states of a run: after training, the final ones.
-
-    It executes the run's `experiment.py`, which says what the states are made of: load only what
-    you would run.
-
-    Args:
-        run: a directory that `gacf run` made.
-
-    Returns:
-        Cell -> batched `State`; `gacf.take_seed` takes one seed out of it.
-
-    Raises:
-        ValueError: no run there, or a cell without a whole checkpoint.
-    """
-    from gacf.lab import experiment_file, run_directory
-
-    opened = run_directory.open_run(run)
-    states = {}
-    with jax.enable_x64(opened.config.x64):
-        for cell, algorithm in experiment_file.build(opened.experiment, opened.config).items():
-            directory = cell_directory(opened.directory, cell)
-            whole = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
-            if whole is None:
-                raise ValueError(f"load: {str(run)!r} has no whole checkpoint of {cell!r} yet")
-            states[cell], _ = restore(whole, batched_shape(algorithm, opened.config.seeds))
-    return states

@@ -1,4 +1,4 @@
-"""Configs of experiments: load the file, override, check, store (L6).
+"""Configs of experiments: load the file, override, check, store.
 
 An experiment is one Python file:
 
@@ -41,10 +41,9 @@ from ml_collections.config_flags import config_path
 from gacf.core.checks import nearest
 from gacf.lab.blame import blame
 from gacf.lab.errors import BadInput
-from gacf.lab.experiment_file import Experiment
+from gacf.lab.experiment_file import Config, Experiment
 from gacf.runner import MAPS, MOST_STEPS
 
-Config = Any  # a ConfigDict, whose own types make every value a union of six
 DEFAULTS = {"seeds": 16, "seed": 0, "map": "auto", "x64": False}
 DERIVED = ("log_every", "evaluate_every", "checkpoint_every")
 
@@ -134,6 +133,7 @@ def leaves(config: Config, prefix: str = "") -> dict[str, Any]:
 
 
 def base_config(experiment: Experiment) -> Config:
+    """What `get_config` gives, with the keys that every experiment has."""
     with blame(experiment.path, "get_config()"):
         config = experiment.module.get_config()
     if not isinstance(config, ConfigDict):
@@ -209,6 +209,7 @@ def completed(experiment: Experiment, config: Config) -> Config:
 
 
 def kind_of(config: Config, key: str) -> type:
+    """The type of a key's values."""
     kind: Any = config_path.get_type(key, config)
     return kind
 

@@ -1,4 +1,4 @@
-"""The comparison of runs as one table: terminal, Markdown, LaTeX."""
+"""The console on which commands print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics over seeds, tables and learning curves; reads results alone, and needs no JAX (L6)."""
+"""The errors that reach a user as one line."""
 
 from __future__ import annotations
 

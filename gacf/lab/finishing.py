@@ -1,16 +1,4 @@
-"""One experiment, from its file to its run directory (L6).
-
-    DIR/config.json       resolved config, name, versions, the code's commits, devices
-    DIR/experiment.py     copy of the file, which `gacf resume` executes
-    DIR/metrics.parquet   tidy: cell, seed, step, metric, value
-    DIR/summary.json      statistics, divergences, times; the last to be written
-    DIR/*.png             learning curves, and the experiment's own pictures
-    DIR/checkpoints/      see `gacf.lab.checkpoint`
-
-`metrics.parquet` holds every scalar metric of every window, `evaluate/…` where an evaluation ran,
-and `final/…` where the experiment has a `finish`. It is the same bit for bit however often the run
-was killed and resumed, on the same machine.
-"""
+"""What a trained run leaves behind: table, summary and pictures."""
 
 from __future__ import annotations
 
@@ -25,15 +13,14 @@ from rich.console import Console
 
 from gacf.core.checks import nearest
 from gacf.core.types import State
-from gacf.lab import checkpoint, results
-from gacf.lab.blame import failing
+from gacf.lab import files, results
 from gacf.lab.errors import BadInput, Failed
+from gacf.lab.failure import failing
 from gacf.lab.painter import Painter
 from gacf.lab.report import table
-from gacf.lab.results import Cell
+from gacf.lab.results import Cell, History
 from gacf.lab.run_directory import Run, same_name, versions
 from gacf.lab.schedule import plan
-from gacf.lab.training import History
 
 
 def write_results(
@@ -47,8 +34,8 @@ def write_results(
         the summary; table and learning curves are there by then.
     """
     states = {cell: state for cell, (state, _, _) in trained.items()}
-    with checkpoint.writing():
-        checkpoint.clean(run.directory)
+    with files.writing():
+        files.clean(run.directory)
     failed: list[str] = []
 
     def attempt(name: str, call: Callable[[], Any], otherwise: Any) -> Any:
@@ -64,7 +51,7 @@ def write_results(
     grid = plan(run.config).grid
     buffer = io.BytesIO()
     results.tidy(grid, cells).to_parquet(buffer, index=False)
-    checkpoint.write_atomically(run.directory / "metrics.parquet", buffer.getvalue())
+    files.write_atomically(run.directory / "metrics.parquet", buffer.getvalue())
     curves = results.learning_curves(grid, cells)
     drawn = painter.draw(curves)
     made = attempt("pictures", lambda: named_pictures(_pictures(run, states), curves), {})
@@ -76,11 +63,11 @@ def write_results(
         if own is not None:
             pictures |= attempt("pictures", own.result, {})
         for stem, picture in pictures.items():
-            checkpoint.write_atomically(run.directory / f"{stem}.png", picture)
+            files.write_atomically(run.directory / f"{stem}.png", picture)
         if failed:
             raise Failed("; ".join(failed), again=False)
         text = json.dumps(summary, indent=2, allow_nan=False).encode()
-        checkpoint.write_atomically(run.directory / "summary.json", text)
+        files.write_atomically(run.directory / "summary.json", text)
         return summary
 
     return complete
@@ -168,9 +155,9 @@ def named_pictures(own: Mapping[Any, Any], taken: Iterable[str] = ()) -> dict[st
     made = {}
     for name, figure in own.items():
         safe = _UNSAFE.sub(lambda c: f"%{ord(c[0]):02X}", str(name)) or "picture"
-        stem, number = checkpoint.shortened(safe), 2
+        stem, number = files.shortened(safe), 2
         while same_name(stem) in used:
-            stem, number = f"{checkpoint.shortened(safe)}-{number}", number + 1
+            stem, number = f"{files.shortened(safe)}-{number}", number + 1
         used.add(same_name(stem))
         made[stem] = figure
     return made

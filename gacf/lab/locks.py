@@ -1,4 +1,4 @@
-"""One writer for each directory, on one machine and on several that share a file system (L6).
+"""One writer for each directory, on one machine and on several that share a file system.
 
     DIR/.lock   who writes there: a process, its machine, and when it last gave a sign of life
 
@@ -27,8 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gacf.lab.checkpoint import Unwritable
 from gacf.lab.errors import BadInput
+from gacf.lab.files import Unwritable
 
 FILE = ".lock"
 BEAT, STALE = 5.0, 60.0

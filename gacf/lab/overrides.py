@@ -1,4 +1,4 @@
-"""Configs of experiments: load the file, override, check, store (L6).
+"""Configs of experiments: load the file, override, check, store.
 
 An experiment is one Python file:
 

@@ -1,4 +1,4 @@
-"""Figures as PNG files, drawn in a second process while the first goes on (L6)."""
+"""Figures as PNG files, drawn in a second process while the first goes on."""
 
 from __future__ import annotations
 

@@ -1,16 +1,4 @@
-"""One experiment, from its file to its run directory (L6).
-
-    DIR/config.json       resolved config, name, versions, the code's commits, devices
-    DIR/experiment.py     copy of the file, which `gacf resume` executes
-    DIR/metrics.parquet   tidy: cell, seed, step, metric, value
-    DIR/summary.json      statistics, divergences, times; the last to be written
-    DIR/*.png             learning curves, and the experiment's own pictures
-    DIR/checkpoints/      see `gacf.lab.checkpoint`
-
-`metrics.parquet` holds every scalar metric of every window, `evaluate/…` where an evaluation ran,
-and `final/…` where the experiment has a `finish`. It is the same bit for bit however often the run
-was killed and resumed, on the same machine.
-"""
+"""From a config to traced programs: everything is checked before a file is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes as one run: joining, agreeing, ending when one of them is lost (L6).
+"""Several processes as one run: joining, agreeing, ending when one of them is lost.
 
 All processes make the same calls and see one directory; process 0 alone prints, and writes what is
 not a checkpoint's arrays. Lanes never wait for each other within a step, so nothing is exchanged

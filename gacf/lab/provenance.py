@@ -1,4 +1,4 @@
-"""Which code a run was made by: commits of the repositories that hold it (L6)."""
+"""Which code a run was made by: commits of the repositories that hold it."""
 
 from __future__ import annotations
 

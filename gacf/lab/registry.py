@@ -1,4 +1,4 @@
-"""Names -> constructors, as `gacf list` shows them: the one place that gathers them (L7)."""
+"""Names -> constructors, as `gacf list` shows them: the one place that gathers them."""
 
 from __future__ import annotations
 

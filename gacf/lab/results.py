@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 from gacf.runner.windows import Grid
 
-History = Mapping[str, np.ndarray]
+History = dict[str, np.ndarray]
 """Metric -> [S, W]."""
 
 

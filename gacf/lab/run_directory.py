@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 
 from gacf.lab import (
-    blame,
     config,
     experiment_file,
     locks,
@@ -26,27 +25,7 @@ from gacf.lab.config import Config
 from gacf.lab.errors import BadInput
 from gacf.lab.experiment_file import Experiment
 from gacf.lab.locks import Lock
-
-SWEEP = "sweep.json"  # what makes a directory one of a sweep
-
-
-def read_sweep(directory: str | Path) -> dict[str, Any]:
-    """What a sweep's directory says about it.
-
-    Raises:
-        BadInput: it cannot be read.
-    """
-    path = Path(directory) / SWEEP
-    try:
-        stored = json.loads(path.read_text())
-        if not {"experiment", "variants", "devices"} <= set(stored):
-            raise ValueError("a key is missing")
-        variants = stored["variants"]
-        if not (isinstance(variants, dict) and all(isinstance(x, dict) for x in variants.values())):
-            raise ValueError("its variants are no configs by name")
-        return stored
-    except (OSError, ValueError, TypeError) as error:
-        raise BadInput(f"DIR: {str(path)!r} cannot be read: {error}") from error
+from gacf.lab.records import read_stored
 
 
 class Run(NamedTuple):
@@ -193,28 +172,6 @@ def alone(directory: Path, wait: float = 0.0) -> Iterator[Lock]:
         yield lock
 
 
-def read_stored(directory: str | Path) -> dict[str, Any]:
-    """What config.json of a run directory holds.
-
-    Raises:
-        BadInput: there is none, or it cannot be read.
-    """
-    path = Path(directory) / "config.json"
-    try:
-        stored = json.loads(path.read_text())
-        if not {"experiment", "config", "devices"} <= set(stored):
-            raise ValueError("a key is missing")
-        kinds = {"experiment": str, "config": dict, "devices": dict}
-        for key, kind in kinds.items():
-            if not isinstance(stored[key], kind):
-                raise ValueError(f"{key}: {json.dumps(stored[key]):.60} was found")
-        return stored
-    except FileNotFoundError:
-        raise BadInput(f"DIR: {str(directory)!r} is no directory of a run") from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise BadInput(f"DIR: {str(path)!r} cannot be read: {blame.one_line(error)}") from error
-
-
 def open_run(directory: str | Path) -> Run:
     """Opens a run directory.
 
@@ -225,8 +182,3 @@ def open_run(directory: str | Path) -> Run:
     stored = read_stored(directory)
     experiment = experiment_file.load(directory / "experiment.py", stored["experiment"])
     return Run(directory, experiment, config.from_json(experiment, stored["config"]), stored)
-
-
-def finished(directory: Path) -> bool:
-    """Whether nothing is left to do."""
-    return all((directory / name).exists() for name in ("metrics.parquet", "summary.json"))

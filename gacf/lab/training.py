@@ -1,16 +1,4 @@
-"""One experiment, from its file to its run directory (L6).
-
-    DIR/config.json       resolved config, name, versions, the code's commits, devices
-    DIR/experiment.py     copy of the file, which `gacf resume` executes
-    DIR/metrics.parquet   tidy: cell, seed, step, metric, value
-    DIR/summary.json      statistics, divergences, times; the last to be written
-    DIR/*.png             learning curves, and the experiment's own pictures
-    DIR/checkpoints/      see `gacf.lab.checkpoint`
-
-`metrics.parquet` holds every scalar metric of every window, `evaluate/…` where an evaluation ran,
-and `final/…` where the experiment has a `finish`. It is the same bit for bit however often the run
-was killed and resumed, on the same machine.
-"""
+"""Training the cells of a run, or of several runs at once, from the newest checkpoints on."""
 
 from __future__ import annotations
 
@@ -24,17 +12,18 @@ import numpy as np
 from rich.console import Console
 
 from gacf.core.types import State
-from gacf.lab import blame, checkpoint, config, processes
-from gacf.lab.blame import failing
+from gacf.lab import blame, checkpoint, config, files, processes
 from gacf.lab.errors import BadInput, Failed
+from gacf.lab.failure import failing
 from gacf.lab.finishing import write_results
 from gacf.lab.inspect.progress import PROGRESS, Display, Record
 from gacf.lab.painter import WAITING, Painter
-from gacf.lab.run_directory import Run, create, finished, versions
+from gacf.lab.records import finished
+from gacf.lab.results import History
+from gacf.lab.run_directory import Run, create, versions
 from gacf.lab.schedule import plan
 from gacf.runner import Program, on_one_device
 
-History = dict[str, np.ndarray]
 Listener = Callable[[str, np.ndarray, History], None]
 """Is told the cell, where the windows just trained end [W], and their scalars [S, W] or [H, S, W].
 """
@@ -106,8 +95,8 @@ def _train(
     directory = checkpoint.cell_directory(place, cell)
     guard()
     if processes.first():
-        with checkpoint.writing():
-            checkpoint.clean(directory)
+        with files.writing():
+            files.clean(directory)
     resumed = _resumed(directory, manifest, program, err)
     if resumed:
         state, metrics, spent = resumed
@@ -215,7 +204,7 @@ def train(
         guard()
         with Painter(beside=False) as painter:
             summary.update(write_results(run, trained, painter)())
-        with checkpoint.writing():
+        with files.writing():
             path.unlink(missing_ok=True)
         return "written"
 

@@ -1,1 +1,5 @@
-"""."""
+"""The methods, made of the parts: actor-critic methods, GANs, and flows of several models."""
+
+from gacf.methods import actor_critic, flows, gan
+
+__all__ = ["actor_critic", "flows", "gan"]

@@ -1,4 +1,4 @@
-"""Metrics of samples (L2). To add one: a file beside these, and a line here."""
+"""Metrics of samples. To add one: a file beside these, and a line here."""
 
 from gacf.metrics.classifier import Classifier, digits_classifier
 from gacf.metrics.fid import fid

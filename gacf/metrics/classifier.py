@@ -1,4 +1,4 @@
-"""A small classifier of digits, whose features the distances of samples are measured in (L2)."""
+"""A small classifier of digits, whose features the distances of samples are measured in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fréchet distance between two samples of features (L2)."""
+"""Fréchet distance between two samples of features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spectrum of a game's Jacobian: whether the dynamics rotate, contract or leave (L2)."""
+"""The spectrum of a game's Jacobian: whether the dynamics rotate, contract or leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernel distances between two samples: MMD and KID (L2)."""
+"""Kernel distances between two samples: MMD and KID."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mode coverage of samples from a mixture (L2)."""
+"""Mode coverage of samples from a mixture."""
 
 from __future__ import annotations
 

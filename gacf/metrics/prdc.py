@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage of a sample in a feature space (L2)."""
+"""Precision, recall, density and coverage of a sample in a feature space."""
 
 from __future__ import annotations
 

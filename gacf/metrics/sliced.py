@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance (L2)."""
+"""Sliced Wasserstein distance."""
 
 from __future__ import annotations
 

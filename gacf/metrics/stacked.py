@@ -1,4 +1,4 @@
-"""Modes of stacked digits, counted by a classifier of single digits (L2)."""
+"""Modes of stacked digits, counted by a classifier of single digits."""
 
 from __future__ import annotations
 

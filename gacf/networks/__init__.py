@@ -1,1 +1,30 @@
-"""."""
+"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike.
+
+Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
+what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
+and live in the world under `stats/<player>`.
+"""
+
+from gacf.networks.conv import Conv, ConvTranspose
+from gacf.networks.encoded import Encoded, encoded
+from gacf.networks.ensembles import Ensemble, column, ensemble
+from gacf.networks.mlp import MLP
+from gacf.networks.model import model
+from gacf.networks.network import Model
+from gacf.networks.precision import DTYPES, Computed, computed_in
+
+__all__ = [
+    "DTYPES",
+    "MLP",
+    "Computed",
+    "Conv",
+    "ConvTranspose",
+    "Encoded",
+    "Ensemble",
+    "Model",
+    "column",
+    "computed_in",
+    "encoded",
+    "ensemble",
+    "model",
+]

@@ -1,4 +1,4 @@
-"""Convolutions that keep the speed of matrix products on a CPU (L1).
+"""Convolutions that keep the speed of matrix products on a CPU.
 
 XLA's own convolutions fall off a cliff on a CPU once they are differentiated inside a loop, by the
 gradient in the weights most of all. Here they are matrix products wherever the program is lowered

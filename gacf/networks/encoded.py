@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""Networks behind a fixed function of their first input."""
 
 from __future__ import annotations
 
@@ -13,8 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from gacf.core.types import Key, PyTree
-from gacf.networks.model import adapt
-from gacf.networks.network import Model, Network
+from gacf.networks.network import Adapt, Network, refuse_model
 
 
 class Encoded(NamedTuple):
@@ -22,6 +16,25 @@ class Encoded(NamedTuple):
 
     encode: Callable[[PyTree], PyTree]
     network: Any
+
+    def adapted(self, player: str, adapt: Adapt) -> Network:
+        """As `Wrapped` says."""
+        base = adapt(player, self.network)
+
+        def init(key: Key, first: PyTree, *others: PyTree) -> tuple[PyTree, PyTree]:
+            return base.init(key, self.encode(first), *others)
+
+        def apply(
+            params: PyTree,
+            stats: PyTree,
+            key: Key | None,
+            train: bool,
+            first: PyTree,
+            *others: PyTree,
+        ) -> tuple[jax.Array, PyTree]:
+            return base.apply(params, stats, key, train, self.encode(first), *others)
+
+        return Network(init, apply)
 
 
 def encoded(encode: Callable[[PyTree], PyTree], network: Any) -> Any:
@@ -44,20 +57,5 @@ def encoded(encode: Callable[[PyTree], PyTree], network: Any) -> Any:
         >>> params["Dense_0"]["kernel"].shape
         (5, 8)
     """
-    if isinstance(network, Model):
-        raise ValueError("network: a Model was given; allowed: what `model` makes one of")
+    refuse_model(network)
     return Encoded(encode, network)
-
-
-def _encoded(player: str, given: Encoded) -> Network:
-    base = adapt(player, given.network)
-
-    def init(key: Key, first: PyTree, *others: PyTree) -> tuple[PyTree, PyTree]:
-        return base.init(key, given.encode(first), *others)
-
-    def apply(
-        params: PyTree, stats: PyTree, key: Key | None, train: bool, first: PyTree, *others: PyTree
-    ) -> tuple[jax.Array, PyTree]:
-        return base.apply(params, stats, key, train, given.encode(first), *others)
-
-    return Network(init, apply)

@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""Several networks of one kind, side by side."""
 
 from __future__ import annotations
 
@@ -13,8 +8,7 @@ import jax
 
 from gacf.core.checks import require, whole
 from gacf.core.types import Key, PyTree
-from gacf.networks.model import adapt
-from gacf.networks.network import Network
+from gacf.networks.network import Adapt, Network
 
 
 class Ensemble(NamedTuple):
@@ -22,6 +16,26 @@ class Ensemble(NamedTuple):
 
     network: Any
     members: int
+
+    def adapted(self, player: str, adapt: Adapt) -> Network:
+        """As `Wrapped` says."""
+        base = adapt(player, self.network)
+
+        def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+            keys = jax.random.split(key, self.members)
+            return jax.vmap(lambda key: base.init(key, *inputs))(keys)
+
+        def apply(
+            params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+        ) -> tuple[jax.Array, PyTree]:
+            def member(params: PyTree, stats: PyTree, key: Key | None) -> tuple[jax.Array, PyTree]:
+                output, news = base.apply(params, stats, key, train, *inputs)
+                return column(output), news
+
+            keys = None if key is None else jax.random.split(key, self.members)
+            return jax.vmap(member, out_axes=(1, 0))(params, stats, keys)
+
+        return Network(init, apply, base.members + 1)
 
 
 def ensemble(network: Any, members: int) -> Any:
@@ -52,23 +66,3 @@ def ensemble(network: Any, members: int) -> Any:
 def column(output: jax.Array) -> jax.Array:
     """One number an example, [B], of an output [B] or [B, 1]; others are left as they are."""
     return output[..., 0] if output.ndim == 2 and output.shape[-1] == 1 else output
-
-
-def _ensemble(player: str, given: Ensemble) -> Network:
-    base = adapt(player, given.network)
-
-    def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
-        keys = jax.random.split(key, given.members)
-        return jax.vmap(lambda key: base.init(key, *inputs))(keys)
-
-    def apply(
-        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
-    ) -> tuple[jax.Array, PyTree]:
-        def member(params: PyTree, stats: PyTree, key: Key | None) -> tuple[jax.Array, PyTree]:
-            output, news = base.apply(params, stats, key, train, *inputs)
-            return column(output), news
-
-        keys = None if key is None else jax.random.split(key, given.members)
-        return jax.vmap(member, out_axes=(1, 0))(params, stats, keys)
-
-    return Network(init, apply, base.members + 1)

@@ -1,8 +1,8 @@
-"""Generators and critics of images: DCGAN-style and residual, conditional or not (L4).
+"""Generators and critics of images: DCGAN-style and residual, conditional or not.
 
 Images are [B, H, W, C]; height and width are multiples of 2 to the power of `stages`. All layers
-are those of `gacf.networks.conv`, fast on a CPU as well. A critic yields one logit an example, [B]. Wrap a
-critic in `gacf.stabilizers.spectral_norm` for spectral normalisation.
+are those of `gacf.networks.conv`, fast on a CPU as well. A critic yields one logit an example,
+[B]. Wrap a critic in `gacf.stabilizers.spectral_norm` for spectral normalisation.
 """
 
 from __future__ import annotations

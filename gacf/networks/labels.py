@@ -1,4 +1,4 @@
-"""Labels as classes 0 … K − 1, and what a network does with a label that is none (L4)."""
+"""Labels as classes 0 … K − 1, and what a network does with a label that is none."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""Flax Linen modules as networks."""
 
 from __future__ import annotations
 
@@ -17,7 +12,6 @@ import jax
 from flax import errors, linen
 
 from gacf.core.types import Key, PyTree
-from gacf.networks.model import _is_tuple
 from gacf.networks.modes import (
     MODES,
     Options,
@@ -82,6 +76,7 @@ def _telling(player: str, outermost: linen.Module, train: bool) -> Callable[...,
 
 
 def linen_network(player: str, module: linen.Module) -> Network:
+    """A Linen module as a network."""
     fields = [
         field.name
         for field in dataclasses.fields(module)
@@ -182,6 +177,10 @@ def linen_network(player: str, module: linen.Module) -> Network:
         return output, renewed(stats, news) if train else stats
 
     return Network(init, apply)
+
+
+def _is_tuple(x: Any) -> bool:
+    return isinstance(x, tuple)
 
 
 def _lasting(old: PyTree, new: PyTree) -> PyTree:

@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""The model of a player, from whatever kind of network."""
 
 from __future__ import annotations
 
@@ -16,17 +11,10 @@ import jax
 from flax import linen, nnx
 
 from gacf.core.types import Key, PyTree, World
-from gacf.networks.encoded import Encoded, _encoded
-from gacf.networks.ensembles import Ensemble, _ensemble
 from gacf.networks.linen_network import linen_network
-from gacf.networks.network import Model, Network
+from gacf.networks.network import Model, Network, Wrapped
 from gacf.networks.nnx_network import nnx_network
 from gacf.networks.pair import pair_network
-from gacf.networks.precision import Computed, _computed
-
-
-def _is_tuple(x: Any) -> bool:
-    return isinstance(x, tuple)
 
 
 def _takes_rngs(function: Callable[..., Any]) -> bool:
@@ -37,13 +25,9 @@ def _takes_rngs(function: Callable[..., Any]) -> bool:
     return "rngs" in inspect.signature(made).parameters
 
 
-def adapt(player: str, network: Any) -> Network:
-    if isinstance(network, Ensemble):
-        return _ensemble(player, network)
-    if isinstance(network, Computed):
-        return _computed(player, network)
-    if isinstance(network, Encoded):
-        return _encoded(player, network)
+def _adapt(player: str, network: Any) -> Network:
+    if isinstance(network, Wrapped):
+        return network.adapted(player, _adapt)
     if isinstance(network, linen.Module):
         return linen_network(player, network)
     if isinstance(network, nnx.Module):
@@ -96,7 +80,7 @@ def model(player: str, network: Any) -> Model:
         if network.player != player:
             raise ValueError(f"{player}: a Model of {network.player!r} was given")
         return network
-    base = adapt(player, network)
+    base = _adapt(player, network)
     name = f"stats/{player}"
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:

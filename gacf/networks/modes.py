@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""Whether a network trains: the names by which networks ask, and how each is answered."""
 
 from __future__ import annotations
 
@@ -32,6 +27,7 @@ MODES = {
 
 @functools.cache
 def signature_of(call: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a function, looked up once."""
     return inspect.signature(call)
 
 
@@ -52,6 +48,7 @@ def takes_any_keyword(signature: inspect.Signature) -> bool:
 
 
 def in_mode(name: str, train: bool) -> bool:
+    """The value of an argument or a field of that name in training, or in evaluation."""
     return MODES[name] == train
 
 

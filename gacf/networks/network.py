@@ -1,14 +1,9 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""What every network becomes: a `Model` of one player, around a `Network` of none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -64,3 +59,22 @@ class Network(NamedTuple):
     init: Callable[..., tuple[PyTree, PyTree]]
     apply: Callable[..., tuple[jax.Array, PyTree]]
     members: int = 0
+
+
+Adapt = Callable[[str, Any], Network]
+"""`(player, network of any kind) -> Network`."""
+
+
+@runtime_checkable
+class Wrapped(Protocol):
+    """A network made of another one: an ensemble, one in another precision, and their like."""
+
+    def adapted(self, player: str, adapt: Adapt) -> Network:
+        """The network, given what adapts the one within."""
+        ...
+
+
+def refuse_model(network: Any) -> None:
+    """Raises a ValueError for a `Model`, which belongs to its player as it is."""
+    if isinstance(network, Model):
+        raise ValueError("network: a Model was given; allowed: what `model` makes one of")

@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""Flax NNX modules as networks."""
 
 from __future__ import annotations
 
@@ -61,6 +56,7 @@ def _set_mode(module: nnx.Module, train: bool) -> None:
 
 
 def nnx_network(player: str, make: Callable[[Key], nnx.Module]) -> Network:
+    """An NNX module, made anew from each key, as a network."""
     graph, _, abstract = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))), nnx.Param, ...)
     keeps = bool(jax.tree.leaves(abstract))
     call = signature_of(type(nnx.merge(graph, _, abstract)).__call__)

@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""Pairs of functions `(init, apply)` as networks."""
 
 from __future__ import annotations
 
@@ -28,6 +23,7 @@ from gacf.networks.network import Network
 def pair_network(
     player: str, init: Callable[..., PyTree], apply: Callable[..., jax.Array]
 ) -> Network:
+    """A pair of functions as a network."""
     accepted = inspect.signature(init).parameters.values()
     variadic = any(p.kind is p.VAR_POSITIONAL for p in accepted)
     needed = [

@@ -1,9 +1,4 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike (L1).
-
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
-"""
+"""Networks that compute in another type than their parameters have."""
 
 from __future__ import annotations
 
@@ -14,8 +9,7 @@ import jax.numpy as jnp
 
 from gacf.core.checks import lookup
 from gacf.core.types import Key, PyTree
-from gacf.networks.model import adapt
-from gacf.networks.network import Model, Network
+from gacf.networks.network import Adapt, Network, refuse_model
 
 
 class Computed(NamedTuple):
@@ -23,6 +17,20 @@ class Computed(NamedTuple):
 
     network: Any
     dtype: Any
+
+    def adapted(self, player: str, adapt: Adapt) -> Network:
+        """As `Wrapped` says."""
+        base = adapt(player, self.network)
+
+        def apply(
+            params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
+        ) -> tuple[jax.Array, PyTree]:
+            low = _cast((params, inputs), self.dtype)
+            output, news = base.apply(low[0], stats, key, train, *low[1])
+            wide = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+            return _cast(output, wide), jax.tree.map(_like, news, stats)
+
+        return base._replace(apply=apply)
 
 
 DTYPES = ("float32", "bfloat16")
@@ -55,8 +63,7 @@ def computed_in(dtype: str, network: Any) -> Any:
         (dtype('float32'), dtype('float32'))
     """
     lookup("dtype", dtype, dict.fromkeys(DTYPES))
-    if isinstance(network, Model):
-        raise ValueError("network: a Model was given; allowed: what `model` makes one of")
+    refuse_model(network)
     return network if dtype == "float32" else Computed(network, jnp.dtype(dtype))
 
 
@@ -69,17 +76,3 @@ def _cast(tree: PyTree, dtype: Any) -> PyTree:
 
 def _like(x: jax.Array, old: jax.Array) -> jax.Array:
     return x.astype(old.dtype) if jnp.issubdtype(old.dtype, jnp.floating) else x
-
-
-def _computed(player: str, given: Computed) -> Network:
-    base = adapt(player, given.network)
-
-    def apply(
-        params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree
-    ) -> tuple[jax.Array, PyTree]:
-        low = _cast((params, inputs), given.dtype)
-        output, news = base.apply(low[0], stats, key, train, *low[1])
-        wide = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
-        return _cast(output, wide), jax.tree.map(_like, news, stats)
-
-    return base._replace(apply=apply)

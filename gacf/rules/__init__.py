@@ -1,4 +1,4 @@
-"""Rules: schedule × direction (L1). To add one: a file beside these, and a line here."""
+"""Rules: schedule × direction. To add one: a file beside these, and a line here."""
 
 from gacf.rules.algebra import Move, every, parallel, player_step, repeat, sequence
 from gacf.rules.competitive import competitive

@@ -1,4 +1,4 @@
-"""The algebra of rules: one atom and four combinators (L1).
+"""The algebra of rules: one atom and four combinators.
 
 The atom is one player's pure train step; `sequence`, `parallel`, `repeat` and `every` make rules of
 rules. A rule's state is one flat dict: an entry a player (`Move`: its optimiser's state and its

@@ -1,4 +1,4 @@
-"""Competitive gradient descent: each step is the Nash point of a bilinear local game (L1)."""
+"""Competitive gradient descent: each step is the Nash point of a bilinear local game."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consensus: every player also walks down the size of the whole field (L1)."""
+"""Consensus: every player also walks down the size of the whole field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Derivatives through an optimiser's step where its operations have none (L1).
+"""Derivatives through an optimiser's step where its operations have none.
 
 Adam divides by a root that has no derivative at 0, so that 0 · ∞ = NaN comes back for every
 parameter whose gradients have all been 0, such as those of a dead unit. The step itself is

@@ -1,4 +1,4 @@
-"""Directions: which vector a player follows (L1).
+"""Directions: which vector a player follows.
 
 A direction never sees a loss, only FIELDS: v_i(params) = ∇_own loss_i(own = params[i], params).
 All evaluations inside one move share the batch and the keys, so that a field is one function of

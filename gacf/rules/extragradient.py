@@ -1,4 +1,4 @@
-"""Extragradient: look one step ahead, then step from where you stand (L1)."""
+"""Extragradient: look one step ahead, then step from where you stand."""
 
 from __future__ import annotations
 

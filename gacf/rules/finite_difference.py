@@ -1,4 +1,4 @@
-"""The DARTS direction: one step ahead, its second-order term by a finite difference (L1)."""
+"""The DARTS direction: one step ahead, its second-order term by a finite difference."""
 
 from __future__ import annotations
 

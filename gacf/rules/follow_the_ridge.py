@@ -1,4 +1,4 @@
-"""Follow the ridge: the follower is kept at its best response while the leader moves (L1)."""
+"""Follow the ridge: the follower is kept at its best response while the leader moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The implicit direction: a leader that differentiates through the best response (L1)."""
+"""The implicit direction: a leader that differentiates through the best response."""
 
 from __future__ import annotations
 

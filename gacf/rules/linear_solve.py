@@ -1,4 +1,4 @@
-"""Solving A u = b over pytrees where A is a product with a game's Jacobian (L1).
+"""Solving A u = b over pytrees where A is a product with a game's Jacobian.
 
 Every solver makes a fixed number of iterations, so that a step costs the same whatever the point
 and one program serves all seeds. How far it came is `relative_residual`, ‖b − A u‖ / ‖b‖, measured

@@ -1,4 +1,4 @@
-"""Learning with opponent-learning awareness: every player looks through the others' step (L1)."""
+"""Learning with opponent-learning awareness: every player looks through the others' step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lookahead-minimax: every so often all players step back toward where they were (L1)."""
+"""Lookahead-minimax: every so often all players step back toward where they were."""
 
 from __future__ import annotations
 

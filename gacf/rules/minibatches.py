@@ -1,4 +1,4 @@
-"""Minibatches: several passes over one batch, in pieces (L1)."""
+"""Minibatches: several passes over one batch, in pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chains of three levels and more: a leader of a leader (L1)."""
+"""Chains of three levels and more: a leader of a leader."""
 
 from __future__ import annotations
 

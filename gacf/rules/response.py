@@ -1,4 +1,4 @@
-"""Who leads, who follows, and the derivatives between them: what leaders' directions share (L1).
+"""Who leads, who follows, and the derivatives between them: what leaders' directions share.
 
 x is the leader and minimises F(x, y); y are the followers, and f_y is their field. A leader's
 loss is differentiated in its own slot and in the followers' parameters; a followers' field in both.

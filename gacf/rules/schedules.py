@@ -1,4 +1,4 @@
-"""Schedules: who moves when (L1). Each is a composition of the algebra."""
+"""Schedules: who moves when. Each is a composition of the algebra."""
 
 from __future__ import annotations
 

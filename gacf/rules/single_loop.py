@@ -1,4 +1,4 @@
-"""The single-loop direction: the linear system is solved along with the game (L1)."""
+"""The single-loop direction: the linear system is solved along with the game."""
 
 from __future__ import annotations
 

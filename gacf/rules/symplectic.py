@@ -1,4 +1,4 @@
-"""Symplectic adjustment: the field turned by the rotational part of its Jacobian (L1)."""
+"""Symplectic adjustment: the field turned by the rotational part of its Jacobian."""
 
 from __future__ import annotations
 

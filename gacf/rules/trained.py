@@ -1,4 +1,4 @@
-"""Which parameters an optimiser moves, read off its program (L1).
+"""Which parameters an optimiser moves, read off its program.
 
 A direction that solves for a follower's response must solve over what responds alone: leaves that
 `optax.set_to_zero`, a mask or a partition keeps are constants. No number can say which these are (a

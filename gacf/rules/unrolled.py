@@ -1,4 +1,4 @@
-"""The unrolled direction: a leader that differentiates through its follower's next steps (L1)."""
+"""The unrolled direction: a leader that differentiates through its follower's next steps."""
 
 from __future__ import annotations
 

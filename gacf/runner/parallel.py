@@ -1,4 +1,4 @@
-"""One seed over several devices: the examples of a batch are spread, the parameters are not (L1).
+"""One seed over several devices: the examples of a batch are spread, the parameters are not.
 
     ∇ mean_b loss_b  =  mean over devices of (∇ mean over its own examples)
 

@@ -1,4 +1,4 @@
-"""A term in one player's loss, by degrees (L2); entropy and feature matching are two."""
+"""A term in one player's loss, by degrees; entropy and feature matching are two."""
 
 from __future__ import annotations
 

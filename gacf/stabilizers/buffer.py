@@ -1,4 +1,4 @@
-"""A replay buffer as three pure functions (L1).
+"""A replay buffer as three pure functions.
 
 A ring: the newest item overwrites the oldest. The work of `add` and `sample` does not depend on
 the capacity, as long as the buffer is carried through a scan or donated.

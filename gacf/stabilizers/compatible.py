@@ -1,4 +1,4 @@
-"""Compatibility: a critic that is linear in the actor's own features (L2)."""
+"""Compatibility: a critic that is linear in the actor's own features."""
 
 from __future__ import annotations
 

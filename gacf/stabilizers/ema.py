@@ -1,4 +1,4 @@
-"""Averaged parameters: evaluation by a slow copy of a player (L2)."""
+"""Averaged parameters: evaluation by a slow copy of a player."""
 
 from __future__ import annotations
 

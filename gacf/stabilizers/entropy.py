@@ -1,4 +1,4 @@
-"""Entropy regularisation: an actor that is rewarded for being undecided or various (L2)."""
+"""Entropy regularisation: an actor that is rewarded for being undecided or various."""
 
 from __future__ import annotations
 

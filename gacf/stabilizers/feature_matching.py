@@ -1,4 +1,4 @@
-"""Feature matching: an actor that meets the mean of the critic's features (L2)."""
+"""Feature matching: an actor that meets the mean of the critic's features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freezing: a player that rests while a condition holds (L2)."""
+"""Freezing: a player that rests while a condition holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Historical averaging: parameters drawn toward their own past (L2)."""
+"""Historical averaging: parameters drawn toward their own past."""
 
 from __future__ import annotations
 

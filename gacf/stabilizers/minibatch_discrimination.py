@@ -1,4 +1,4 @@
-"""Minibatch discrimination: a critic that sees how alike the examples of a batch are (L2)."""
+"""Minibatch discrimination: a critic that sees how alike the examples of a batch are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise on what a network is shown: instance noise, action noise, target smoothing (L2)."""
+"""Noise on what a network is shown: instance noise, action noise, target smoothing."""
 
 from __future__ import annotations
 

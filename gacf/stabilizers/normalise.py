@@ -1,4 +1,4 @@
-"""Normalised layers by degrees, and normalisation by a fixed reference batch (L2)."""
+"""Normalised layers by degrees, and normalisation by a fixed reference batch."""
 
 from __future__ import annotations
 

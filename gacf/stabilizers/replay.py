@@ -1,4 +1,4 @@
-"""Experience replay: batches come from a buffer of what was seen (L2)."""
+"""Experience replay: batches come from a buffer of what was seen."""
 
 from __future__ import annotations
 

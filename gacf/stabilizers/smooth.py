@@ -1,4 +1,4 @@
-"""Label smoothing: targets drawn toward a prior (L2)."""
+"""Label smoothing: targets drawn toward a prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spectral normalisation: a network whose every layer has slope 1 at most (L2)."""
+"""Spectral normalisation: a network whose every layer has slope 1 at most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Target networks: losses that read a slow copy of somebody's parameters (L2)."""
+"""Target networks: losses that read a slow copy of somebody's parameters."""
 
 from __future__ import annotations
 

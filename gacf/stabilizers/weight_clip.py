@@ -1,4 +1,4 @@
-"""Weight clipping: parameters kept in a box (L2)."""
+"""Weight clipping: parameters kept in a box."""
 
 from __future__ import annotations
 

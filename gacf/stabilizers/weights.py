@@ -1,4 +1,4 @@
-"""Which of a network's parameters are weights, read off the program that it computes (L2).
+"""Which of a network's parameters are weights, read off the program that it computes.
 
 A weight is a parameter that the inputs, or what became of them, are multiplied by in a product of
 matrices or in a convolution, or from which they pick rows. What is added or scales each number by

@@ -19,6 +19,7 @@ from rich.console import Console
 from gacf.lab import (
     checkpoint,
     experiment_file,
+    files,
     finishing,
     overrides,
     preparation,
@@ -86,7 +87,7 @@ def test_sweeps_that_meet_in_a_directory_lose_nothing(tmp_path: Path):
 
 def test_the_default_name_of_a_sweep_is_its_own(tmp_path: Path, monkeypatch: Any):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiment.time, "strftime", lambda form: "now")
+    monkeypatch.setattr(run_directory.time, "strftime", lambda form: "now")
     for _ in range(2):
         started(None, "a")  # type: ignore
     assert sorted(p.name for p in Path("runs").iterdir()) == ["toy-now", "toy-now-2"]
@@ -215,7 +216,7 @@ def test_many_keys_do_not_make_a_name_too_long():
     keys = {f"key_of_some_length_{i}": [0.123456, 0.654321] for i in range(9)}
     names = list(vocabulary.grid(keys))
     assert len(names) == len(set(names)) == 512
-    assert max(len(name.encode()) for name in names) <= checkpoint.LONGEST
+    assert max(len(name.encode()) for name in names) <= files.LONGEST
 
 
 NAMES = ["../x", "..", ".", "/tmp/x", "a/b", "a\\b", "a" * 300, "é" * 300, "\0", "\x1b[31m", "a b"]

@@ -19,9 +19,9 @@ import pytest
 from rich.console import Console
 
 from gacf.lab import locks, training
-from gacf.lab.checkpoint import Unwritable
 from gacf.lab.cli import main
 from gacf.lab.errors import BadInput
+from gacf.lab.files import Unwritable
 from gacf.lab.sweep import Sweep, Unit, claims, executors, watch
 
 from .common import ROOT, TOY, process
@@ -320,7 +320,7 @@ def test_a_unit_that_fails_thrice_is_told_with_its_traceback_and_the_rest_goes_o
 
     directory = tmp_path / "sweep"
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "train_group", unlucky)
+        patch.setattr(training, "train_group", unlucky)
         assert main(arguments(directory, file(tmp_path), "--traceback")) == 1
     said = capsys.readouterr().err
     name = "variants 'hidden=2,learning_rate=0.1', 'hidden=2,learning_rate=0.2' failed"

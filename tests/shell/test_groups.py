@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gacf.lab import checkpoint, experiment_file, overrides, preparation, sweep
+from gacf.lab import checkpoint, experiment_file, files, overrides, preparation, states, sweep
 from gacf.lab.cli import main
 from gacf.lab.sweep import units, vocabulary
+from gacf.runner import Program
 
 from .common import ROOT, TOY, metrics, process, run
 
@@ -97,7 +98,7 @@ def test_a_variant_of_a_group_is_what_run_makes(grid: Path, tmp_path: Path):
     close(metrics(variant), metrics(tmp_path / "run"))
     rates = metrics(variant).query("metric == 'final/rate'").value
     assert list(rates) == [0.3] * 3  # `finish` saw this setting's config and state
-    one, other = (checkpoint.load(d)["swept"] for d in (variant, tmp_path / "run"))
+    one, other = (states.load(d)["swept"] for d in (variant, tmp_path / "run"))
     np.testing.assert_allclose(one.params["actor"]["w"], other.params["actor"]["w"], rtol=1e-5)
     assert int(one.step) == 16
     assert main(["resume", str(variant)]) == 0
@@ -131,7 +132,7 @@ def test_numbers_depend_neither_on_the_others_nor_on_the_cut(
             ["actor.learning_rate"],
         )["swept"]
     )
-    monkeypatch.setattr(experiment, "bytes_free", lambda device: needed - 1)
+    monkeypatch.setattr(preparation, "bytes_free", lambda device: needed - 1)
     assert command(tmp_path / "cut", grid.parent / "swept.py", RATES) == 0
     sizes = [len(unit["variants"]) for unit in summary(tmp_path / "cut")["units"].values()]
     assert sorted(sizes) == [1, 2]
@@ -145,13 +146,13 @@ def test_one_compilation_and_one_dispatch_a_window(
 ):
     """Nine settings cost the compilations and calls of one; counted where XLA is called."""
     calls = []
-    advance = experiment.Program.advance
+    advance = Program.advance
 
     def counted(self: Any, *args: Any) -> Any:
         calls.append(self.lanes)
         return advance(self, *args)
 
-    monkeypatch.setattr(experiment.Program, "advance", counted)
+    monkeypatch.setattr(Program, "advance", counted)
     shift = TOY.read_text().replace("- batch) ** 2", "- batch - config.shift) ** 2")
     path = tmp_path / "swept.py"
     path.write_text(shift.replace('"flag": False,', '"flag": False, "shift": 0.0,'))
@@ -180,10 +181,10 @@ def test_a_killed_group_goes_on_from_its_checkpoint(
         assert command(tmp_path / "sweep", path, RATES) == 130
     (halfway,) = (tmp_path / "sweep").glob("units/*/checkpoints/swept/*")
     assert halfway.name == "0000000008"
-    init = experiment.Program.init
-    monkeypatch.setattr(experiment.Program, "init", lambda *args: pytest.fail("it began anew"))
+    init = Program.init
+    monkeypatch.setattr(Program, "init", lambda *args: pytest.fail("it began anew"))
     assert main(["sweep", str(tmp_path / "sweep"), "--resume"]) == 0
-    monkeypatch.setattr(experiment.Program, "init", init)
+    monkeypatch.setattr(Program, "init", init)
     for rate in ("0.05", "0.1", "0.3"):
         one = tmp_path / "sweep" / f"learning_rate={rate}"
         other = grid / f"learning_rate={rate},clip=0.0"  # the same group, undisturbed
@@ -194,7 +195,7 @@ def test_a_killed_group_goes_on_from_its_checkpoint(
 
 def test_results_half_written_are_written_the_rest(grid: Path, tmp_path: Path, monkeypatch: Any):
     """Killed between the variants of a group: those that are there stay, the others are made."""
-    write = checkpoint.write_atomically
+    write = files.write_atomically
 
     def deadly(path: Path, data: bytes) -> None:
         if path == tmp_path / "sweep" / "learning_rate=0.1" / "summary.json":
@@ -202,7 +203,7 @@ def test_results_half_written_are_written_the_rest(grid: Path, tmp_path: Path, m
         write(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_atomically", deadly)
+        patch.setattr(files, "write_atomically", deadly)
         assert command(tmp_path / "sweep", grid.parent / "swept.py", RATES) == 130
     first = tmp_path / "sweep" / "learning_rate=0.05" / "summary.json"
     before = first.stat().st_mtime_ns

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from gacf.lab import checkpoint
+from gacf.lab import states
 
 from .common import ROOT, TOY
 from .test_checkpoint import bits
@@ -62,7 +62,7 @@ def same(one: Path, other: Path) -> None:
         assert left.name == right.name or one == left
         name = "metrics.parquet"
         assert (left / name).read_bytes() == (right / name).read_bytes(), left.name
-        assert bits(checkpoint.load(left)) == bits(checkpoint.load(right)), left.name
+        assert bits(states.load(left)) == bits(states.load(right)), left.name
     assert not list(other.rglob(".writing-*")) and not list(other.rglob(".lock"))
 
 

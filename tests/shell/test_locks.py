@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from gacf.lab import children, locks, run_directory
-from gacf.lab.checkpoint import Unwritable
+from gacf.lab.files import Unwritable
 
 # Holds DIR/.lock as another process does, and says so; gacf itself takes seconds to import.
 HOLD = """

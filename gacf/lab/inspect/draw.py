@@ -1,4 +1,4 @@
-"""Drawings of how information flows in a game, traced from its losses (L6).
+"""Drawings of how information flows in a game, traced from its losses.
 
 After figure 1 of Pfau & Vinyals (2016): models, evidence, forward paths and gradient paths. Nothing
 is said by hand: each loss is traced once, and every value in it is followed.

@@ -1,4 +1,4 @@
-"""Where a step's time goes: a trace of one window, added up by what the operations are for (L5).
+"""Where a step's time goes: a trace of one window, added up by what the operations are for.
 
     arithmetic   floating-point operations of the matrix products and convolutions, 2 a multiply-add
     achieved     arithmetic / time, as a share of what one large float32 matrix product reaches

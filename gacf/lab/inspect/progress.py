@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from gacf.lab.checkpoint import write_atomically
 from gacf.lab.escape import plain
+from gacf.lab.files import write_atomically
 from gacf.lab.statistics import iqm
 
 LINES = 20

@@ -1,1 +1,1 @@
-"""."""
+"""Tables, pages and figures of finished runs; they read results alone, and need no JAX."""

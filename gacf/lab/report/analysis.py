@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from gacf.lab import run_directory
+from gacf.lab import records
 from gacf.lab.errors import BadInput
 from gacf.lab.report import table
 from gacf.lab.statistics import interval, iqm
@@ -82,7 +82,7 @@ def read(directory: str | Path) -> Results:
         BadInput: no sweep there, none finished, or no metric to compare by.
     """
     directory = Path(directory)
-    stored = run_directory.read_sweep(directory)
+    stored = records.read_sweep(directory)
     runs, missing = table.expand(directory)
     if not runs:
         raise BadInput(

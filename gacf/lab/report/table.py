@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from gacf.lab import escape
 from gacf.lab.errors import BadInput
-from gacf.lab.run_directory import SWEEP, read_sweep
+from gacf.lab.records import SWEEP, read_sweep
 from gacf.lab.statistics import caution
 
 

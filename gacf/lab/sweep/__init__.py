@@ -1,4 +1,4 @@
-"""Sweeps: variants of one experiment, as few programs as their shapes allow (L6).
+"""Sweeps: variants of one experiment, as few programs as their shapes allow.
 
 An experiment that can be swept defines, besides what `gacf.lab.config` lists,
 

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gacf.lab import checkpoint, locks
+from gacf.lab import files, locks
 
 BEAT, STALE = locks.BEAT, locks.STALE
 PATIENCE = float(os.environ.get("GACF_PATIENCE", 3600))  # seconds, compilation included
@@ -145,14 +145,14 @@ class Claim:
         if self.lost:
             raise Lost
         if not self.directory.is_dir():
-            raise checkpoint.Unwritable(errno.ENOENT, "it was removed or moved")
+            raise files.Unwritable(errno.ENOENT, "it was removed or moved")
 
     def fail(self, message: str, trace: str, number: int) -> None:
         """Leaves the unit, saying why; the attempt counts as the `number`-th."""
         self._stop()
         text = json.dumps({"message": message, "traceback": trace}).encode()
         with contextlib.suppress(OSError):  # a full disk: the claim's number counts the attempt
-            checkpoint.write_atomically(self.directory / f"error.{number}", text)
+            files.write_atomically(self.directory / f"error.{number}", text)
 
     def release(self) -> None:
         """Leaves the unit as if it had not been taken."""
@@ -171,7 +171,7 @@ def take(directory: Path, parent: int | None = None) -> Claim | None:
     Raises:
         Unwritable: the file system refuses it.
     """
-    with checkpoint.writing():
+    with files.writing():
         for path in (directory.parent, directory):  # a sweep that was removed stays so
             path.mkdir(exist_ok=True)
         found = status(directory)

@@ -13,11 +13,19 @@ from typing import Any, NamedTuple
 import pandas as pd
 from rich.console import Console
 
-from gacf.lab import checkpoint, config, experiment_file, locks, provenance, run_directory
+from gacf.lab import (
+    config,
+    experiment_file,
+    files,
+    locks,
+    provenance,
+    records,
+    run_directory,
+)
 from gacf.lab.config import Config
 from gacf.lab.errors import BadInput
 from gacf.lab.experiment_file import Experiment
-from gacf.lab.run_directory import SWEEP, read_sweep
+from gacf.lab.records import SWEEP, read_sweep
 from gacf.lab.sweep import claims, units
 from gacf.lab.sweep.units import Unit
 from gacf.lab.sweep.variants import Variants
@@ -61,7 +69,7 @@ class Sweep(NamedTuple):
         return [u for u in self.units if not all(map(self._finished, u.variants))]
 
     def _finished(self, name: str) -> bool:
-        return run_directory.finished(self.directory / name)
+        return records.finished(self.directory / name)
 
     def settings(self, name: str) -> Config:
         """A variant's config."""
@@ -93,7 +101,7 @@ def start(
                 _close(directory, replaced)
                 with run_directory.refusing(directory):
                     for name, data in files.items():
-                        checkpoint.write_atomically(directory / name, data)
+                        files.write_atomically(directory / name, data)
             return made
         try:
             run_directory.check_free(place)
@@ -130,12 +138,12 @@ def _planned(
     new = {
         name: made
         for name, made in found.items()
-        if name not in held and not run_directory.finished(directory / name)
+        if name not in held and not records.finished(directory / name)
     }
     planned = units.plan(loaded, new, workers, _next(directory, stored))
     notes = list(dict.fromkeys([*stored.get("notes", []), *planned.notes]))
     added = {name: config.to_json(made) for name, made in found.items()}
-    done = {n: x for n, x in stored["variants"].items() if run_directory.finished(directory / n)}
+    done = {n: x for n, x in stored["variants"].items() if records.finished(directory / n)}
     text = {
         "experiment": loaded.name,
         "variants": {**stored["variants"], **added, **done},
@@ -203,7 +211,7 @@ def _unfinished(
     """The variants of earlier calls that are still to be trained and that this one leaves out."""
     left = {}
     for name, made in stored["variants"].items():
-        if name in found or run_directory.finished(directory / name):
+        if name in found or records.finished(directory / name):
             continue
         try:
             left[name] = config.from_json(loaded, made)
@@ -237,7 +245,7 @@ def _kept(
             )
         ]
         begun = (place / "checkpoints").exists() and set(unit.variants) <= set(wanted)
-        done = all(run_directory.finished(directory / name) for name in unit.variants)
+        done = all(records.finished(directory / name) for name in unit.variants)
         if differ and not changed and not done and (status.live or not status.attempts):
             raise BadInput(
                 f"workdir: {str(directory)!r} is to train variants under another config; "
@@ -315,7 +323,7 @@ def _source(path: Path) -> bytes:
 def _check_same(directory: Path, stored: dict[str, Any], found: Variants) -> None:
     for name, settings in found.items():
         if (directory / name / "config.json").exists():
-            was = run_directory.read_stored(directory / name)["config"]
+            was = records.read_stored(directory / name)["config"]
         elif _begun(directory, stored, name):
             was = stored["variants"][name]
         else:
@@ -347,7 +355,7 @@ def write_table(sweep: Sweep) -> dict[str, Any]:
     keys = swept_keys(sweep.variants)
     flat = {name: config.leaves(made) for name, made in sweep.variants.items()}
     for name in sweep.variants:
-        if run_directory.finished(sweep.directory / name):
+        if records.finished(sweep.directory / name):
             one = pd.read_parquet(sweep.directory / name / "metrics.parquet")
             one.insert(0, "variant", name)
             for i, key in enumerate(keys):
@@ -363,7 +371,7 @@ def write_table(sweep: Sweep) -> dict[str, Any]:
             if whole[key].dtype == object and len({type(x) for x in whole[key].unique()}) > 1:
                 whole[key] = whole[key].astype(str)
         whole.to_parquet(buffer, index=False)
-        checkpoint.write_atomically(sweep.directory / TABLE, buffer.getvalue())
+        files.write_atomically(sweep.directory / TABLE, buffer.getvalue())
     entries = {}
     for unit in sweep.units:
         try:
@@ -382,7 +390,7 @@ def write_table(sweep: Sweep) -> dict[str, Any]:
         "units": entries,
     }
     text = json.dumps(summary, indent=2).encode()
-    checkpoint.write_atomically(sweep.directory / SUMMARY, text)
+    files.write_atomically(sweep.directory / SUMMARY, text)
     return summary
 
 

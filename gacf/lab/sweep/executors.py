@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from gacf.lab import checkpoint, children, locks
+from gacf.lab import children, files, locks
 from gacf.lab.errors import BadInput
 from gacf.lab.sweep import claims, watch, worker
 from gacf.lab.sweep.claims import ATTEMPTS
@@ -93,7 +93,7 @@ def command(directory: Path, more: Sequence[str] = (), parent: int = children.AN
 
 def _log(directory: Path, number: int) -> Path:
     place = directory / "workers"
-    with checkpoint.writing():
+    with files.writing():
         place.mkdir(exist_ok=True)
     return place / f"{number}.log"
 
@@ -108,7 +108,7 @@ def processes(
         own = divided[number]
         cores = ["--cores", ",".join(map(str, own))]
         call = command(directory, [*cores, *more], os.getpid())
-        with checkpoint.writing():
+        with files.writing():
             log = _log(directory, number).open("ab")
         with log:
             process = subprocess.Popen(
@@ -279,7 +279,7 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
         with out.status("") if out.is_terminal else contextlib.nullcontext() as status:
             while running:
                 if not sweep.directory.is_dir():
-                    raise checkpoint.Unwritable(errno.ENOENT, "it was removed or moved")
+                    raise files.Unwritable(errno.ENOENT, "it was removed or moved")
                 for i, handle in list(running.items()):
                     code = handle.poll()
                     if code is None:
@@ -351,11 +351,11 @@ def _end(handles: Collection[Handle], patience: float) -> None:
                 handle.kill()
 
 
-def _refused(directory: Path, number: int) -> checkpoint.Unwritable:
+def _refused(directory: Path, number: int) -> files.Unwritable:
     """Why a worker could not write, from what it said last."""
     said = _tail(directory, number).removeprefix("gacf: ")
-    found = checkpoint.unwritable(Exception(said))
-    return found or checkpoint.Unwritable(errno.EIO, said)
+    found = files.unwritable(Exception(said))
+    return found or files.Unwritable(errno.EIO, said)
 
 
 def _tail(directory: Path, number: int) -> str:

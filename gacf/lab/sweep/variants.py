@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gacf.lab import blame, checkpoint, run_directory
+from gacf.lab import blame, files, run_directory
 from gacf.lab.config import Config
 from gacf.lab.errors import BadInput
 from gacf.lab.experiment_file import Experiment
@@ -68,10 +68,9 @@ def _check_name(name: str, others: Iterable[str]) -> None:
             f"{given} was given; allowed: names of "
             "directories: letters, digits, _, and after the first also space . , = + -"
         )
-    if len(name.encode()) > checkpoint.LONGEST:
+    if len(name.encode()) > files.LONGEST:
         raise BadInput(
-            f"{given} was given, {len(name.encode())} bytes long; "
-            f"allowed: at most {checkpoint.LONGEST}"
+            f"{given} was given, {len(name.encode())} bytes long; allowed: at most {files.LONGEST}"
         )
     lower = run_directory.same_name(name)
     if lower in RESERVED or re.fullmatch(r"report.*\.(html|md|png)", lower):

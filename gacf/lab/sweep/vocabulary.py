@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gacf.core.checks import lookup, require, whole
-from gacf.lab.checkpoint import shortened
+from gacf.lab.files import shortened
 
 Changes = dict[str, Any]
 """Dotted key -> value."""

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.markup import escape
 
-from gacf.lab import locks, run_directory
+from gacf.lab import locks, records
 from gacf.lab.errors import BadInput
 from gacf.lab.inspect.progress import PROGRESS, label
+from gacf.lab.records import SWEEP, read_sweep
 from gacf.lab.report.table import direction, read, stated_goal
-from gacf.lab.run_directory import SWEEP, read_sweep
 from gacf.lab.sweep import claims
 from gacf.lab.sweep.directory import check_idle
 
@@ -180,7 +180,7 @@ def of_run(directory: Path) -> tuple[str, bool]:
     Raises:
         BadInput: no run there.
     """
-    stored = run_directory.read_stored(directory)
+    stored = records.read_stored(directory)
     key, goal = stored.get("key_metric"), stored.get("goal")
     way = f", {direction(goal)}" if goal else ""
 
@@ -191,7 +191,7 @@ def of_run(directory: Path) -> tuple[str, bool]:
         bare = lambda n: n.removeprefix("evaluate/").removeprefix("final/")  # noqa: E731
         return [f"{bare(n)} {values[n]:.4g}" + (way if n == key else "") for n in chosen]
 
-    if run_directory.finished(directory):
+    if records.finished(directory):
         parts = ["100 %  finished"]
         cells = read(directory)["cells"]
         for cell, entry in cells.items():

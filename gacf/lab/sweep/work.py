@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from gacf.lab import blame, checkpoint, config, preparation, run_directory, training
+from gacf.lab import blame, config, files, preparation, records, results, run_directory, training
 from gacf.lab.errors import BadInput, Failed
 from gacf.lab.inspect.progress import PROGRESS, Record
 from gacf.lab.sweep import claims
@@ -26,8 +26,8 @@ from gacf.lab.sweep.units import Unit
 
 POLL = 0.5  # seconds between looks at units that others hold
 
-Track = Callable[[str, str, np.ndarray, training.History], None]
-"""Is told variant, cell, ends of windows [W] and their scalars [S, W]; see `gacf.lab.sweep.track`."""
+Track = Callable[[str, str, np.ndarray, results.History], None]
+"""Called with variant, cell, ends of windows [W] and scalars [S, W]; see `gacf.lab.sweep.track`."""
 
 
 class Options(NamedTuple):
@@ -96,7 +96,7 @@ def _attempt(
         claim.release()
         raise
     except Exception as error:
-        refused = checkpoint.unwritable(error)
+        refused = files.unwritable(error)
         ours = refused is error or isinstance(error, run_directory.Refused)
         if refused is not None and (ours or refused.full):
             claim.release()
@@ -179,9 +179,9 @@ def _train(
         "devices": run_directory.devices(),
     }
     claim.check()
-    checkpoint.write_atomically(place / "done.json", json.dumps(done, indent=2).encode())
+    files.write_atomically(place / "done.json", json.dumps(done, indent=2).encode())
     shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    with checkpoint.writing():
+    with files.writing():
         (place / PROGRESS).unlink(missing_ok=True)
 
 
@@ -206,8 +206,8 @@ def _opened(
             if not (where / "experiment.py").exists() or (
                 (where / "experiment.py").read_bytes() != loaded.source
             ):
-                checkpoint.write_atomically(where / "experiment.py", loaded.source)
-            return run_directory.Run(where, loaded, settings, run_directory.read_stored(where))
+                files.write_atomically(where / "experiment.py", loaded.source)
+            return run_directory.Run(where, loaded, settings, records.read_stored(where))
     run_directory.check_free(where)
     make = run_directory.create if create else run_directory.describe
     return make(where, loaded, settings, sweep.code)
@@ -231,7 +231,7 @@ class _Report:
         self.seconds = 0.0
         self.last = time.perf_counter()
 
-    def __call__(self, cell: str, ends: np.ndarray, scalars: training.History) -> None:
+    def __call__(self, cell: str, ends: np.ndarray, scalars: results.History) -> None:
         now = time.perf_counter()
         self.seconds, self.last = self.seconds + now - self.last, now
         one = len(self.unit.variants) == 1

@@ -29,7 +29,7 @@ def main() -> int:
         os.sched_setaffinity(0, set(map(int, given.cores.split(","))))
     os.environ.setdefault("MPLBACKEND", "Agg")
 
-    from gacf.lab import checkpoint, children, preparation, sweep
+    from gacf.lab import children, files, preparation, sweep
     from gacf.lab.console import console
     from gacf.lab.sweep import claims, track, work
 
@@ -39,7 +39,7 @@ def main() -> int:
     options = work.Options(given.traceback, children.parent(), tracker)
     try:
         work.work(sweep.open_sweep(given.directory), out, err, options)
-    except checkpoint.Unwritable as error:
+    except files.Unwritable as error:
         print(f"gacf: {error.strerror or error}", file=sys.stderr)
         return UNWRITABLE
     except (KeyboardInterrupt, claims.Lost):

@@ -1,4 +1,4 @@
-"""The one constructor for both families, and the named actor-critic methods (L3)."""
+"""The one constructor for both families, and the named actor-critic methods."""
 
 from gacf.methods.actor_critic import heads, policies
 from gacf.methods.actor_critic.constructor import Source, actor_critic

@@ -1,4 +1,4 @@
-"""One constructor for both families: Figure 1 of Pfau & Vinyals (2016) as a value (L3).
+"""One constructor for both families: Figure 1 of Pfau & Vinyals (2016) as a value.
 
 The actor proposes, the critic judges; only the critic sees the evidence, and the actor learns
 from its verdict alone. A GAN and DDPG differ in the arguments below, and in nothing else.

@@ -1,4 +1,4 @@
-"""Deep deterministic policy gradient, and what differs from it in a setting or two (L3)."""
+"""Deep deterministic policy gradient, and what differs from it in a setting or two."""
 
 from __future__ import annotations
 

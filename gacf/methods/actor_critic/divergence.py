@@ -1,4 +1,4 @@
-"""Divergences: how wrong the critic was, D(target ‖ prediction), example by example (L3).
+"""Divergences: how wrong the critic was, D(target ‖ prediction), example by example.
 
 A GAN's targets are labels, 1 for real; those of Q-functions are TD targets.
 """

@@ -1,4 +1,4 @@
-"""The deterministic policy gradient on policy, with a compatible critic (L3)."""
+"""The deterministic policy gradient on policy, with a compatible critic."""
 
 from __future__ import annotations
 

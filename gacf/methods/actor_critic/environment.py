@@ -1,4 +1,4 @@
-"""Evidence from an environment: acting, recording, evaluating (L3)."""
+"""Evidence from an environment: acting, recording, evaluating."""
 
 from __future__ import annotations
 

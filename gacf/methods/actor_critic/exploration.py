@@ -1,4 +1,4 @@
-"""Noise that is added to a deterministic actor's actions (L3)."""
+"""Noise that is added to a deterministic actor's actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads: how a critic's output is read, and how wrong it was (L3).
+"""Heads: how a critic's output is read, and how wrong it was.
 
 A critic that predicts one number needs none of this; one that predicts a distribution (logits over
 bins, quantiles) or several opinions (an ensemble) does. Shapes: B batch, K bins or quantiles, n

@@ -1,4 +1,4 @@
-"""How the critic's verdict reaches the actor (L3): along the path, or by the score function."""
+"""How the critic's verdict reaches the actor: along the path, or by the score function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transitions over several steps (L3)."""
+"""Transitions over several steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neural fitted Q iteration with continuous actions (L3)."""
+"""Neural fitted Q iteration with continuous actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running mean and variance of observations and returns, kept in the world (L3)."""
+"""Running mean and variance of observations and returns, kept in the world."""
 
 from __future__ import annotations
 

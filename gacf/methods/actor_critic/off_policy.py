@@ -1,4 +1,4 @@
-"""What the methods that learn from replayed transitions share (L3)."""
+"""What the methods that learn from replayed transitions share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Methods that learn from what the present policy has just done: A2C, PPO, natural AC (L3)."""
+"""Methods that learn from what the present policy has just done: A2C, PPO, natural AC."""
 
 from __future__ import annotations
 

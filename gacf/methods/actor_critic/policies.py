@@ -1,4 +1,4 @@
-"""Policies: distributions over actions, as functions of the actor's output (L3).
+"""Policies: distributions over actions, as functions of the actor's output.
 
 Sampling takes its noise as an argument: noise lives in the batch, so that all that is evaluated in
 one step sees the same actions.

@@ -1,4 +1,4 @@
-"""Soft actor-critic, Haarnoja et al. 2018 (L3)."""
+"""Soft actor-critic, Haarnoja et al. 2018."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stochastic value gradients, Heess et al. 2015 (L3)."""
+"""Stochastic value gradients, Heess et al. 2015."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the critic should have said (L3)."""
+"""What the critic should have said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Information flow between more than two models (L4). To add one: a file, and a line here."""
+"""Information flow between more than two models. To add one: a file, and a line here."""
 
 from gacf.methods.flows.adversarial_autoencoder import adversarial_autoencoder
 from gacf.methods.flows.bigan import bigan

@@ -1,4 +1,4 @@
-"""Adversarial autoencoder, Makhzani et al. 2016: a critic of codes instead of a KL term (L4)."""
+"""Adversarial autoencoder, Makhzani et al. 2016: a critic of codes instead of a KL term."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BiGAN and ALI: an encoder is the generator's inverse, because the critic sees both (L4)."""
+"""BiGAN and ALI: an encoder is the generator's inverse, because the critic sees both."""
 
 from __future__ import annotations
 

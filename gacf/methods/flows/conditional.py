@@ -1,4 +1,4 @@
-"""Conditional GANs, Mirza & Osindero 2014: the label is shown to both players (L4).
+"""Conditional GANs, Mirza & Osindero 2014: the label is shown to both players.
 
 The game is `gacf.gan` on labelled data; here are perceptrons that look at a label. Those of images
 are in `gacf.networks.images`.

@@ -1,4 +1,4 @@
-"""Domain-adversarial training, Ganin et al. 2016: features that do not tell where from (L4)."""
+"""Domain-adversarial training, Ganin et al. 2016: features that do not tell where from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GAIL and AIRL: a discriminator of expert and policy is the reward of any method (L4)."""
+"""GAIL and AIRL: a discriminator of expert and policy is the reward of any method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""InfoGAN, Chen et al. 2016: a third player reads a code off the samples (L4)."""
+"""InfoGAN, Chen et al. 2016: a third player reads a code off the samples."""
 
 from __future__ import annotations
 

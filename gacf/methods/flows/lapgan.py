@@ -1,4 +1,4 @@
-"""LAPGAN, Denton et al. 2015: a pyramid of GANs, each of which adds what the coarser lacks (L4)."""
+"""LAPGAN, Denton et al. 2015: a pyramid of GANs, each of which adds what the coarser lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the games of more than two players share (L4)."""
+"""What the games of more than two players share."""
 
 from __future__ import annotations
 

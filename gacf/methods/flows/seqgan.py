@@ -1,4 +1,4 @@
-"""SeqGAN, Yu et al. 2017: sequences of tokens, taught by the score function (L4)."""
+"""SeqGAN, Yu et al. 2017: sequences of tokens, taught by the score function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VAE-GAN, Larsen et al. 2016: reconstruction is measured in the critic's features (L4)."""
+"""VAE-GAN, Larsen et al. 2016: reconstruction is measured in the critic's features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generative adversarial networks, Goodfellow et al. 2014, as actor-critic methods (L4)."""
+"""Generative adversarial networks, Goodfellow et al. 2014, as actor-critic methods."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gacf.methods.gan.losses import LOSSES, GanLoss
-from gacf.methods.gan.relativistic import Judged, in_pairs
-from gacf.methods.gan.targets import check_transform
 
 from gacf.core.checks import lookup, require, whole
 from gacf.core.game import Game
@@ -20,6 +17,9 @@ from gacf.methods.actor_critic import Source, actor_critic, pathwise, reward_tar
 from gacf.methods.actor_critic.constructor import Penalty
 from gacf.methods.actor_critic.improve import Evidence, Improve
 from gacf.methods.gan import inputs
+from gacf.methods.gan.losses import LOSSES, GanLoss
+from gacf.methods.gan.relativistic import Judged, in_pairs
+from gacf.methods.gan.targets import check_transform
 from gacf.networks import model
 from gacf.networks.labels import check_labels, classes_read
 

@@ -1,4 +1,4 @@
-"""GAN losses as pairs of a critic's divergence and an actor's utility (L4)."""
+"""GAN losses as pairs of a critic's divergence and an actor's utility."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Penalties on the slope of any critic, Q-functions included (L4).
+"""Penalties on the slope of any critic, Q-functions included.
 
 A critic may have several inputs (state and action; image and label): its slope is that in all of
 them together, whole numbers aside, and a point between two examples lies between all of them.

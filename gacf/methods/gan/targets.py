@@ -1,4 +1,4 @@
-"""Which labels a loss can be asked for (L4)."""
+"""Which labels a loss can be asked for."""
 
 from __future__ import annotations
 

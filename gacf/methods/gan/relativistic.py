@@ -1,4 +1,4 @@
-"""Relativistic critics: they judge real and made examples against each other (L4)."""
+"""Relativistic critics: they judge real and made examples against each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pulling-away term: samples whose codes point in different directions (L4)."""
+"""The pulling-away term: samples whose codes point in different directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a GAN is given, held against each other once, when the game is built (L4)."""
+"""What a GAN is given, held against each other once, when the game is built."""
 
 from __future__ import annotations
 

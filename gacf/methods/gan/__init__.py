@@ -1,5 +1,6 @@
-"""Generative adversarial networks (L4): losses, penalties, networks, the GAN."""
+"""Generative adversarial networks: losses, penalties, networks, the GAN."""
 
+from gacf.methods.gan.constructor import gan, generate, normal
 from gacf.methods.gan.losses import (
     F_DIVERGENCES,
     LOSSES,
@@ -21,8 +22,6 @@ from gacf.methods.gan.penalties import (
     zero_centred_between,
 )
 from gacf.methods.gan.pulling_away import pulling_away
-
-from gacf.methods.gan.constructor import gan, generate, normal
 from gacf.networks import images as networks
 from gacf.stabilizers import likeness
 

@@ -1,0 +1,194 @@
+"""The arguments of every command."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from gacf import __version__
+
+COMMANDS = ("run", "sweep", "resume", "watch", "report", "draw", "list")
+TRAINING = ("run", "sweep")
+EXECUTORS = ("processes", "ray", "slurm")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+
+_EPILOG = """\
+examples:
+  gacf run experiments/ring_gan.py --config.seeds=64 --config.actor.learning_rate=3e-4
+  gacf sweep experiments/rules.py --config.seeds=4
+  gacf sweep experiments/ring_gan.py --sweep.actor.learning_rate=1e-3,4e-3 --sweep.r1=0.1,1.0
+  gacf watch runs/ring_gan-20250101-120000
+  gacf resume runs/ring_gan-20250101-120000
+  gacf report runs/* --markdown
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _add_executor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--executor",
+        choices=("inline", *EXECUTORS),
+        default="inline",
+        help="where a sweep's programs run; default: in this process",
+    )
+    parser.add_argument("--workers", type=int, help="of other executors; default: one a core")
+    parser.add_argument(
+        "--executor.KEY",
+        metavar="VALUE",
+        help="address, cores (ray); cluster, partition, … (slurm, see submitit)",
+    )
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of the processes of a SLURM, Open MPI or Kubernetes job, which share the seeds",
+    )
+    parser.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="elsewhere: an address of process 0"
+    )
+    parser.add_argument("--processes", metavar="N", type=int, help="how many there are")
+    parser.add_argument("--process", metavar="I", type=int, help="which one this is, from 0 on")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(
+        prog="gacf",
+        description="Trains generative adversarial networks and actor-critic methods, "
+        "many seeds at once.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"gacf {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    for name, does, where in (
+        ("run", "train an experiment", "new directory"),
+        ("sweep", "train all variants of an experiment", "new directory, or one to go on with"),
+    ):
+        sweeps = name == "sweep"
+        train = commands.add_parser(
+            name,
+            help=does,
+            usage="%(prog)s CONFIG [--workdir DIR] [--config.KEY=VALUE ...]"
+            + (" [--sweep.KEY=A,B,C ...]" if sweeps else ""),
+            allow_abbrev=False,
+        )
+        train.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
+        train.add_argument(
+            "--workdir", metavar="DIR", help=f"{where}; default: runs/<experiment>-<time>"
+        )
+        # Never parsed here: it stands for all the overrides, which `main` takes out beforehand.
+        train.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config")
+        if sweeps:
+            train.add_argument(
+                "--sweep.KEY",
+                metavar="VALUES",
+                help="A,B,C: a grid over all such keys; KEY,KEY2=A:X,B:Y: together; or "
+                "uniform(A,B), log_uniform(A,B), integers(A,B), choice(A,B): random",
+            )
+            train.add_argument("--samples", type=int, default=10, help="random draws; default 10")
+            train.add_argument("--sample-seed", type=int, default=0, help="of the draws")
+            train.add_argument(
+                "--resume", action="store_true", help="CONFIG is a sweep's directory: go on with it"
+            )
+            _add_executor(train)
+        train.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
+        if name == "run":
+            train.add_argument(
+                "--profile",
+                action="store_true",
+                help="before training, trace some steps and print where their time goes",
+            )
+            _add_processes(train)
+
+    resume = commands.add_parser(
+        "resume",
+        help="go on with a run or a sweep that was stopped",
+        description="Goes on with a run or a sweep that was stopped. This executes the file "
+        "DIR/experiment.py, whoever wrote it: resume only what you would run. Of a run that "
+        "has finished nothing is executed.",
+        allow_abbrev=False,
+    )
+    resume.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` made")
+    resume.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
+    _add_executor(resume)
+    _add_processes(resume)
+
+    watch = commands.add_parser(
+        "watch", help="show where a run or a sweep stands, until it is over", allow_abbrev=False
+    )
+    watch.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` makes")
+    watch.add_argument("--once", action="store_true", help="one look is enough")
+
+    report = commands.add_parser(
+        "report", help="compare finished runs, those of a sweep among them", allow_abbrev=False
+    )
+    report.add_argument("directories", metavar="DIR", nargs="+")
+    form = report.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true")
+    form.add_argument("--latex", action="store_true", help="for the package booktabs")
+
+    draw = commands.add_parser(
+        "draw", help="draw who hears what from whom in an experiment's games", allow_abbrev=False
+    )
+    draw.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
+    draw.add_argument("--workdir", metavar="DIR", help="for the drawings; default: drawings")
+
+    commands.add_parser(
+        "list",
+        help="list experiments, games, rules, stabilisers and environments",
+        allow_abbrev=False,
+    )
+    for command in commands.choices.values():
+        command.add_argument(
+            "--traceback",
+            action="store_true",
+            help="show where in the code something was refused or failed",
+        )
+    return parser
+
+
+class Dotted(NamedTuple):
+    """Arguments whose names are keys.
+
+    Attributes:
+        config: `--config.KEY=VALUE` and `--config.KEY VALUE`.
+        sweep: `--sweep.KEY=VALUES`.
+        executor: `--executor.KEY=VALUE`.
+    """
+
+    config: list[str]
+    sweep: list[str]
+    executor: list[str]
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], Dotted]:
+    """The arguments without those whose names are keys, and these."""
+    plain, overrides, takes = [], [], False
+    dotted = Dotted(overrides, [], [])
+    for argument in argv:
+        if match := re.match(r"--(sweep|executor)\.", argument):
+            getattr(dotted, match[1]).append(argument)
+            takes = False
+        elif re.match(r"--?(no)?config\.", argument):
+            overrides.append(argument)
+            takes = "=" not in argument
+        elif takes and not argument.startswith("--"):
+            overrides.append(argument)
+            takes = False
+        else:
+            plain.append(argument)
+            takes = False
+    return plain, dotted

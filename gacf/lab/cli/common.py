@@ -1,0 +1,152 @@
+"""What several commands need: cores, processes, trackers, and lines for the user."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gacf.lab.errors import BadInput
+from gacf.lab.records import SWEEP
+
+INTERRUPTED = 130
+
+
+def processes_of(args: argparse.Namespace) -> Any:
+    """The processes among which the command line puts this one; None: a run of one."""
+    if args.command not in ("run", "resume"):
+        return None
+    given = args.distributed, args.coordinator, args.processes, args.process
+    if given == (False, None, None, None):
+        return None
+    from gacf.lab import processes
+
+    found = processes.group(*given)
+    assert found is not None
+    if args.command == "run" and args.profile:
+        raise BadInput("--profile: was given for several processes; allowed: for one")
+    if args.command == "resume" and (Path(args.directory) / SWEEP).exists():
+        raise BadInput(f"{found.flags()}: {args.directory!r} is a sweep; allowed: for runs")
+    return found
+
+
+def join(args: argparse.Namespace) -> None:
+    """Joins the processes that the command line names, if it names any."""
+    if group := processes_of(args):
+        from gacf.lab import processes
+
+        processes.join(group)
+
+
+def use_all_cores(count: int | None = None) -> None:
+    """One host device a core: that is what makes many seeds fast on a CPU.
+
+    Args:
+        count: as many as a run to be resumed had; None: the cores that this process may use.
+    """
+    given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if given or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # A caller in the same process may have started the backend already.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", count or cores or 1)
+
+
+def check_track(kind: str | None) -> None:
+    """Raises a `BadInput` if a tracker is asked for that is not installed."""
+    from gacf.lab.sweep import track
+
+    if kind:
+        track.check(kind)
+
+
+def use_cores_of(stored: Path, processes: int | None = 1) -> None:
+    """As many devices as what is to be resumed had, known before JAX starts.
+
+    Args:
+        stored: where it is written.
+        processes: that share them; None: as many as then.
+    """
+    import json
+
+    try:
+        devices = json.loads(stored.read_text())["devices"]
+        share = max(1, devices["count"] // (processes or devices.get("processes", 1)))
+        use_all_cores(share if devices["platform"] == "cpu" else None)
+    except (OSError, ValueError, LookupError, TypeError):
+        use_all_cores()
+
+
+def report_changes(stored: dict[str, Any]) -> None:
+    """Says in which ways code, devices or versions differ from those of the beginning."""
+    from gacf.lab import processes, provenance, run_directory
+
+    if processes.first() and (said := provenance.changes(stored.get("code"))):
+        print(f"gacf: the code is not that of the run's beginning: {'; '.join(said)}; "
+              "its numbers may differ", file=sys.stderr)  # fmt: skip
+    for name, now in (("devices", run_directory.devices()), ("versions", run_directory.versions())):
+        if processes.first() and now != stored.get(name):
+            print(
+                f"gacf: {name} are not those that the run began with; "
+                "its numbers may differ in the last bits",
+                file=sys.stderr,
+            )
+
+
+def announce_execution(directory: Path) -> None:
+    """Says what code is about to be executed, before it is: it may be somebody else's."""
+    from gacf.lab.console import console
+
+    text = f"executing {directory / 'experiment.py'}, as it lies there"
+    console().print(text, markup=False, soft_wrap=True)
+
+
+def consoles() -> tuple[Any, Any]:
+    """Of a run: standard output and error; of several processes the first prints."""
+    from rich.console import Console
+
+    from gacf.lab import console, processes
+
+    if processes.first():
+        return console.console(), console.console(stderr=True)
+    return Console(quiet=True), Console(quiet=True)
+
+
+@contextlib.contextmanager
+def tracker_of(kind: str | None, directory: Path, err: Any) -> Iterator[Any]:
+    """The tracker of that kind, closed at the end; None where none is asked for."""
+    if kind is None:
+        yield None
+        return
+    from gacf.lab.sweep import track
+
+    made = track.Tracker(kind, directory, err)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def say(message: object) -> None:
+    """One line on standard error."""
+    print(f"gacf: {' '.join(str(message).splitlines())}", file=sys.stderr)
+
+
+def unwritable(directory: Path, error: Any) -> int:
+    """Says in a line why nothing could be written, and how to go on; the exit code."""
+    why = str(error.strerror or error).splitlines()[0][:120]
+    if error.full:
+        text = f"the disk is full ({why}); what was whole still is; make room, then:"
+    elif directory.is_dir():
+        text = f"{directory} cannot be written ({why}); what was whole still is; go on later with:"
+    else:
+        text = f"{directory} is no longer there; if it was moved, go on where it is now, as in:"
+    print(f"gacf: {text} gacf resume {directory}", file=sys.stderr)
+    return 1

@@ -1,0 +1,59 @@
+"""`gacf resume`: go on with a run or a sweep that was stopped."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from gacf.lab.cli.arguments import Dotted
+from gacf.lab.cli.common import (
+    announce_execution,
+    check_track,
+    consoles,
+    join,
+    processes_of,
+    report_changes,
+    use_cores_of,
+)
+from gacf.lab.cli.run import train
+from gacf.lab.cli.sweep import go_on
+from gacf.lab.errors import BadInput
+from gacf.lab.records import SWEEP
+
+
+def command(args: argparse.Namespace, dotted: Dotted) -> int:
+    """Goes on with a run or a sweep; returns the exit code."""
+    directory = Path(args.directory)
+    if (directory / SWEEP).exists():
+        return go_on(directory, args, dotted)
+    if args.executor != "inline":
+        raise BadInput(f"--executor: {args.directory!r} is a run; allowed: for sweeps")
+    check_track(args.track)
+    group = processes_of(args)
+    use_cores_of(directory / "config.json", group.processes if group else 1)
+    join(args)
+    from gacf.lab import preparation, processes, records, run_directory, sweep
+
+    records.read_stored(directory)
+    if records.finished(directory):
+        consoles()[0].print(
+            f"{directory} is finished; see: gacf report {directory}", markup=False, soft_wrap=True
+        )
+        return 0
+    with contextlib.ExitStack() as held:
+        locks: list[Any] = []
+
+        def hold() -> str:
+            locks.append(held.enter_context(run_directory.alone(directory)))
+            sweep.check_idle(directory)
+            return ""
+
+        processes.agreed(hold)
+        if processes.first():
+            announce_execution(directory)
+        run = run_directory.open_run(directory)
+        report_changes(run.stored)
+        preparation.use_cache()
+        return train(run, preparation.prepare(run.experiment, run.config), args.track, locks)

@@ -1,0 +1,107 @@
+"""Files that are written whole or not at all, and file systems that refuse them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+LONGEST = 180  # bytes of a file's name that a user has chosen; most file systems take 255
+WRITING = ".writing-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEXTS = {
+    "No space left": errno.ENOSPC,
+    "File too large": errno.EFBIG,
+    "quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+    "Permission denied": errno.EACCES,
+    "No such file or directory": errno.ENOENT,
+    "Stale file handle": errno.ESTALE,
+    "Input/output error": errno.EIO,
+}  # what is left of an error's number once Orbax has reported it
+
+
+class Unwritable(OSError):
+    """Nothing can be written: the disk is full, or the directory is read-only or gone."""
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room."""
+        return self.errno in _FULL
+
+
+def unwritable(error: BaseException) -> Unwritable | None:
+    """What an error says of the file system, or one that it came from; None: nothing."""
+    left: list[BaseException | None] = [error]
+    for one in left:
+        if isinstance(one, Unwritable):
+            return one
+        if isinstance(one, OSError) and one.errno is not None:
+            return Unwritable(one.errno, one.strerror or os.strerror(one.errno))
+        for text, number in _TEXTS.items():
+            if one is not None and text in str(one):
+                return Unwritable(number, os.strerror(number))
+        if one is not None and len(left) < 100:
+            left += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
+    return None
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Turns whatever a file system's refusal becomes in a library into an `Unwritable`."""
+    try:
+        yield
+    except Exception as error:
+        if found := unwritable(error):
+            raise found from error
+        raise
+
+
+def shortened(name: str) -> str:
+    """A name that a file may have, told from others by a digest if it was too long.
+
+    Example:
+        >>> shortened("short"), len(shortened("long" * 100))
+        ('short', 137)
+    """
+    data = name.encode()
+    if len(data) <= LONGEST:
+        return name
+    start = data[:120].decode(errors="ignore")
+    return f"{start}-{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def temporary(path: Path) -> Path:
+    """Where this process alone writes what is to take a place."""
+    return path.with_name(f"{WRITING}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file such that a killed process leaves the old one or the new one.
+
+    Raises:
+        Unwritable: the file system refuses it.
+    """
+    beside = temporary(path)
+    with writing():
+        try:
+            beside.write_bytes(data)
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+
+
+def clean(directory: Path) -> None:
+    """Removes what killed processes were writing; for the one process that writes there."""
+    for path in directory.glob(f"{WRITING}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,39 @@
+"""The states that a run has left, for use in notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+
+from gacf.core.types import State
+from gacf.lab.checkpoint import Checkpoint, batched_shape, cell_directory, newest_first, restore
+
+
+def load(run: str | Path) -> dict[str, State]:
+    """The newest states of a run: after training, the final ones.
+
+    It executes the run's `experiment.py`, which says what the states are made of: load only what
+    you would run.
+
+    Args:
+        run: a directory that `gacf run` made.
+
+    Returns:
+        Cell -> batched `State`; `gacf.take_seed` takes one seed out of it.
+
+    Raises:
+        ValueError: no run there, or a cell without a whole checkpoint.
+    """
+    from gacf.lab import experiment_file, run_directory
+
+    opened = run_directory.open_run(run)
+    states = {}
+    with jax.enable_x64(opened.config.x64):
+        for cell, algorithm in experiment_file.build(opened.experiment, opened.config).items():
+            directory = cell_directory(opened.directory, cell)
+            whole = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
+            if whole is None:
+                raise ValueError(f"load: {str(run)!r} has no whole checkpoint of {cell!r} yet")
+            states[cell], _ = restore(whole, batched_shape(algorithm, opened.config.seeds))
+    return states

@@ -19,7 +19,7 @@ from gacf.methods.actor_critic import heads, ornstein_uhlenbeck
 from gacf.methods.gan import pulling_away, r1, wgan_gp
 from gacf.networks import MLP
 from gacf.networks.images import Autoencoder
-from tests.actor_critic import linear
+from tests.methods.actor_critic import linear
 
 Optimizers = dict[str, optax.GradientTransformation]
 

@@ -12,15 +12,14 @@ import jax
 
 from gacf.lab import blame, processes
 from gacf.lab.errors import BadInput, Failed
-from gacf.lab.experiment_file import Experiment
 
 
 @contextlib.contextmanager
-def failing(experiment: Experiment, doing: Callable[[], str], again: bool) -> Iterator[None]:
+def failing(path: Path, doing: Callable[[], str], again: bool) -> Iterator[None]:
     """Turns what is raised once training has begun into a `Failed` that names file and line.
 
     Args:
-        experiment: whose code may raise.
+        path: the file whose code may raise.
         doing: what it was that failed.
         again: whether another attempt may succeed.
     """
@@ -34,7 +33,7 @@ def failing(experiment: Experiment, doing: Callable[[], str], again: bool) -> It
     except (Exception, SystemExit) as error:
         if jax.process_count() > 1 and processes.is_loss(error):
             raise  # nothing failed here
-        where, what = _of_callback(error, experiment.path) or blame.told(error, experiment.path)
+        where, what = _of_callback(error, path) or blame.told(error, path)
         raise Failed(f"{doing()} ({where}): {what}", again) from error
     finally:
         log.setLevel(level)

@@ -40,7 +40,7 @@ def write_results(
 
     def attempt(name: str, call: Callable[[], Any], otherwise: Any) -> Any:
         try:
-            with failing(run.experiment, lambda: f"{name}(config, finals)", again=False):
+            with failing(run.experiment.path, lambda: f"{name}(config, finals)", again=False):
                 return call()
         except (BadInput, Failed) as error:
             failed.append(str(error))

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from gacf.core.types import State
+from gacf.lab import experiment_file, run_directory
 from gacf.lab.checkpoint import Checkpoint, batched_shape, cell_directory, newest_first, restore
 
 
@@ -25,8 +26,6 @@ def load(run: str | Path) -> dict[str, State]:
     Raises:
         ValueError: no run there, or a cell without a whole checkpoint.
     """
-    from gacf.lab import experiment_file, run_directory
-
     opened = run_directory.open_run(run)
     states = {}
     with jax.enable_x64(opened.config.x64):

@@ -111,7 +111,7 @@ def _train(
             return resumed
         lanes = program.lanes_of(resumed[0])
     else:
-        with failing(first.experiment, lambda: f"cell {cell!r}, at its start", again=True):
+        with failing(first.experiment.path, lambda: f"cell {cell!r}, at its start", again=True):
             lanes = program.init(jax.random.key(first.config.seed))
     at = start
 
@@ -129,7 +129,7 @@ def _train(
             kept = min(width, len(counts) - done)
             these, rest = slice(done, done + kept), width - kept
             due = [*grid.due[these].tolist(), *[False] * rest]
-            with failing(first.experiment, doing, again=True):
+            with failing(first.experiment.path, doing, again=True):
                 lanes, metrics = program.advance(lanes, counts[these] + [0] * rest, due)
                 scalars = {
                     k: np.asarray(v)[..., :kept] for k, v in metrics.items() if v.ndim == ndim

@@ -12,7 +12,7 @@ import gacf
 from gacf import Outcome, envs, rules
 from gacf.runner import Program
 from gacf.stabilizers import mixed, replay, target_networks
-from tests.test_replay import whole_copies
+from tests.stabilizers.test_buffer import whole_copies
 
 KEY = jax.random.key(0)
 N = 3

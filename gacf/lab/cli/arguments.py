@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from gacf import __version__
+from gacf.lab.errors import BadInput, check_text
 
 COMMANDS = ("run", "sweep", "resume", "watch", "report", "draw", "list")
 TRAINING = ("run", "sweep")
@@ -174,7 +176,7 @@ class Dotted(NamedTuple):
     executor: list[str]
 
 
-def split(argv: Sequence[str]) -> tuple[list[str], Dotted]:
+def _split(argv: Sequence[str]) -> tuple[list[str], Dotted]:
     """The arguments without those whose names are keys, and these."""
     plain, overrides, takes = [], [], False
     dotted = Dotted(overrides, [], [])
@@ -192,3 +194,55 @@ def split(argv: Sequence[str]) -> tuple[list[str], Dotted]:
             plain.append(argument)
             takes = False
     return plain, dotted
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Dotted]:
+    """The arguments of a command.
+
+    Args:
+        argv: at least one.
+
+    Returns:
+        What the parser makes of them, with `several`: whether this is one process of several; and
+        those whose names are keys.
+
+    Raises:
+        BadInput: a command or an argument that there is not.
+    """
+    plain, dotted = _split(argv)
+    if plain and not plain[0].startswith("-") and plain[0] not in COMMANDS:
+        close = difflib.get_close_matches(plain[0], COMMANDS, n=1, cutoff=0.4)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise BadInput(f"{plain[0]!r}: {hint}allowed: {', '.join(COMMANDS)}")
+    args, unknown = parser().parse_known_args(plain)
+    if args.command is None:
+        given = repr(unknown[0]) if unknown else "none"
+        raise BadInput(f"COMMAND: {given} was given; allowed: {', '.join(COMMANDS)}")
+    if unknown:
+        word, _, value = unknown[0].partition("=")
+        hint = f"see gacf {args.command} --help"
+        if args.command in TRAINING and word.startswith("--"):
+            key = f"--config.{word[2:]}={value}"
+            hint = f"allowed: --workdir, --traceback, --config.KEY, as in {key}"
+        raise BadInput(f"{unknown[0]!r} was given; {hint}")
+    if dotted.config and args.command not in (*TRAINING, "draw"):
+        raise BadInput(f"{dotted.config[0]}: only `gacf run` and `gacf sweep` take overrides")
+    if dotted.sweep and args.command != "sweep":
+        raise BadInput(f"{dotted.sweep[0]}: only `gacf sweep` takes it")
+    if dotted.executor and args.command not in ("sweep", "resume"):
+        raise BadInput(f"{dotted.executor[0]}: only sweeps take it")
+    for argument, given in (
+        ("--workdir", getattr(args, "workdir", None)),
+        ("CONFIG", getattr(args, "config", None)),
+        ("DIR", getattr(args, "directory", None)),
+        *(("DIR", given) for given in getattr(args, "directories", ())),
+    ):
+        if given is not None:
+            check_text(argument, given, "the name of a file or a directory")
+    args.several = args.command in ("run", "resume") and (
+        args.distributed,
+        args.coordinator,
+        args.processes,
+        args.process,
+    ) != (False, None, None, None)
+    return args, dotted

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+from rich.console import Console
+
+from gacf.lab import processes, provenance, run_directory
+from gacf.lab.console import console
 from gacf.lab.errors import BadInput
 from gacf.lab.records import SWEEP
-
-INTERRUPTED = 130
+from gacf.lab.sweep import track
 
 
 def processes_of(args: argparse.Namespace) -> Any:
     """The processes among which the command line puts this one; None: a run of one."""
-    if args.command not in ("run", "resume"):
+    if not args.several:
         return None
-    given = args.distributed, args.coordinator, args.processes, args.process
-    if given == (False, None, None, None):
-        return None
-    from gacf.lab import processes
-
-    found = processes.group(*given)
+    found = processes.group(args.distributed, args.coordinator, args.processes, args.process)
     assert found is not None
     if args.command == "run" and args.profile:
         raise BadInput("--profile: was given for several processes; allowed: for one")
@@ -37,8 +37,6 @@ def processes_of(args: argparse.Namespace) -> Any:
 def join(args: argparse.Namespace) -> None:
     """Joins the processes that the command line names, if it names any."""
     if group := processes_of(args):
-        from gacf.lab import processes
-
         processes.join(group)
 
 
@@ -51,8 +49,6 @@ def use_all_cores(count: int | None = None) -> None:
     given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if given or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
-    import jax
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # A caller in the same process may have started the backend already.
     with contextlib.suppress(RuntimeError):
@@ -61,8 +57,6 @@ def use_all_cores(count: int | None = None) -> None:
 
 def check_track(kind: str | None) -> None:
     """Raises a `BadInput` if a tracker is asked for that is not installed."""
-    from gacf.lab.sweep import track
-
     if kind:
         track.check(kind)
 
@@ -74,8 +68,6 @@ def use_cores_of(stored: Path, processes: int | None = 1) -> None:
         stored: where it is written.
         processes: that share them; None: as many as then.
     """
-    import json
-
     try:
         devices = json.loads(stored.read_text())["devices"]
         share = max(1, devices["count"] // (processes or devices.get("processes", 1)))
@@ -86,8 +78,6 @@ def use_cores_of(stored: Path, processes: int | None = 1) -> None:
 
 def report_changes(stored: dict[str, Any]) -> None:
     """Says in which ways code, devices or versions differ from those of the beginning."""
-    from gacf.lab import processes, provenance, run_directory
-
     if processes.first() and (said := provenance.changes(stored.get("code"))):
         print(f"gacf: the code is not that of the run's beginning: {'; '.join(said)}; "
               "its numbers may differ", file=sys.stderr)  # fmt: skip
@@ -102,20 +92,14 @@ def report_changes(stored: dict[str, Any]) -> None:
 
 def announce_execution(directory: Path) -> None:
     """Says what code is about to be executed, before it is: it may be somebody else's."""
-    from gacf.lab.console import console
-
     text = f"executing {directory / 'experiment.py'}, as it lies there"
     console().print(text, markup=False, soft_wrap=True)
 
 
 def consoles() -> tuple[Any, Any]:
     """Of a run: standard output and error; of several processes the first prints."""
-    from rich.console import Console
-
-    from gacf.lab import console, processes
-
     if processes.first():
-        return console.console(), console.console(stderr=True)
+        return console(), console(stderr=True)
     return Console(quiet=True), Console(quiet=True)
 
 
@@ -125,18 +109,12 @@ def tracker_of(kind: str | None, directory: Path, err: Any) -> Iterator[Any]:
     if kind is None:
         yield None
         return
-    from gacf.lab.sweep import track
 
     made = track.Tracker(kind, directory, err)
     try:
         yield made
     finally:
         made.close()
-
-
-def say(message: object) -> None:
-    """One line on standard error."""
-    print(f"gacf: {' '.join(str(message).splitlines())}", file=sys.stderr)
 
 
 def unwritable(directory: Path, error: Any) -> int:

@@ -6,16 +6,15 @@ import argparse
 import re
 from pathlib import Path
 
+from gacf.lab import experiment_file, overrides
 from gacf.lab.cli.arguments import Dotted
 from gacf.lab.errors import BadInput
+from gacf.lab.inspect import draw
+from gacf.lab.run_directory import refusing
 
 
 def command(args: argparse.Namespace, dotted: Dotted) -> int:
     """Draws the games of all cells; returns the exit code."""
-    from gacf.lab import experiment_file, overrides
-    from gacf.lab.inspect import draw
-    from gacf.lab.run_directory import refusing
-
     loaded = experiment_file.load(args.config)
     built = experiment_file.build(loaded, overrides.resolve(loaded, dotted.config))
     games = {cell: draw.game_of(algorithm) for cell, algorithm in built.items()}

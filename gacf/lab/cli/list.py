@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from gacf.lab.cli.arguments import Dotted
+from gacf.lab.console import console
+from gacf.lab.registry import names
 
 
 def command(args: argparse.Namespace, dotted: Dotted) -> int:
@@ -12,9 +14,6 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
     del args, dotted
     from rich.table import Table
     from rich.text import Text
-
-    from gacf.lab.console import console
-    from gacf.lab.registry import names
 
     out = console()
     for i, (section, entries) in enumerate(names().items()):

@@ -6,16 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
+from gacf.lab import console
 from gacf.lab.cli.arguments import Dotted
 from gacf.lab.errors import BadInput
 from gacf.lab.records import SWEEP
+from gacf.lab.report import effects, page, table
 
 
 def command(args: argparse.Namespace, dotted: Dotted) -> int:
     """Compares runs in the form that is asked for; returns the exit code."""
     del dotted
-    from gacf.lab import console
-    from gacf.lab.report import effects, table
 
     if len(args.directories) == 1 and effects.holds(args.directories[0]):
         return _report_effects(args)
@@ -40,16 +40,12 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
         out.print(table.terminal(made))
         for directory in args.directories:
             if (Path(directory) / SWEEP).exists():
-                from gacf.lab.report import page
-
                 written = page.write(directory)
                 out.print(f"report: {', '.join(map(str, written))}", markup=False, soft_wrap=True)
     return 0
 
 
 def _report_effects(args: argparse.Namespace) -> int:
-    from gacf.lab import console
-    from gacf.lab.report import effects, table
 
     found = effects.read(args.directories[0])
     if args.markdown:

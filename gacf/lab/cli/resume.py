@@ -7,6 +7,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from gacf.lab import preparation, processes, records, run_directory, sweep
 from gacf.lab.cli.arguments import Dotted
 from gacf.lab.cli.common import (
     announce_execution,
@@ -34,7 +35,6 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
     group = processes_of(args)
     use_cores_of(directory / "config.json", group.processes if group else 1)
     join(args)
-    from gacf.lab import preparation, processes, records, run_directory, sweep
 
     records.read_stored(directory)
     if records.finished(directory):

@@ -10,31 +10,35 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gacf.lab import (
+    console,
+    experiment_file,
+    files,
+    finishing,
+    overrides,
+    preparation,
+    processes,
+    run_directory,
+    training,
+)
 from gacf.lab.cli.arguments import Dotted
 from gacf.lab.cli.common import (
-    INTERRUPTED,
     check_track,
     consoles,
     join,
-    say,
     tracker_of,
     unwritable,
     use_all_cores,
 )
+from gacf.lab.cli.messages import INTERRUPTED, say
 from gacf.lab.errors import Failed
+from gacf.lab.inspect import profile
 
 
 def command(args: argparse.Namespace, dotted: Dotted) -> int:
     """Trains a new run; returns the exit code."""
     use_all_cores()
     join(args)
-    from gacf.lab import (
-        experiment_file,
-        overrides,
-        preparation,
-        processes,
-        run_directory,
-    )
 
     loaded = experiment_file.load(args.config)
     settings = overrides.resolve(loaded, dotted.config)
@@ -68,9 +72,6 @@ def _profile(run: Any, programs: Any) -> None:
     """Prints where the time of some steps of each cell goes; leaves their traces."""
     import jax
 
-    from gacf.lab import console
-    from gacf.lab.inspect import profile
-
     out = console.console()
     for index, (cell, program) in enumerate(programs.items()):
         place = run.directory / "profile" / str(index)
@@ -83,7 +84,6 @@ def _profile(run: Any, programs: Any) -> None:
 
 def train(run: Any, programs: Any, track: str | None, locks: Sequence[Any]) -> int:
     """Trains an opened run that this process holds; returns the exit code."""
-    from gacf.lab import files, finishing, processes, training
 
     def guard() -> None:
         for lock in locks:

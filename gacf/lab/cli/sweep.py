@@ -7,9 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gacf.lab import (
+    console,
+    experiment_file,
+    files,
+    preparation,
+    records,
+    sweep,
+)
 from gacf.lab.cli.arguments import Dotted
 from gacf.lab.cli.common import (
-    INTERRUPTED,
     announce_execution,
     check_track,
     report_changes,
@@ -18,8 +25,11 @@ from gacf.lab.cli.common import (
     use_all_cores,
     use_cores_of,
 )
+from gacf.lab.cli.messages import INTERRUPTED
 from gacf.lab.errors import BadInput
 from gacf.lab.records import SWEEP
+from gacf.lab.report import table
+from gacf.lab.sweep import claims, executors, work
 
 
 def command(args: argparse.Namespace, dotted: Dotted) -> int:
@@ -35,13 +45,6 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
         use_cores_of(directory / SWEEP)
     else:
         use_all_cores()
-    from gacf.lab import (
-        console,
-        experiment_file,
-        preparation,
-        records,
-        sweep,
-    )
 
     loaded = experiment_file.load(args.config)
     if args.samples < 1:
@@ -62,8 +65,6 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
 
 def _workers(args: argparse.Namespace, dotted: Dotted) -> int:
     """How many workers are wanted; refuses an executor that is not installed, or its settings."""
-    from gacf.lab.sweep import executors
-
     executors.parse(args.executor, dotted.executor)
     if args.executor == "inline":
         if args.workers not in (None, 1):
@@ -79,7 +80,6 @@ def _workers(args: argparse.Namespace, dotted: Dotted) -> int:
 def go_on(directory: Path, args: argparse.Namespace, dotted: Dotted) -> int:
     """Goes on with a sweep."""
     use_cores_of(directory / SWEEP)
-    from gacf.lab import preparation, records, sweep
 
     workers = _workers(args, dotted)
     check_track(args.track)
@@ -92,9 +92,6 @@ def go_on(directory: Path, args: argparse.Namespace, dotted: Dotted) -> int:
 
 
 def _train_variants(opened: Any, args: argparse.Namespace, dotted: Dotted, workers: int) -> int:
-    from gacf.lab import console, files, sweep
-    from gacf.lab.report import table
-    from gacf.lab.sweep import claims, work
 
     out, err = console.console(), console.console(stderr=True)
     directory = opened.directory
@@ -143,7 +140,6 @@ def _train_variants(opened: Any, args: argparse.Namespace, dotted: Dotted, worke
 def _work(
     opened: Any, args: argparse.Namespace, dotted: Dotted, workers: int, out: Any, err: Any
 ) -> None:
-    from gacf.lab.sweep import executors, work
 
     if args.executor == "inline":
         with tracker_of(args.track, opened.directory, err) as tracker:

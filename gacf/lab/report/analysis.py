@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from gacf.lab import records
+from gacf.lab.curves import Curve
 from gacf.lab.errors import BadInput
 from gacf.lab.report import table
 from gacf.lab.statistics import interval, iqm
@@ -293,8 +294,6 @@ def tracks(results: Results, cells: Sequence[Cell]) -> list[Any]:
         BadInput: a variant's metrics.parquet cannot be read.
     """
     import pandas as pd
-
-    from gacf.lab.curves import Curve
 
     found = []
     for cell in cells:

@@ -16,7 +16,7 @@ from gacf import envs, rules
 from gacf.methods.actor_critic import METHODS, heads
 from gacf.networks import MLP
 from gacf.rules import field
-from tests.actor_critic.probes import one_reward
+from tests.methods.actor_critic.probes import one_reward
 
 KEY = jax.random.key(0)
 SMALL: dict[str, Any] = {"batch_size": 8, "capacity": 32, "warmup": 16, "episodes": 2}

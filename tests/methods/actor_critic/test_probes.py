@@ -14,7 +14,7 @@ import pytest
 import gacf
 from gacf import envs, rules
 from gacf.envs import probes
-from tests.actor_critic import linear
+from tests.methods.actor_critic import linear
 
 GAMMA = 0.5
 TOLERANCE = 0.1

@@ -11,7 +11,7 @@ import pytest
 import gacf
 from gacf import rules
 from gacf.methods.actor_critic import gaussian_noise, ornstein_uhlenbeck
-from tests.actor_critic.probes import one_reward
+from tests.methods.actor_critic.probes import one_reward
 
 KEY = jax.random.key(0)
 

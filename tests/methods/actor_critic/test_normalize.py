@@ -12,7 +12,7 @@ import gacf
 from gacf import envs, rules
 from gacf.methods.actor_critic import normalize
 from gacf.networks import model
-from tests.actor_critic.probes import probe
+from tests.methods.actor_critic.probes import probe
 
 KEY = jax.random.key(0)
 

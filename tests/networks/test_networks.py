@@ -18,7 +18,7 @@ from gacf import rules
 from gacf.core.types import Algorithm
 from gacf.methods.gan import generate
 from gacf.networks import MLP, column, computed_in, ensemble, model
-from tests.actor_critic.probes import one_reward
+from tests.methods.actor_critic.probes import one_reward
 
 KEY = jax.random.key(0)
 WIDTH = 4

@@ -12,7 +12,7 @@ import pytest
 
 from gacf.lab import experiment_file, overrides
 
-FILE = Path(__file__).parents[2] / "experiments" / "gan.py"
+FILE = Path(__file__).parents[3] / "experiments" / "gan.py"
 
 
 @pytest.fixture(scope="module")

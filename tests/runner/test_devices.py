@@ -30,7 +30,7 @@ from gacf.networks import MLP
 from gacf.networks.images import DCGANCritic, DCGANGenerator
 from gacf.runner import Program
 from tests.contract_cases import worldly
-from tests.shell.common import metrics
+from tests.lab.common import metrics
 from tests.test_contract import raw
 
 KEY = jax.random.key(3)
@@ -196,7 +196,7 @@ def test_a_batch_that_cannot_be_shared() -> None:
     gacf.run(six, KEY, 1)
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOY = ROOT / "tests" / "shell" / "toy.py"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 WORKER = """
@@ -210,7 +210,7 @@ if int(processes) > 1:
     jax.distributed.initialize(address, int(processes), int(process), initialization_timeout=60)
 import gacf
 from gacf.runner import Program
-from tests.test_devices import KEY, algorithm, raw
+from tests.runner.test_devices import KEY, algorithm, raw
 
 assert jax.device_count() == 2 * int(processes)
 program = Program(algorithm(), int(seeds))

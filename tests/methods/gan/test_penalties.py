@@ -31,7 +31,7 @@ from gacf.stabilizers import (
     spectral_norm,
     with_reference,
 )
-from tests.actor_critic.probes import one_reward
+from tests.methods.actor_critic.probes import one_reward
 
 KEY = jax.random.key(0)
 

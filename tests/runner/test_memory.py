@@ -55,7 +55,7 @@ import json, sys
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 from gacf.runner import Program
-from tests.test_memory import ddpg
+from tests.runner.test_memory import ddpg
 
 def peak():
     with open("/proc/self/status") as lines:  # getrusage would begin at that of the parent

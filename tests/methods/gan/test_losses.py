@@ -23,7 +23,7 @@ from gacf.methods.gan import (
 from gacf.networks import MLP, model
 from gacf.networks.images import Autoencoder
 from gacf.rules import field
-from tests.test_networks import Whitened
+from tests.networks.test_networks import Whitened
 
 KEY = jax.random.key(0)
 X = np.linspace(-14.0, 14.0, 20_001)

@@ -17,8 +17,8 @@ from gacf.methods import flows
 from gacf.networks import MLP
 from gacf.rules import field
 from tests.contract_cases import GAMES, OFF, RANDOM, Q
-from tests.flows.test_flows import X, linear, rollout
-from tests.flows.test_lapgan import made as lapgan
+from tests.methods.flows.test_flows import X, linear, rollout
+from tests.methods.flows.test_lapgan import made as lapgan
 
 LABELS = np.arange(12) % 3
 TRACED: dict[str, Any] = {
@@ -121,7 +121,7 @@ def test_stopped_and_unused_values_are_no_paths() -> None:
 
 
 def test_the_command_draws_an_experiment(tmp_path: Path, capsys: Any) -> None:
-    file = Path(__file__).parents[1] / "experiments" / "ring_gan.py"
+    file = Path(__file__).parents[3] / "experiments" / "ring_gan.py"
     assert main(["draw", str(file), "--workdir", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "loss ⇢ critic, critic ⇢ actor" in told

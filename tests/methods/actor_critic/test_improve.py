@@ -20,7 +20,7 @@ from gacf.methods.actor_critic import (
     policies,
     reparameterised,
 )
-from tests.actor_critic.test_constructor import (
+from tests.methods.actor_critic.test_constructor import (
     ACTIONS,
     LOGITS,
     at,

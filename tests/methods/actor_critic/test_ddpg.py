@@ -16,7 +16,7 @@ from gacf.methods.actor_critic.environment import actions_of
 from gacf.methods.actor_critic.exploration import ornstein_uhlenbeck
 from gacf.methods.gan import zero_centred
 from gacf.networks import MLP
-from tests.actor_critic.probes import one_reward, probe
+from tests.methods.actor_critic.probes import one_reward, probe
 
 KEY = jax.random.key(0)
 STILL = (lambda key: jnp.zeros(1), lambda p, o: jnp.zeros((len(o), 1)) + 0 * p[None])

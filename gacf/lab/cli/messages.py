@@ -1,0 +1,12 @@
+"""What the command says when something went wrong; this needs no JAX."""
+
+from __future__ import annotations
+
+import sys
+
+INTERRUPTED = 130  # exit code
+
+
+def say(message: object) -> None:
+    """One line on standard error."""
+    print(f"gacf: {' '.join(str(message).splitlines())}", file=sys.stderr)

@@ -446,7 +446,7 @@ def row(data: str, name: str, config: dict[str, Any], cell: dict[str, Any]) -> l
         value = cell["metrics"].get(metric, {})
         ends = {end: value.get(end) for end in ("iqm", "low", "high")}
         ends = {end: None if x is None else unit * x for end, x in ends.items()}
-        line.append(tables.figure(ends))
+        line.append(tables.interval_text(ends))
     if data in MODES:
         finals = cell["metrics"]["evaluate/modes"]["finals"]
         line.append(f"{sum(n == MODES[data] for n in finals)}/{cell['seeds']}")

@@ -234,7 +234,7 @@ def table(directory: str | Path) -> str:
         for config, cell in entries:
             cost = choices(config)[config.rule]
             scores = [
-                tables.figure(
+                tables.interval_text(
                     {
                         end: None if value is None else unit * value
                         for end, value in cell["metrics"][f"evaluate/{name}"].items()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from gacf import __version__
 from gacf.lab import (
     config,
     experiment_file,
@@ -58,8 +59,6 @@ def same_name(name: str) -> str:
 def versions() -> dict[str, str]:
     """Versions of what the numbers depend on."""
     names = ("jax", "jaxlib", "flax", "optax", "numpy")
-    from gacf import __version__
-
     return {
         "gacf": __version__,
         "python": platform.python_version(),

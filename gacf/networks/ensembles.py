@@ -54,6 +54,7 @@ def ensemble(network: Any, members: int) -> Any:
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from gacf.networks import MLP, model
         >>> twins = model("critic", ensemble(MLP((8,)), 2))
         >>> params, _ = twins.init(jax.random.key(0), jnp.zeros((4, 3)))
         >>> twins.apply(params, {}, jnp.zeros((4, 3)))[0].shape

@@ -57,6 +57,7 @@ def computed_in(dtype: str, network: Any) -> Any:
 
     Example:
         >>> import jax, jax.numpy as jnp
+        >>> from gacf.networks import MLP, model
         >>> half = model("actor", computed_in("bfloat16", MLP((8,), (2,))))
         >>> params, _ = half.init(jax.random.key(0), jnp.zeros((4, 3)))
         >>> params["Dense_0"]["kernel"].dtype, half.apply(params, {}, jnp.zeros((4, 3)))[0].dtype

@@ -67,7 +67,7 @@ def test_diverged_and_unknown_seeds_are_left_out_and_counted():
     ],
 )
 def test_figures_show_two_digits_of_their_interval(value: tuple[Any, Any, Any], text: str):
-    assert table.figure(entry(*value)) == text
+    assert table.interval_text(entry(*value)) == text
 
 
 def test_runs_are_compared_over_the_union_of_their_metrics():

@@ -20,7 +20,7 @@ import pandas as pd
 from gacf.lab.errors import BadInput
 from gacf.lab.painter import png
 from gacf.lab.report.analysis import LEVEL, RESAMPLES, Interval, improvement
-from gacf.lab.report.table import Table, figure, latex, markdown
+from gacf.lab.report.table import Table, interval_text, latex, markdown
 from gacf.lab.statistics import caution, holm, iqm, wilcoxon
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def write(directory: str | Path) -> list[Path]:
 
 def _interval(value: Interval) -> str:
     clean = [float(x) if np.isfinite(x) else None for x in value]
-    return figure(dict(zip(("iqm", "low", "high"), clean, strict=True)))
+    return interval_text(dict(zip(("iqm", "low", "high"), clean, strict=True)))
 
 
 def _words(name: str) -> str:

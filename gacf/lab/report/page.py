@@ -15,7 +15,7 @@ from gacf.lab import curves, escape
 from gacf.lab.painter import png
 from gacf.lab.report import analysis
 from gacf.lab.report.analysis import Interval, Results
-from gacf.lab.report.table import direction, figure
+from gacf.lab.report.table import direction, interval_text
 from gacf.lab.statistics import caution
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Section(NamedTuple):
 
 def _words(value: Interval) -> str:
     clean = [float(x) if np.isfinite(x) else None for x in value]
-    return figure(dict(zip(("iqm", "low", "high"), clean, strict=True)))
+    return interval_text(dict(zip(("iqm", "low", "high"), clean, strict=True)))
 
 
 def sections(results: Results) -> list[Section]:

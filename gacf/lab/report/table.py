@@ -101,13 +101,13 @@ def expand(directory: str | Path) -> tuple[list[tuple[str, Path]], list[str]]:
     return [(name, directory / name) for name in names if name not in missing], missing
 
 
-def figure(value: dict[str, Any] | None) -> str:
+def interval_text(value: dict[str, Any] | None) -> str:
     """`IQM [low, high]`, rounded to two digits of the interval's width.
 
     Example:
-        >>> figure({"iqm": 7.93712, "low": 7.8125, "high": 8.0})
+        >>> interval_text({"iqm": 7.93712, "low": 7.8125, "high": 8.0})
         '7.94 [7.81, 8.00]'
-        >>> figure({"iqm": None, "low": None, "high": None})
+        >>> interval_text({"iqm": None, "low": None, "high": None})
         '–'
     """
     if value is None or value["iqm"] is None:
@@ -145,7 +145,7 @@ def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
             more = [f"{len(bad) - LISTED} more"] if len(bad) > LISTED else []
             diverged = ", ".join([*bad[:LISTED], *more])
             row = [] if len(summaries) == 1 else [name]
-            row += [cell, *(figure(metrics.get(m)) for m in columns)]
+            row += [cell, *(interval_text(metrics.get(m)) for m in columns)]
             n = "–".join(str(c) for c in dict.fromkeys((counts[0], counts[-1])))
             rows.append([*row, f"{n}/{entry['seeds']}", diverged or "none"])
     lead = [] if len(summaries) == 1 else ["run"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -45,7 +45,7 @@ LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
 WINGS = ("methods", "lab")
 
 
-def part(names: tuple[str, ...]) -> str:
+def part(names: Sequence[str]) -> str:
     """The part that a module belongs to: ("lab", "cli", "run") -> "lab.cli"."""
     deep = len(names) > 1 and names[0] in WINGS and names[1] != "__init__"
     return ".".join(names[:2]) if deep else names[0]
@@ -62,7 +62,7 @@ MODULES = {names_of(path) for path in FILES}
 def imported(path: Path) -> Iterator[str]:
     """The parts of gacf that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        found = []
+        found: list[Sequence[str]] = []
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             module = node.module or ""

@@ -97,17 +97,17 @@ def start(
     for place in itertools.repeat(directory) if directory else run_directory.fresh(loaded.name):
         if directory and (directory / SWEEP).exists():
             with run_directory.alone(directory, WAIT):
-                made, files, replaced = _added(directory, loaded, found, err, workers)
+                made, contents, replaced = _added(directory, loaded, found, err, workers)
                 _close(directory, replaced)
                 with run_directory.refusing(directory):
-                    for name, data in files.items():
+                    for name, data in contents.items():
                         files.write_atomically(directory / name, data)
             return made
         try:
             run_directory.check_free(place)
-            made, files = _planned(place, loaded, found, workers)
+            made, contents = _planned(place, loaded, found, workers)
             with run_directory.refusing(place):
-                locks.make(place, files).release()
+                locks.make(place, contents).release()
             return made
         except (locks.Taken, locks.Held):
             # Another process was faster: its sweep is added to, or another name is tried.

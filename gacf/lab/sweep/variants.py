@@ -10,6 +10,7 @@ from gacf.lab import blame, files, run_directory
 from gacf.lab.config import Config
 from gacf.lab.errors import BadInput
 from gacf.lab.experiment_file import Experiment
+from gacf.lab.overrides import overridden, resolve
 from gacf.lab.sweep import vocabulary
 
 Variants = dict[str, Config]
@@ -36,7 +37,7 @@ def variants(
         BadInput: no `get_sweep`, or one that does not give what it should; a name that cannot be
             a directory's; a key that the command line sets too; what `overrides.resolve` refuses.
     """
-    base = overrides.resolve(loaded, overrides)
+    base = resolve(loaded, overrides)
     if swept:
         try:
             given: Any = vocabulary.parse(swept, samples, sample_seed)
@@ -46,7 +47,7 @@ def variants(
     else:
         given = _of_the_file(loaded, base)
         blamed = lambda name, error: f"get_sweep(config): variant {name!r}: {error}"  # noqa: E731
-    taken = overrides.overridden(overrides)
+    taken = overridden(overrides)
     found = {}
     for name, changes in given.items():
         _check_name(name, found)
@@ -54,7 +55,7 @@ def variants(
             raise BadInput(f"{both[0]}: was given, but variant {name!r} sets it too")
         own = [f"--config.{key}={value}" for key, value in changes.items()]
         try:
-            found[name] = overrides.resolve(loaded, [*overrides, *own])
+            found[name] = resolve(loaded, [*overrides, *own])
         except BadInput as error:
             raise BadInput(blamed(name, error)) from error
     return found

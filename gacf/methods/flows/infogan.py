@@ -12,8 +12,7 @@ from gacf.core.checks import require, whole
 from gacf.core.game import Game, add_loss
 from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
 from gacf.methods.flows.parts import enter
-from gacf.methods.gan import constructor as gan
-from gacf.methods.gan import normal
+from gacf.methods.gan import gan, normal
 from gacf.methods.gan.inputs import check_output, traced
 from gacf.networks import model
 

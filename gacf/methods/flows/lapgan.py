@@ -14,8 +14,7 @@ from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Loss, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.constructor import Penalty
 from gacf.methods.flows.parts import no_metrics
-from gacf.methods.gan import constructor as gan
-from gacf.methods.gan import normal
+from gacf.methods.gan import gan, normal
 from gacf.methods.gan.constructor import DRAWS
 from gacf.methods.gan.inputs import check_examples
 from gacf.networks import model

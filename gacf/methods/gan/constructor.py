@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 

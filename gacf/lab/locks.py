@@ -113,7 +113,7 @@ def silence(path: Path) -> float:
     """
     touched = path.stat().st_mtime
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".now") as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{FILE}.") as file:
             now = os.stat(file.name).st_mtime
     except OSError:
         now = time.time()
@@ -220,7 +220,12 @@ def _attempt(directory: Path) -> Lock | None:
             os.close(handle)
             return None
         owner = read_owner(os.pread(handle, 4096, 0))
-        if _counts(owner, path, locked):
+        try:
+            counts = _counts(owner, path, locked)
+        except FileNotFoundError:  # it was removed meanwhile
+            os.close(handle)
+            return None
+        if counts:
             raise Held(f"DIR: {str(directory)!r} is being trained by another process{_who(owner)}")
         if locked is False:  # held for a process that has ended, by one that it left behind
             os.close(handle)
@@ -282,10 +287,7 @@ def _counts(owner: Mapping[str, Any], path: Path, locked: bool | None) -> bool:
         return False  # its lock would still be there
     if in_sight(owner):
         return not ended(owner)
-    try:
-        return silence(path) <= STALE and (bool(owner) or locked is False)
-    except FileNotFoundError:
-        return False
+    return silence(path) <= STALE and (bool(owner) or locked is False)
 
 
 def _who(owner: Mapping[str, Any]) -> str:
@@ -363,7 +365,9 @@ def check_free(directory: Path) -> None:
     """Raises a `Taken` unless nothing, or an empty directory, is there."""
     if directory.exists() and not directory.is_dir():
         raise Taken(f"workdir: {str(directory)!r} is a file; allowed: a new directory")
-    if directory.exists() and any(path.name != FILE for path in directory.iterdir()):
+    if directory.exists() and any(
+        path.name != FILE and not path.name.startswith(f"{FILE}.") for path in directory.iterdir()
+    ):
         raise Taken(
             f"workdir: {str(directory)!r} is not empty; allowed: a new directory, "
             f"or go on with: gacf resume {directory}"

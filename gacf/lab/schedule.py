@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gacf.lab.config import Config
-from gacf.runner import windows
+from gacf.runner import plan_windows
 from gacf.runner.windows import Grid
 
 CALLS = 100  # calls of the compiled program that a run is cut into, if its windows allow
@@ -34,7 +34,7 @@ def plan(settings: Config) -> Plan:
     checkpoint, and otherwise often enough for a progress bar.
     """
     log_every = settings.log_every
-    counts, due = windows(settings.steps, log_every, settings.evaluate_every)
+    counts, due = plan_windows(settings.steps, log_every, settings.evaluate_every)
     grid = Grid(np.cumsum(counts), np.array([*due[:-1], True]))
     each = min(settings.checkpoint_every // log_every, len(counts))
     most = min(each, max(1, len(counts) // CALLS))

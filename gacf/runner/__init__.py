@@ -25,7 +25,7 @@ from gacf.runner.memory import bytes_free
 from gacf.runner.parallel import data_parallel
 from gacf.runner.program import Program
 from gacf.runner.seeds import run, take_seed
-from gacf.runner.windows import MOST_STEPS, Grid, windows
+from gacf.runner.windows import MOST_STEPS, Grid, plan_windows
 
 __all__ = [
     "MAPS",
@@ -36,7 +36,7 @@ __all__ = [
     "bytes_free",
     "data_parallel",
     "on_one_device",
+    "plan_windows",
     "run",
     "take_seed",
-    "windows",
 ]

@@ -14,7 +14,7 @@ from gacf.core.checks import lookup, shown
 from gacf.core.types import Algorithm, Key, Metrics, PyTree, State
 from gacf.runner.lanes import MAPS
 from gacf.runner.program import Build, Program, check_key, check_seeds
-from gacf.runner.windows import windows
+from gacf.runner.windows import plan_windows
 
 
 @functools.lru_cache(maxsize=8)
@@ -72,7 +72,7 @@ def run(
         >>> state.params["actor"].shape, metrics["actor/loss"].shape
         ((3,), (3, 10))
     """
-    counts, due = windows(steps, log_every, evaluate_every)
+    counts, due = plan_windows(steps, log_every, evaluate_every)
     check_seeds(seeds)
     lookup("map", map, dict.fromkeys(MAPS))
     check_key(key)

@@ -19,7 +19,7 @@ MANY = 10**6  # windows from which on it is asked whether the memory holds them
 BYTES_A_WINDOW = 64
 
 
-def windows(
+def plan_windows(
     steps: int, log_every: int, evaluate_every: int | None, start: int = 0
 ) -> tuple[list[int], list[bool]]:
     """Cuts `steps` steps from step `start` into windows of `log_every`; says where to evaluate.

@@ -16,8 +16,8 @@ TOY_KEYS = (
 )
 
 
-def resolve(*overrides: str, path: Path = TOY) -> Any:
-    return overrides.resolve(experiment_file.load(path), overrides)
+def resolve(*given: str, path: Path = TOY) -> Any:
+    return overrides.resolve(experiment_file.load(path), given)
 
 
 def test_overrides_parse_as_users_of_config_flags_expect():

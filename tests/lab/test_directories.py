@@ -38,13 +38,13 @@ ERR = Console(file=io.StringIO())
 SHORT = ["--config.steps=16", "--config.seeds=2"]
 
 
-def started(directory: Path, names: str, path: Path = TOY, *overrides: str) -> sweep.Sweep:
+def started(directory: Path, names: str, path: Path = TOY, *more: str) -> sweep.Sweep:
     """A sweep of variants that share no program, so that planning traces nothing."""
     loaded = experiment_file.load(path, "toy")
     rows = {n: {"actor.hidden": (ord(n) - 95,)} for n in names}
     found = {
         name: overrides.resolve(
-            loaded, [*SHORT, *overrides, *(f"--config.{k}={v}" for k, v in row.items())]
+            loaded, [*SHORT, *more, *(f"--config.{k}={v}" for k, v in row.items())]
         )
         for name, row in rows.items()
     }

@@ -12,7 +12,7 @@ from scipy import stats
 from gacf.lab import curves, results, statistics
 from gacf.lab.errors import BadInput
 from gacf.lab.report import table
-from gacf.runner import windows
+from gacf.runner import Grid
 
 from .common import ROOT
 
@@ -100,7 +100,7 @@ def test_a_run_that_is_none_or_has_not_finished_is_one_line(tmp_path: Path):
 
 
 def test_windows_without_evaluation_have_no_rows_and_nan_of_a_bad_seed_has():
-    grid = windows.Grid(np.array([2, 4, 6]), np.array([False, True, True]))
+    grid = Grid(np.array([2, 4, 6]), np.array([False, True, True]))
     history = {
         "loss": np.array([[1.0, 2.0, 3.0], [1.0, np.nan, np.nan]]),
         "evaluate/x": np.array([[np.nan, 5.0, 6.0], [np.nan, np.nan, np.nan]]),

@@ -13,7 +13,7 @@ import pytest
 
 import gacf
 from gacf import Algorithm, Game, Outcome, rules
-from gacf.runner import MAPS, Program, windows
+from gacf.runner import MAPS, Program, plan_windows
 from tests.contract_cases import bilinear, worldly
 from tests.test_contract import raw
 
@@ -210,10 +210,10 @@ def test_what_counts_as_diverged_lane_by_lane(way: str) -> None:
 
 
 def test_windows() -> None:
-    assert windows(7, 3, None) == ([3, 3, 1], [False, False, False])
-    assert windows(6, 2, 4) == ([2, 2, 2], [False, True, False])
-    assert windows(4, 2, 4, start=2) == ([2, 2], [True, False])
-    assert windows(2, 5, None) == ([2], [False])
+    assert plan_windows(7, 3, None) == ([3, 3, 1], [False, False, False])
+    assert plan_windows(6, 2, 4) == ([2, 2, 2], [False, True, False])
+    assert plan_windows(4, 2, 4, start=2) == ([2, 2], [True, False])
+    assert plan_windows(2, 5, None) == ([2], [False])
 
 
 def test_fewer_steps_than_a_window_log_nothing(algorithm: Algorithm) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 import gacf
 import gacf.core.game
+from gacf import rules
 from tests.contract_cases import quadratic
 from tests.test_contract import check
 
@@ -34,6 +35,10 @@ def execute(document: str) -> dict[str, Any]:
     return names
 
 
+def sgd(game: gacf.Game) -> dict[str, Any]:
+    return {player: optax.sgd(0.01) for player in game.losses}
+
+
 def test_the_skeletons_for_contributors_run_and_keep_the_contract() -> None:
     names = execute("CONTRIBUTING.md")
     check(gacf.compose(quadratic(), names["rule"]), 1e-5)
@@ -41,6 +46,9 @@ def test_the_skeletons_for_contributors_run_and_keep_the_contract() -> None:
     # E[data] = 1; the critic's fixed point is E[data] / (1 - 0.5) less what its penalty takes.
     np.testing.assert_allclose(names["state"].params["actor"], 2.0, atol=0.3)
     assert names["metrics"]["critic/weight_penalty"].shape == (2, 2)
+    check(gacf.compose(names["method"], rules.alternating(sgd(names["method"]))), 1e-5)
+    assert names["points"].shape == (8, 2)
+    check(names["experiment"], 1e-5)
 
 
 def test_the_readme_runs() -> None:

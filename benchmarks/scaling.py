@@ -55,7 +55,7 @@ def work(devices: int, processes: int, process: int, address: str, quick: bool) 
     program = Program(algorithm, seeds, map=way)
     lanes = program.init(subjects.KEY)
     text = program.compile(lanes, 1).as_text()
-    share = int(program._own.sum()) / program.padded
+    share = int(program.placement.own.sum()) / program.padded
     whole = program.bytes_a_lane() * program.lanes
     with contextlib.suppress(OSError):  # what compilation took up is not meant
         Path("/proc/self/clear_refs").write_text("5")

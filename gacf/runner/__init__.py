@@ -20,9 +20,9 @@ all of them, and each process initialises its own. All make the same calls; stat
 back whole to each. No device waits for another within a step, unless they share a lane.
 """
 
-from gacf.runner.lanes import MAPS, Lanes, on_one_device
 from gacf.runner.memory import bytes_free
 from gacf.runner.parallel import data_parallel
+from gacf.runner.placement import MAPS, Lanes, on_one_device
 from gacf.runner.program import Program
 from gacf.runner.seeds import run, take_seed
 from gacf.runner.windows import MOST_STEPS, Grid, plan_windows

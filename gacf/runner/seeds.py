@@ -12,8 +12,9 @@ from jax.sharding import (
 
 from gacf.core.checks import lookup, shown
 from gacf.core.types import Algorithm, Key, Metrics, PyTree, State
-from gacf.runner.lanes import MAPS
-from gacf.runner.program import Build, Program, check_key, check_seeds
+from gacf.runner.placement import MAPS
+from gacf.runner.program import Program, check_key, check_seeds
+from gacf.runner.traces import Build
 from gacf.runner.windows import plan_windows
 
 

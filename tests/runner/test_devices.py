@@ -197,7 +197,7 @@ def test_a_batch_that_cannot_be_shared() -> None:
 
 
 ROOT = Path(__file__).parents[2]
-TOY = ROOT / "tests" / "shell" / "toy.py"
+TOY = ROOT / "tests" / "lab" / "toy.py"
 ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
 WORKER = """
 import sys

@@ -10,14 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gacf.lab.errors import BadInput
+from gacf.lab.escape import plain
 
 LONGEST = 500  # letters of a message that are shown
 
 
+def message(error: BaseException) -> str:
+    """An error's message; none if the error's own code cannot say it."""
+    try:
+        return str(error).strip()
+    except Exception:
+        return ""
+
+
 def one_line(error: BaseException) -> str:
     """The first line of an error's message, printable and not too long."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in lines[0].strip())
+    lines = message(error).splitlines() or [type(error).__name__]
+    text = plain(lines[0].strip())
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
@@ -63,10 +72,11 @@ def told(error: BaseException, experiment: Path) -> tuple[str, str]:
     last = frames[-1].filename if frames else ""
     # What gacf refuses is a sentence by itself; what the user's own code raises names its kind.
     kind = "" if type(error) is ValueError and is_library(last) else f"{type(error).__name__}: "
-    text = one_line(error)
-    if not str(error).strip() and line is not None and line.line:
-        text = line.line.strip()
-    return where, kind + text
+    if message(error):
+        return plain(where), kind + one_line(error)
+    if isinstance(error, AssertionError) and line is not None and line.line:
+        return plain(where), kind + plain(line.line.strip())
+    return plain(where), type(error).__name__
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
@@ -82,13 +82,14 @@ _NOT_NEGATIVE = _number(lambda x: 0 <= x < math.inf, "a number >= 0")
 
 # By the last part of a key, so that actor.learning_rate and learning_rate share a line.
 LIMITS: dict[str, Limit] = {
-    "seeds": _COUNT,
+    "seeds": _whole(1, 2**24),
     "seed": _whole(0, 2**32 - 1),  # keys are made of 32 bits: 2**32 would be seed 0 again
     "steps": _STEPS,
     "log_every": _STEPS,
     "evaluate_every": _STEPS,
     "checkpoint_every": _STEPS,
     "map": Limit(lambda x: x in MAPS, "one of " + ", ".join(MAPS)),
+    "x64": Limit(lambda x: isinstance(x, bool), "true or false"),
     "batch_size": _COUNT,
     "capacity": _COUNT,
     "updates": _COUNT,
@@ -132,6 +133,14 @@ def leaves(config: Config, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _keys(config: Config) -> Iterator[Any]:
+    """All keys, those of groups too."""
+    for key, value in dict.items(vars(config)["_fields"]):
+        yield key
+        if isinstance(value, ConfigDict):
+            yield from _keys(value)
+
+
 def base_config(experiment: Experiment) -> Config:
     """What `get_config` gives, with the keys that every experiment has."""
     with blame(experiment.path, "get_config()"):
@@ -141,6 +150,9 @@ def base_config(experiment: Experiment) -> Config:
             f"CONFIG: get_config() of {experiment.path.name} gave a {type(config).__name__}; "
             "allowed: an ml_collections.ConfigDict"
         )
+    for key in _keys(config):
+        if not isinstance(key, str):
+            raise BadInput(f"{key!r}: is a key in {experiment.path.name}; allowed: text")
     with config.unlocked():
         if "steps" not in config:
             raise BadInput(f"steps: get_config() of {experiment.path.name} does not set it")
@@ -158,7 +170,8 @@ def checked(config: Config) -> Config:
 
     def check(key: str, value: Any) -> None:
         limit = limit_of(key)
-        if limit and value is not None and not _holds(limit, value):
+        needed = value is not None or key in DEFAULTS
+        if limit and needed and not _holds(limit, value):
             raise BadInput(f"{key}: {value!r} was given; allowed: {limit.allowed}")
         for one in value if isinstance(value, tuple | list) else (value,):
             if isinstance(one, float) and math.isnan(one):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes that file systems take
+DEEPEST = 200  # folders within folders that Python follows
+
 
 class BadInput(ValueError):
     """Something that the user gave is wrong; the message is one line."""
@@ -21,6 +26,12 @@ class Failed(Exception):
 
 
 def check_text(argument: str, text: str, allowed: str) -> None:
-    """Raises a `BadInput` for a path without letters, or with a NUL byte."""
+    """Raises a `BadInput` for a path that no file system takes: empty, with NUL, too long."""
     if not text or "\0" in text:
         raise BadInput(f"{argument}: {text!r} was given; allowed: {allowed}")
+    parts = [len(os.fsencode(part)) for part in text.split(os.sep)]
+    if max(parts) > LONGEST_NAME or len(os.fsencode(text)) > LONGEST_PATH or len(parts) > DEEPEST:
+        raise BadInput(
+            f"{argument}: {text[:40]!r}… was given, {len(text)} letters; allowed: {allowed} of "
+            f"at most {LONGEST_NAME} bytes a part, {LONGEST_PATH} in all, {DEEPEST} parts"
+        )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import linecache
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -12,6 +14,15 @@ import jax
 
 from gacf.lab import blame, processes
 from gacf.lab.errors import BadInput, Failed
+
+
+def _forget_effects() -> None:
+    """Keeps JAX from printing a failed callback once more, in full, when the process ends."""
+    with contextlib.suppress(Exception):
+        importlib.import_module("jax._src.dispatch").runtime_tokens.clear()
+
+
+_INTERRUPTED = re.compile(r"^KeyboardInterrupt\b", re.MULTILINE)
 
 
 @contextlib.contextmanager
@@ -31,8 +42,13 @@ def failing(path: Path, doing: Callable[[], str], again: bool) -> Iterator[None]
     except (BadInput, Failed):
         raise
     except (Exception, SystemExit) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and _INTERRUPTED.search(
+            blame.message(error)
+        ):
+            raise KeyboardInterrupt from error  # it came while a callback ran on the host
         if jax.process_count() > 1 and processes.is_loss(error):
             raise  # nothing failed here
+        _forget_effects()
         where, what = _of_callback(error, path) or blame.told(error, path)
         raise Failed(f"{doing()} ({where}): {what}", again) from error
     finally:
@@ -41,13 +57,21 @@ def failing(path: Path, doing: Callable[[], str], again: bool) -> Iterator[None]
 
 def _of_callback(error: BaseException, path: Path) -> tuple[str, str] | None:
     """Where a callback on the host raised and what, out of the text in which XLA hands it on."""
-    text = str(error)
+    text = blame.message(error)
     frames = re.findall(r'^  File "(.+?)", line (\d+)', text, re.MULTILINE)
-    raised = re.findall(r"^(?:[A-Za-z_][\w.]*)(?:: .+)?$", text, re.MULTILINE)
-    if not (isinstance(error, jax.errors.JaxRuntimeError) and frames and raised):
+    if not (isinstance(error, jax.errors.JaxRuntimeError) and frames):
         return None
     own = [f for f in frames if Path(f[0]) == path]
     others = [f for f in frames if not blame.is_library(f[0])]
     name, line = (own or others or [(path.name, "")])[-1]
-    what = blame.one_line(Exception(raised[-1]))
+    # What was raised follows the frames, the first line that is not indented.
+    after = text[text.rindex('  File "') :].splitlines()[1:]
+    raised = next((x for x in after if re.match(r"[A-Za-z_][\w.]*(:|$)", x)), "")
+    kind, colon, said = raised.partition(":")
+    if colon and not said.strip():  # the message begins on a line of its own
+        rest = after[after.index(raised) + 1 :]
+        said = " " + next((x.strip() for x in rest if x.strip()), "")
+    if kind == "AssertionError" and not said.strip():
+        colon, said = ":", " " + linecache.getline(name, int(line or 0)).strip()
+    what = blame.one_line(Exception(f"{kind}{colon}{said}".strip()))
     return f"{Path(name).name}:{line}".rstrip(":"), what.removeprefix("ValueError: ")

@@ -11,13 +11,22 @@ from typing import Any
 PATIENCE = 5.0  # seconds that git has for an answer
 
 
+GIT = ("git", "-c", "core.fsmonitor=false", "--literal-pathspecs")
+
+
+def _outside() -> dict[str, str]:
+    """The environment without what tells git where a repository is."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+
 def _git(directory: Path, *arguments: str) -> str | None:
     """What git says; None where there is no git, no repository, or no answer in time."""
     try:
         done = subprocess.run(
             # A repository may name programs for git to run; it is only read here.
-            ["git", "-c", "core.fsmonitor=false", "-C", str(directory), *arguments],
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            [*GIT, "-C", str(directory), *arguments],
+            # Not that of a hook in which this may run: it would name another repository.
+            env={**_outside(), "GIT_OPTIONAL_LOCKS": "0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PATIENCE,

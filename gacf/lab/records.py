@@ -29,7 +29,7 @@ def read_sweep(directory: str | Path) -> dict[str, Any]:
         if not (isinstance(variants, dict) and all(isinstance(x, dict) for x in variants.values())):
             raise ValueError("its variants are no configs by name")
         return stored
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"DIR: {str(path)!r} cannot be read: {error}") from error
 
 
@@ -51,10 +51,14 @@ def read_stored(directory: str | Path) -> dict[str, Any]:
         return stored
     except FileNotFoundError:
         raise BadInput(f"DIR: {str(directory)!r} is no directory of a run") from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadInput(f"DIR: {str(path)!r} cannot be read: {blame.one_line(error)}") from error
 
 
 def finished(directory: Path) -> bool:
-    """Whether nothing is left to do."""
-    return all((directory / name).exists() for name in ("metrics.parquet", "summary.json"))
+    """Whether nothing is left to do: a summary that cannot be read is written anew."""
+    try:
+        summary = json.loads((directory / "summary.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(summary, dict) and (directory / "metrics.parquet").exists()

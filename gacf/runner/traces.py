@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -119,6 +119,11 @@ def trace(build: Build, hyper: PyTree, grid: np.ndarray, evaluate: bool) -> Trac
         _check_step(init.shape, step.shape[0])
         if evaluate:
             measure = _hoist(lambda hyper, state: build(hyper).evaluate(state), hyper, init.shape)
+            if not isinstance(measure.shape, Mapping):
+                raise ValueError(
+                    f"evaluate: a {type(measure.shape).__name__} was returned; allowed: a dict "
+                    "{metric: scalar}"
+                )
         else:
             measure = Traced(lambda consts, hyper, state: {}, [], {})
     share = grid.shape[1]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from gacf.lab.escape import plain
+
 INTERRUPTED = 130  # exit code
 
 
 def say(message: object) -> None:
     """One line on standard error."""
-    print(f"gacf: {' '.join(str(message).splitlines())}", file=sys.stderr)
+    print(f"gacf: {plain(' '.join(str(message).splitlines()))}", file=sys.stderr)

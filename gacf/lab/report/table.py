@@ -54,7 +54,7 @@ def read(run: str | Path) -> dict[str, Any]:
         else:
             why = "is no directory of a run"
         raise BadInput(f"DIR: {str(run)!r} {why}") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"DIR: {str(run / 'summary.json')!r} cannot be read: {error}") from None
 
 
@@ -186,7 +186,7 @@ def terminal(table: Table) -> Any:
         style = "yellow" if warns else ""
         *first, last = map(escape.plain, row)
         made.add_row(*map(Text, first), Text(last, style=style))
-    return Group(made, Text(table.note, style="dim"))
+    return Group(made, Text(escape.plain(table.note), style="dim"))
 
 
 def markdown(table: Table) -> str:
@@ -203,7 +203,10 @@ def markdown(table: Table) -> str:
     lines = [[escape.markdown(c) for c in row] for row in (table.columns, *table.rows)]
     rule = [":---" if c in LEFT else "---:" for c in table.columns]
     lines.insert(1, rule)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{table.note}"
+    return (
+        "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        + f"\n\n{escape.markdown(table.note)}"
+    )
 
 
 def latex(table: Table) -> str:
@@ -224,7 +227,7 @@ def latex(table: Table) -> str:
     line = lambda row: " & ".join(map(escape.latex, row)) + r" \\"  # noqa: E731
     return "\n".join(
         [
-            f"% {table.note}",
+            f"% {escape.plain(table.note)}",
             rf"\begin{{tabular}}{{{align}}}",
             r"\toprule",
             line(table.columns),

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 
 from gacf.lab import children, files, locks
 from gacf.lab.errors import BadInput
@@ -82,6 +83,7 @@ def environment(devices: int, workers: int = 1) -> dict[str, str]:
     return {
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}".strip(),
         "XLA_PYTHON_CLIENT_MEM_FRACTION": part,
+        "PYTHONSAFEPATH": "1",  # what starts a worker takes no modules from its folder either
     }
 
 
@@ -305,7 +307,7 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
                     return
                 text = watch.line(watch.snapshot(sweep.directory), stored)
                 if status is not None:
-                    status.update(text)
+                    status.update(escape(text))
                 elif text != shown and time.monotonic() - told > 5:
                     out.print(text, markup=False, soft_wrap=True)
                     shown, told = text, time.monotonic()

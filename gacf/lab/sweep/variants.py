@@ -64,10 +64,10 @@ def variants(
 def _check_name(name: str, others: Iterable[str]) -> None:
     """Raises a `BadInput` unless a variant's name can be its directory's, on any file system."""
     given = f"get_sweep(config): the variant {name[:60] + '…' * (len(name) > 60)!r}"
-    if not re.fullmatch(r"\w[\w .,=+-]*", name):
+    if not re.fullmatch(r"\w([\w .,=+-]*[\w,=+-])?", name):
         raise BadInput(
-            f"{given} was given; allowed: names of "
-            "directories: letters, digits, _, and after the first also space . , = + -"
+            f"{given} was given; allowed: names of directories: letters, digits, _, and after the "
+            "first also , = + -, and between others space and ."
         )
     if len(name.encode()) > files.LONGEST:
         raise BadInput(
@@ -90,7 +90,7 @@ def _check_name(name: str, others: Iterable[str]) -> None:
 RESERVED = (
     "units", "workers", "track", "experiment.py", "sweep.json", "sweep.parquet",
     "sweep-summary.json", "report.html", "report.md", "config.json", "summary.json",
-    "metrics.parquet", "checkpoints", "profile", "__pycache__",
+    "metrics.parquet", "checkpoints", "profile", "__pycache__", "table.json", "progress.json",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from gacf.lab import locks, records
 from gacf.lab.errors import BadInput
+from gacf.lab.escape import plain
 from gacf.lab.inspect.progress import PROGRESS, label
 from gacf.lab.records import SWEEP, read_sweep
 from gacf.lab.report.table import direction, read, stated_goal
@@ -145,7 +146,7 @@ def line(found: Snapshot, key_metric: str | None = None) -> str:
         parts.append(f"no best {name}, {direction(None)}")
     if found.diverged:
         parts.append(f"diverged {found.diverged}")
-    return "  ".join(parts)
+    return plain("  ".join(parts))
 
 
 def _clock(left: float) -> str:
@@ -199,7 +200,7 @@ def of_run(directory: Path) -> tuple[str, bool]:
             parts += [cell] if len(cells) > 1 else []
             parts += [f"{entry['steps']:,} steps", f"{entry['seeds']} seeds", *shown(metrics)]
             parts += [f"diverged {len(entry['diverged'])}"] if entry["diverged"] else []
-        return "  ".join(parts), True
+        return plain("  ".join(parts)), True
     trained = _is_trained(directory)
     found = _json(directory / PROGRESS)
     if found:
@@ -218,7 +219,7 @@ def of_run(directory: Path) -> tuple[str, bool]:
         parts += ["building or compiling"] if trained else []
     if not trained:
         parts.append(f"nobody trains it; go on with: gacf resume {directory}")
-    return "  ".join(parts), not trained
+    return plain("  ".join(parts)), not trained
 
 
 def of_sweep(directory: Path) -> tuple[str, bool]:

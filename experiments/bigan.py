@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from matplotlib.figure import Figure
@@ -22,6 +21,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
+from gacf.lab.report.pictures import image_rows
 from gacf.methods.flows import bigan
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, Model, model
@@ -134,9 +134,4 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
     for cell, state in finals.items():
         params = jax.tree.map(lambda x: x[0], state.params)
         rows[cell] = again(config, params, images)
-    figure, axes = plt.subplots(len(rows), 1, figsize=(6.4, 1.5), layout="constrained")
-    for ax, (name, row) in zip(axes, rows.items(), strict=True):
-        ax.imshow(np.concatenate(np.asarray(row)[..., 0], axis=1), cmap="gray_r", vmin=-1, vmax=1)
-        ax.set(xticks=[], yticks=[])
-        ax.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    return {"reconstructions": figure}
+    return {"reconstructions": image_rows(rows)}

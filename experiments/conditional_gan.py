@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
+from gacf.lab.report.pictures import image_grids
 from gacf.methods.flows import Labelled, conditional_critic
 from gacf.methods.gan import generate, r1
 from gacf.networks import model
@@ -89,11 +89,9 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
     def draw(key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:
         return jax.random.normal(key, (n, config.noise)), labels
 
-    figure, axes = plt.subplots(1, len(finals), figsize=(8, 2), layout="constrained", squeeze=False)
-    for ax, (cell, state) in zip(axes[0], finals.items(), strict=True):
+    grids = {}
+    for cell, state in finals.items():
         params = jax.tree.map(lambda x: x[0], state.params)
-        made = generate(generator(config), params, {}, jax.random.key(0), len(labels), draw)
-        rows = np.asarray(made)[..., 0].reshape(4, CLASSES, 8, 8)
-        ax.imshow(np.block([list(row) for row in rows]), cmap="gray_r", vmin=-1, vmax=1)
-        ax.set(xticks=[], yticks=[], title=cell)
-    return {"samples": figure}
+        drawn = generate(generator(config), params, {}, jax.random.key(0), len(labels), draw)
+        grids[cell] = drawn.reshape(4, CLASSES, 8, 8, 1)
+    return {"samples": image_grids(grids)}

@@ -11,12 +11,12 @@ Cost: minutes on 2 cores.
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from ml_collections import ConfigDict
 
 import gacf
+from gacf.lab.report.pictures import image_rows
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, model
 
@@ -132,14 +132,6 @@ def finish(config, finals):
 
 def pictures(config, finals):
     """A row of samples a seed, under a row of real images."""
-    rows = [gacf.data.digits("train")[0][:16], *samples(config, finals["gan"], 16)]
-    figure, axes = plt.subplots(
-        len(rows), 1, figsize=(6.4, 0.45 * len(rows)), layout="constrained", squeeze=False
-    )
-    for i, (ax, row) in enumerate(zip(axes[:, 0], rows, strict=True)):
-        ax.imshow(np.concatenate(np.asarray(row)[..., 0], axis=1), cmap="gray_r", vmin=-1, vmax=1)
-        ax.set(xticks=[], yticks=[])
-        ax.set_ylabel(
-            "real" if i == 0 else f"seed {i - 1}", rotation=0, ha="right", va="center", fontsize=8
-        )
-    return {"samples": figure}
+    real = {"real": gacf.data.digits("train")[0][:16]}
+    drawn = samples(config, finals["gan"], 16)
+    return {"samples": image_rows(real | {f"seed {i}": x for i, x in enumerate(drawn)})}

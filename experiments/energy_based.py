@@ -14,14 +14,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
-import numpy as np
 import optax
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
+from gacf.lab.report.pictures import image_rows
 from gacf.methods.gan import energy_based, generate, pulling_away, r1
 from gacf.networks import MLP, Model, model
 from gacf.networks.images import Autoencoder
@@ -103,11 +102,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
     """Samples of the first seed, a row a method."""
-    figure, axes = plt.subplots(len(finals), 1, figsize=(6.4, 1.5), layout="constrained")
-    for ax, (cell, state) in zip(axes, finals.items(), strict=True):
+    rows = {}
+    for cell, state in finals.items():
         params = jax.tree.map(lambda x: x[0], state.params)
-        row = generate(generator(config), params, {}, jax.random.key(0), 16, config.noise)
-        ax.imshow(np.concatenate(np.asarray(row)[..., 0], axis=1), cmap="gray_r", vmin=-1, vmax=1)
-        ax.set(xticks=[], yticks=[])
-        ax.set_ylabel(cell, rotation=0, ha="right", va="center", fontsize=8)
-    return {"samples": figure}
+        rows[cell] = generate(generator(config), params, {}, jax.random.key(0), 16, config.noise)
+    return {"samples": image_rows(rows)}

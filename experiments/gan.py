@@ -73,19 +73,12 @@ class Task(NamedTuple):
     defaults: dict[str, Any]
 
 
-def standard(mixture: gacf.data.Mixture) -> gacf.data.Mixture:
-    """The mixture in units of the deviation of its means."""
-    means = np.asarray(mixture.means)
-    deviation = float(np.std(means))
-    return gacf.data.Mixture(jnp.asarray(means / deviation), mixture.scale / deviation)
-
-
 def ring() -> gacf.data.Mixture:
-    return standard(gacf.data.ring())
+    return gacf.data.ring().standardised()
 
 
 def grid() -> gacf.data.Mixture:
-    return standard(gacf.data.grid())
+    return gacf.data.grid().standardised()
 
 
 class Waves(linen.Module):

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 
 import gacf
 from gacf import metrics
+from gacf.lab.report.pictures import image_grids
 from gacf.methods.flows import infogan
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, model
@@ -118,11 +118,9 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
     def draw(key: jax.Array, n: int) -> jax.Array:
         return jnp.concatenate([jax.random.normal(key, (n, config.noise)), codes], axis=-1)
 
-    figure, axes = plt.subplots(1, len(finals), figsize=(8, 2), layout="constrained", squeeze=False)
-    for ax, (cell, state) in zip(axes[0], finals.items(), strict=True):
+    grids = {}
+    for cell, state in finals.items():
         params = jax.tree.map(lambda x: x[0], state.params)
-        made = generate(generator(config), params, {}, jax.random.key(0), len(codes), draw)
-        rows = np.asarray(made)[..., 0].reshape(4, CODES, 8, 8)
-        ax.imshow(np.block([list(row) for row in rows]), cmap="gray_r", vmin=-1, vmax=1)
-        ax.set(xticks=[], yticks=[], title=cell)
-    return {"samples": figure}
+        drawn = generate(generator(config), params, {}, jax.random.key(0), len(codes), draw)
+        grids[cell] = drawn.reshape(4, CODES, 8, 8, 1)
+    return {"samples": image_grids(grids)}

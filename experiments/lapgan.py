@@ -12,14 +12,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
-import numpy as np
 import optax
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
+from gacf.lab.report.pictures import image_rows
 from gacf.methods.flows import down, draw_pyramid, lapgan
 from gacf.methods.gan import r1
 from gacf.networks import MLP
@@ -112,10 +111,5 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
     """Chained samples of the first seed, coarsest above."""
     params = jax.tree.map(lambda x: x[0], finals["LAPGAN"].params)
     networks = makers(config, "LAPGAN")
-    made = draw_pyramid(networks, params, {}, jax.random.key(0), 16, config.noise)
-    figure, axes = plt.subplots(len(made), 1, figsize=(6.4, 1.5), layout="constrained")
-    for ax, (level, row) in zip(axes, made.items(), strict=True):
-        ax.imshow(np.concatenate(np.asarray(row)[..., 0], axis=1), cmap="gray_r", vmin=-1, vmax=1)
-        ax.set(xticks=[], yticks=[])
-        ax.set_ylabel(level, rotation=0, ha="right", va="center", fontsize=8)
-    return {"samples": figure}
+    levels = draw_pyramid(networks, params, {}, jax.random.key(0), 16, config.noise)
+    return {"samples": image_rows(levels)}

@@ -30,6 +30,12 @@ class Mixture(NamedTuple):
         noise = jax.random.normal(noise_key, (n, self.means.shape[1]), self.means.dtype)
         return self.means[mode] + self.scale * noise
 
+    def standardised(self) -> Mixture:
+        """The mixture in units of the standard deviation of all coordinates of its means."""
+        means = np.asarray(self.means)
+        deviation = float(np.std(means))
+        return Mixture(jnp.asarray(means / deviation), self.scale / deviation)
+
 
 def ring(modes: int = 8, radius: float = 1.0, scale: float | jax.Array = 0.01) -> Mixture:
     """Gaussians evenly spaced on a circle.

@@ -129,6 +129,11 @@ class Program:
         """Shapes and dtypes of one lane's hyperparameters and state."""
         return self._traces.hyper, self._traces.init.shape
 
+    @property
+    def step_jaxpr(self) -> Any:
+        """The program of one step of one lane, as it was traced."""
+        return self._traces.step.jaxpr
+
     def bytes_a_lane(self) -> int:
         """Bytes of one lane's state: params, optimiser state, world with its buffers, key."""
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self.one()))

@@ -30,7 +30,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rich.table import Table
 
 from gacf.core.tracing import MARK
-from gacf.core.types import Key, State
+from gacf.core.types import Key
 from gacf.networks import conv
 from gacf.runner import Lanes, Program
 
@@ -225,11 +225,7 @@ def _timed(program: Program, lanes: Lanes, steps: int, repeats: int = 1) -> tupl
 
 def step_flops(program: Program) -> float:
     """Arithmetic of one step of one lane; see `matmul_flops`."""
-
-    def step(hyper: Any, state: State) -> Any:
-        return program.build(hyper).step(state)
-
-    return matmul_flops(jax.make_jaxpr(step)(*program.one()).jaxpr)
+    return matmul_flops(program.step_jaxpr)
 
 
 def peak_flops(program: Program, size: int = 1024, repeats: int = 5) -> float:

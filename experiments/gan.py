@@ -247,6 +247,15 @@ def complete(config: Any) -> None:
     if config.penalty not in (None, of_loss.get("penalty")):
         of_loss.pop("weight", None)  # it is that of another penalty
     usual = {"penalty": "r1", "critic_steps": 1}
+    if config.kernels and config.penalty is None:
+        # A critic that looks at the whole batch has no slope an example.
+        if "penalty" in of_loss:
+            raise ValueError(
+                f"kernels: {config.kernels} was given, and the critic of loss={config.loss!r} is "
+                "held by its slope an example, which minibatch discrimination has not; allowed: 0, "
+                "or another loss"
+            )
+        usual["penalty"] = "none"
     for key, value in {**usual, **task.defaults, **of_loss}.items():
         if config[key] is None:
             config[key] = value

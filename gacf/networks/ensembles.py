@@ -35,7 +35,8 @@ class Ensemble(NamedTuple):
             keys = None if key is None else jax.random.split(key, self.members)
             return jax.vmap(member, out_axes=(1, 0))(params, stats, keys)
 
-        return Network(init, apply, base.members + 1)
+        single = base.single if base.members else base.apply
+        return Network(init, apply, base.members + 1, single)
 
 
 def ensemble(network: Any, members: int) -> Any:

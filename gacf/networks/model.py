@@ -87,10 +87,18 @@ def model(player: str, network: Any) -> Model:
         params, stats = base.init(key, *inputs)
         return params, {name: stats} if jax.tree.leaves(stats) else {}
 
-    def apply(
-        params: PyTree, world: World, *inputs: PyTree, key: Key | None = None, train: bool = True
-    ) -> tuple[jax.Array, World]:
-        output, stats = base.apply(params, world.get(name, {}), key, train, *inputs)
-        return output, {name: stats} if name in world and train else {}
+    def with_stats(call: Callable[..., tuple[jax.Array, PyTree]]) -> Callable[..., Any]:
+        def apply(
+            params: PyTree,
+            world: World,
+            *inputs: PyTree,
+            key: Key | None = None,
+            train: bool = True,
+        ) -> tuple[jax.Array, World]:
+            output, stats = call(params, world.get(name, {}), key, train, *inputs)
+            return output, {name: stats} if name in world and train else {}
 
-    return Model(player, init, apply, members=base.members)
+        return apply
+
+    single = None if base.single is None else with_stats(base.single)
+    return Model(player, init, with_stats(base.apply), members=base.members, single=single)

@@ -21,6 +21,8 @@ class Model(NamedTuple):
         bind: `all players' params -> Model`, for a network that looks at another player's
             parameters (a compatible critic at the actor's); None for all others.
         members: how many leading axes of every parameter count the members of an ensemble.
+        single: `apply` of one member, whose parameters and statistics lack these axes; None where
+            it is not known.
     """
 
     player: str
@@ -28,6 +30,7 @@ class Model(NamedTuple):
     apply: Callable[..., tuple[jax.Array, World]]
     bind: Callable[[Params], Model] | None = None
     members: int = 0
+    single: Callable[..., tuple[jax.Array, World]] | None = None
 
     def given(self, params: Params) -> Model:
         """The model that has seen all players' parameters; itself, if it need not see them."""
@@ -53,12 +56,14 @@ class Model(NamedTuple):
 class Network(NamedTuple):
     """`init(key, *inputs) -> (params, stats)`, `apply(params, stats, key, train, *inputs)`.
 
-    The leading `members` axes of every parameter count the members of ensembles.
+    The leading `members` axes of every parameter count the members of ensembles; `single` is the
+    `apply` of one of them.
     """
 
     init: Callable[..., tuple[PyTree, PyTree]]
     apply: Callable[..., tuple[jax.Array, PyTree]]
     members: int = 0
+    single: Callable[..., tuple[jax.Array, PyTree]] | None = None
 
 
 Adapt = Callable[[str, Any], Network]

@@ -30,7 +30,7 @@ class Computed(NamedTuple):
             wide = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
             return _cast(output, wide), jax.tree.map(_like, news, stats)
 
-        return base._replace(apply=apply)
+        return base._replace(apply=apply, single=None)
 
 
 DTYPES = ("float32", "bfloat16")

@@ -33,6 +33,18 @@ def _matrices(weight: jax.Array, axes: Weight) -> jax.Array:
     return weight.transpose(*axes.members, *axes.into, *axes.out).reshape(members, rows, -1)
 
 
+def _behind(weights: dict[str, Weight], members: int) -> dict[str, Weight]:
+    """Where the weights of one member are once axes of members stand before theirs."""
+    return {
+        path: Weight(
+            (*range(members), *(a + members for a in one.members)),
+            tuple(a + members for a in one.into),
+            tuple(a + members for a in one.out),
+        )
+        for path, one in weights.items()
+    }
+
+
 def _each(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     """The function of each member's matrix and vector; without `vmap` where there is one alone."""
     if len(arrays[0]) == 1:
@@ -142,14 +154,22 @@ def spectral_norm(
         shapes = jax.tree_util.tree_leaves_with_path((params, inputs))
         known = tuple((jax.tree_util.keystr(path), x.shape, str(x.dtype)) for path, x in shapes)
         if known not in layouts:
+            # Of an ensemble one member is read: all have the same layers.
+            one, members = base.single, base.members
+            if one is not None:
+                lead = (0,) * members
+                params, world = jax.tree.map(lambda x: x[lead], (params, world))
 
             def output(params: PyTree, rest: Any, inputs: Any) -> PyTree:
-                return base.apply(params, rest[0], *inputs, key=rest[1])[0]
+                return (one or base.apply)(params, rest[0], *inputs, key=rest[1])[0]
 
             try:
-                layouts[known] = weights_of(output, params, (world, key), inputs, base.members)
+                found = weights_of(
+                    output, params, (world, key), inputs, members if one is None else 0
+                )
             except ValueError as error:
                 raise ValueError(f"spectral_norm: {player}: {error}") from None
+            layouts[known] = found if one is None else _behind(found, members)
         return layouts[known]
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:

@@ -174,3 +174,30 @@ def test_twin_critics_train():
     chex.assert_tree_all_finite(state.params)
     # rewards are at most 16.3 a step in size, and values of about that size after 50 steps
     assert np.max(metrics["critic/loss"]) < 16.3**2
+
+
+class Convolved(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = linen.relu(linen.Conv(5, (3, 3))(x))
+        return linen.Dense(1)(linen.relu(linen.ConvTranspose(3, (2, 2))(x)).mean((1, 2)))
+
+
+def test_each_member_of_an_ensemble_of_convolutions_by_itself() -> None:
+    x = jax.random.normal(jax.random.key(1), (3, 6, 6, 4))
+    critic = spectral_norm(ensemble(Convolved(), 2), iterations=40)
+    params, world = critic.init(jax.random.key(0), x)
+    for _ in range(3):
+        world = {**world, **critic.apply(params, world, x)[1]}
+    output = critic.apply(params, world, x, train=False)[0]
+    alone = model("critic", Convolved())
+
+    def divided(path: Any, leaf: jax.Array) -> jax.Array:
+        if "kernel" not in jax.tree_util.keystr(path):
+            return leaf
+        matrix = np.asarray(leaf).reshape(-1, leaf.shape[-1])
+        return leaf / np.linalg.svd(matrix, compute_uv=False)[0]
+
+    for i in range(2):
+        own = jax.tree_util.tree_map_with_path(divided, jax.tree.map(lambda leaf: leaf[i], params))
+        np.testing.assert_allclose(alone.apply(own, {}, x)[0][:, 0], output[:, i], atol=1e-6)

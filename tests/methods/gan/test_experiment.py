@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from gacf.lab import experiment_file, overrides
+from gacf.lab.errors import BadInput
 
 FILE = Path(__file__).parents[3] / "experiments" / "gan.py"
 
@@ -108,3 +109,11 @@ def test_what_is_left_open_follows_the_loss_and_explicit_keys_win(experiment):
         assert (explicit.penalty, explicit.critic_steps) == ("r1", 2)
         assert explicit.weight == usual.weight  # R1's, not that of the penalty left out
         assert resolved(experiment, {**given, "weight": 3.0}).weight == 3.0
+
+
+def test_minibatch_discrimination_takes_no_penalty_by_itself(experiment):
+    assert overrides.resolve(experiment, ["--config.kernels=4"]).penalty == "none"
+    with pytest.raises(
+        BadInput, match="kernels: 4 was given, and the critic of loss='wasserstein'"
+    ):
+        overrides.resolve(experiment, ["--config.kernels=4", "--config.loss=wasserstein"])

@@ -5,12 +5,12 @@ WORKERS ?= auto
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint types fast notebooks slow clean
+.PHONY: run test lint types fast notebooks long slow clean
 
 run: $(VENV)/.installed  ## sets up, then runs the main job
 	$(BIN)/gacf run experiments/ring_gan.py
 
-test: lint types fast notebooks  ## sets up, then lint, types, fast tests, notebooks
+test: lint types fast notebooks  ## sets up, then lint, types, quick tests, notebooks
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -20,13 +20,16 @@ types: $(VENV)/.installed-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not long and not slow"
 
 notebooks: $(VENV)/.installed-dev
 	if ls notebooks/*.ipynb >/dev/null 2>&1; then \
 	    $(BIN)/python -m pytest -n $(WORKERS) --nbmake notebooks/*.ipynb; fi
 
-slow: $(VENV)/.installed-dev  ## the tests that take long
+long: $(VENV)/.installed-dev  ## the second tier: devices, processes, executors, fuzzing, matrices
+	$(BIN)/python -m pytest -n $(WORKERS) -m "long and not slow"
+
+slow: $(VENV)/.installed-dev  ## the tests that train at length
 	XLA_FLAGS="$(XLA_FLAGS) --xla_backend_optimization_level=3" \
 	    $(BIN)/python -m pytest -n $(WORKERS) -m slow
 

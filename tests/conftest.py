@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
 from collections.abc import Iterator
 
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
@@ -17,6 +19,23 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+START = time.monotonic()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs tests in an order that `GACF_TEST_ORDER` picks, where time may not suffice for all."""
+    order = os.environ.get("GACF_TEST_ORDER")
+    if order:
+        items.sort(key=lambda item: hashlib.sha256((order + item.nodeid).encode()).digest())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what `GACF_TEST_SECONDS` leave no time for."""
+    limit = os.environ.get("GACF_TEST_SECONDS")
+    if limit and time.monotonic() - START > float(limit):
+        pytest.skip(f"{limit} s are over")
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ import optax
 
 from gacf.core.checks import require, shown, whole
 from gacf.core.game import Game, Rule
-from gacf.core.tracing import MARK, scan_last, trace_once
+from gacf.core.tracing import scan_last, scope, trace_once
 from gacf.core.types import Key, Outcome, Params, PyTree, World
-from gacf.rules.direction import Direction, advance, field, gradient
+from gacf.rules.direction import Direction, Field, advance, field, gradient
 from gacf.rules.trained import Trained, trained_by
 
 OptState = dict[str, Any]
@@ -71,9 +71,50 @@ def states_of(players: Iterable[str], opt_state: OptState) -> dict[str, optax.Op
     return {name: opt_state[name].optimizer for name in players if name in opt_state}
 
 
-def trained_of(opt_state: OptState) -> dict[str, Trained]:
-    """Which parameters move, of every player whose moves `opt_state` remembers."""
-    return {name: each.trained for name, each in opt_state.items() if isinstance(each, Move)}
+def sample_field(
+    game: Game,
+    world: World,
+    key: Key,
+    opt_state: OptState,
+    optimizers: Mapping[str, optax.GradientTransformationExtraArgs] | None = None,
+) -> Field:
+    """The game's field at a batch of its own: `batch_key, loss_key = split(key)`.
+
+    Args:
+        game: any game.
+        world: the game's world.
+        key: of this move.
+        opt_state: the rule's state, which knows what is trained.
+        optimizers: those that the rule knows, whose live states the field carries too.
+    """
+    batch_key, loss_key = jax.random.split(key)
+    with scope("sample"):
+        batch = game.sample(world, batch_key)
+    known = optimizers or {}
+    trained = {name: each.trained for name, each in opt_state.items() if isinstance(each, Move)}
+    return field(game, world, batch, loss_key, known, states_of(known, opt_state), trained)
+
+
+def make_move(
+    at: Field,
+    player: str,
+    direction: Direction,
+    params: Params,
+    move: Move,
+    seen: Params | None = None,
+) -> tuple[PyTree, Move, Outcome]:
+    """One player steps from `params` along its direction at `seen` (the same by default).
+
+    Returns:
+        The player's new parameters, its move's new memory, and the outcome.
+    """
+    with scope(player):
+        vector, outcome, memory = direction.follow(
+            at, player, params if seen is None else seen, move.direction
+        )
+    with scope("optimizer"):
+        moved, state = advance(at, player, vector, outcome, params)
+    return moved, Move(state, memory, move.trained), outcome
 
 
 def player_step(
@@ -121,21 +162,9 @@ def player_step(
         return {player: Move(known[player].init(own), memory, trained(own))}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
-        batch_key, loss_key = jax.random.split(key)
-        with jax.named_scope(MARK + "sample"):
-            batch = game.sample(world, batch_key)
-        at = field(game, world, batch, loss_key, trained_of(opt_state))
-        move: Move = opt_state[player]
-        with jax.named_scope(MARK + player):
-            vector, outcome, memory = direction.follow(
-                at, player, params, move.direction, known, states_of(known, opt_state)
-            )
-        with jax.named_scope(MARK + "optimizer"):
-            moved, optimizer_state = advance(
-                at, player, known[player], vector, outcome, move.optimizer, params
-            )
-        opt_state = {**opt_state, player: Move(optimizer_state, memory, move.trained)}
-        return {**params, player: moved}, opt_state, {player: outcome}
+        at = sample_field(game, world, key, opt_state, known)
+        own, move, outcome = make_move(at, player, direction, params, opt_state[player])
+        return {**params, player: own}, {**opt_state, player: move}, {player: outcome}
 
     return Rule((player,), init, update)
 

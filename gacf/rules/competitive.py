@@ -11,17 +11,19 @@ import optax
 
 from gacf.core.checks import require
 from gacf.core.game import Game, Rule
+from gacf.core.tracing import scope
 from gacf.core.types import Key, Outcome, Params, PyTree, World
-from gacf.rules.algebra import OptState, Updated
-from gacf.rules.direction import Field, field
-from gacf.rules.linear_solve import Operator, check_solver, solve
-from gacf.rules.response import noted, only
+from gacf.rules.algebra import OptState, Updated, sample_field
+from gacf.rules.direction import Field, select, with_metrics
+from gacf.rules.linear_solve import Operator, Solver, as_solver, solve
 
 Rate = float | jax.Array | Callable[[Any], Any]
 
 
 def competitive(
-    learning_rates: Mapping[str, Rate], solver: str = "gmres", iterations: int = 10
+    learning_rates: Mapping[str, Rate],
+    solver: Solver | str = "gmres",
+    iterations: int | None = None,
 ) -> Rule:
     """Every player steps as if the others stepped likewise at once.
 
@@ -56,11 +58,11 @@ def competitive(
     """
     players = tuple(learning_rates)
     require("competitive: learning_rates", players, lambda p: len(p) > 1, "two players or more")
-    check_solver("competitive", solver, iterations)
-    if solver == "cg" and len(players) > 2:
+    method = as_solver("competitive", solver, iterations)
+    if method.symmetric and len(players) > 2:
         raise ValueError(
-            "competitive: solver: 'cg' was given for more than two players, whose joint system is "
-            "not symmetric; allowed: gmres, normal, neumann"
+            f"competitive: solver: {type(method).__name__} was given for more than two players, "
+            "whose joint system is not symmetric; allowed: gmres, normal, neumann"
         )
     for player, rate in learning_rates.items():
         name = f"competitive: learning_rates[{player!r}]"
@@ -77,8 +79,7 @@ def competitive(
         return {entry: jnp.zeros((), jnp.int32)}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
-        batch_key, loss_key = jax.random.split(key)
-        at = field(game, world, game.sample(world, batch_key), loss_key)
+        at = sample_field(game, world, key, opt_state)
         count = opt_state[entry]
         rates = {
             player: rate(count) if callable(rate) else rate
@@ -87,11 +88,17 @@ def competitive(
         vectors: Params = {}
         outcomes: dict[str, Outcome] = {}
         for player in players:
-            vectors[player], outcomes[player] = at.gradient(player, params)
-        step = _pair if len(players) == 2 else _joint
-        change, residual = step(at, params, rates, vectors, solver, iterations)
-        moved = jax.tree.map(lambda p, c: (p + c).astype(p.dtype), only(params, players), change)
-        outcomes = {name: noted(outcome, residual=residual) for name, outcome in outcomes.items()}
+            with scope(player):
+                vectors[player], outcomes[player] = at.gradient(player, params)
+        step = _step_of_two if len(players) == 2 else _step_of_many
+        with scope("solve"):
+            change, residual = step(at, params, rates, vectors, method)
+        with scope("optimizer"):
+            here = select(params, players)
+            moved = jax.tree.map(lambda p, c: (p + c).astype(p.dtype), here, change)
+        outcomes = {
+            name: with_metrics(outcome, residual=residual) for name, outcome in outcomes.items()
+        }
         return {**params, **moved}, {**opt_state, entry: count + 1}, outcomes
 
     return Rule(players, init, update)
@@ -109,18 +116,17 @@ def _across(
     field: Field, player: str, others: tuple[str, ...], params: Params
 ) -> Callable[[Params], PyTree]:
     """How a player's gradient answers to the others' moves: u -> Σ_j J_ij u_j."""
-    at = only(params, others)
+    at = select(params, others)
     _, push = jax.linearize(lambda moved: field.gradient(player, {**params, **moved})[0], at)
     return push
 
 
-def _pair(
+def _step_of_two(
     field: Field,
     params: Params,
     rates: Mapping[str, Any],
     vectors: Params,
-    solver: str,
-    iterations: int,
+    solver: Solver,
 ) -> tuple[Params, jax.Array]:
     x, y = rates
     x_by_y = _across(field, x, (y,), params)
@@ -133,28 +139,27 @@ def _pair(
     ahead = x_by_y({y: vectors[y]})
     right = jax.tree.map(lambda v, a: -rates[x] * (v - rates[y] * a), vectors[x], ahead)
     operator = Operator(forward, _transposed(forward, right))
-    change, residual = solve(operator, right, solver, iterations)
+    change, residual = solve(solver, operator, right)
     answer = jax.tree.map(lambda v, a: -rates[y] * (v + a), vectors[y], y_by_x({x: change}))
     return {x: change, y: answer}, residual
 
 
-def _joint(
+def _step_of_many(
     field: Field,
     params: Params,
     rates: Mapping[str, Any],
     vectors: Params,
-    solver: str,
-    iterations: int,
+    solver: Solver,
 ) -> tuple[Params, jax.Array]:
     others = {player: tuple(name for name in rates if name != player) for player in rates}
     across = {player: _across(field, player, others[player], params) for player in rates}
 
     def forward(u: Params) -> Params:
-        answer = {player: across[player](only(u, others[player])) for player in rates}
+        answer = {player: across[player](select(u, others[player])) for player in rates}
         return {
             player: jax.tree.map(lambda d, a, rate=rate: d + rate * a, u[player], answer[player])
             for player, rate in rates.items()
         }
 
     right = {player: _scaled(-rate, vectors[player]) for player, rate in rates.items()}
-    return solve(Operator(forward, _transposed(forward, right)), right, solver, iterations)
+    return solve(solver, Operator(forward, _transposed(forward, right)), right)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
-import optax
 
 from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
@@ -38,14 +34,8 @@ def consensus(weight: float | jax.Array = 0.5) -> Direction:
     require("consensus: weight", weight, lambda n: n >= 0, "a number >= 0")
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
         at, everyone = joint(field, params)
         vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
         (pulled,) = pull(field.kept(vector))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import jax
-
 from gacf.core.game import Game, Rule
 from gacf.core.types import Key, Params, World
-from gacf.rules.algebra import Move, OptState, Updated, extended, states_of, trained_of
-from gacf.rules.direction import advance, field
-from gacf.rules.schedules import Directions, Optimizers, chosen
-from gacf.rules.trained import trained_by
+from gacf.rules.algebra import OptState, Updated, extended, make_move, sample_field, states_of
+from gacf.rules.schedules import Directions, Optimizers, chosen, simultaneous
 
 
 def extragradient(
@@ -43,37 +39,21 @@ def extragradient(
     """
     directions = chosen(optimizers, direction)
     known = extended(optimizers)
-    trained = {player: trained_by(optimizer) for player, optimizer in known.items()}
-
-    def init(params: Params) -> OptState:
-        return {
-            player: Move(
-                optimizer.init(params[player]),
-                directions[player].init(player, params),
-                trained[player](params[player]),
-            )
-            for player, optimizer in known.items()
-        }
+    moves = simultaneous(optimizers, direction)
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
-        batch_key, loss_key = jax.random.split(key)
-        batch = game.sample(world, batch_key)
-        at = field(game, world, batch, loss_key, trained_of(opt_state))
+        at = sample_field(game, world, key, opt_state, known)
 
-        def move(seen: Params, opt_state: OptState) -> Updated:
-            moved, moves, outcomes = dict(params), dict(opt_state), {}
-            for player, optimizer in known.items():
-                own: Move = opt_state[player]
-                vector, outcome, memory = directions[player].follow(
-                    at, player, seen, own.direction, known, states_of(known, opt_state)
+        def step(seen: Params, opt_state: OptState) -> Updated:
+            here = at._replace(states=states_of(known, opt_state))
+            moved, new_state, outcomes = dict(params), dict(opt_state), {}
+            for player in known:
+                moved[player], new_state[player], outcomes[player] = make_move(
+                    here, player, directions[player], params, opt_state[player], seen
                 )
-                moved[player], state = advance(
-                    at, player, optimizer, vector, outcome, own.optimizer, params
-                )
-                moves[player], outcomes[player] = Move(state, memory, own.trained), outcome
-            return moved, moves, outcomes
+            return moved, new_state, outcomes
 
-        ahead, looked, _ = move(params, opt_state)
-        return move(ahead, looked if commit else opt_state)
+        ahead, looked, _ = step(params, opt_state)
+        return step(ahead, looked if commit else opt_state)
 
-    return Rule(tuple(known), init, update)
+    return Rule(moves.players, moves.init, update)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,8 +10,14 @@ import optax
 
 from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
-from gacf.rules.direction import Direction, Field
-from gacf.rules.response import Followers, directed, followers_field, leader_gradients, only, pair
+from gacf.rules.direction import Direction, Field, select
+from gacf.rules.response import (
+    Followers,
+    as_followers,
+    followers_field,
+    leader_gradients,
+    led_by,
+)
 
 
 def finite_difference(
@@ -48,23 +53,15 @@ def finite_difference(
         >>> step("actor", optax.sgd(0.1), finite_difference("actor", "critic", rate=0.1)).players
         ('actor',)
     """
-    followers = pair("finite_difference", leader, follower)
+    followers = as_followers("finite_difference", leader, follower)
     require("finite_difference: rate", rate, lambda n: n >= 0, "a number >= 0")
     require("finite_difference: epsilon", epsilon, lambda n: n > 0, "a number > 0")
 
-    def lead(
-        field: Field,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
-    ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
-
+    def lead(field: Field, params: Params, memory: PyTree) -> tuple[PyTree, Outcome, PyTree]:
         def shifted(others: Params, by: Params, scale: Any) -> Params:
             return jax.tree.map(lambda y, v: (y + scale * v).astype(y.dtype), others, by)
 
-        here = only(params, followers)
+        here = select(params, followers)
         change = followers_field(field, leader, followers, params)(params[leader], here)
         ahead = {**params, **shifted(here, change, -rate)}
         vector, toward, outcome = leader_gradients(field, leader, followers, ahead)
@@ -83,4 +80,4 @@ def finite_difference(
         )
         return vector, outcome, memory
 
-    return directed("finite_difference", leader, followers, lead)
+    return led_by("finite_difference", leader, followers, lead)

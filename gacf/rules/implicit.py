@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 
-from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
-from gacf.rules.direction import Direction, Field
-from gacf.rules.linear_solve import Operator, check_solver, solve
+from gacf.rules.direction import Direction, Field, select, with_metrics
+from gacf.rules.linear_solve import Operator, Solver, as_solver, solve
 from gacf.rules.response import (
     Followers,
-    directed,
+    as_followers,
     followers_field,
     leader_gradients,
-    noted,
-    only,
-    pair,
+    led_by,
+    transposed_products,
 )
 
 
 def implicit(
     leader: str,
     follower: Followers,
-    solver: str = "cg",
-    iterations: int = 10,
-    damping: float | jax.Array = 0.0,
-    rate: float | jax.Array = 1.0,
+    solver: Solver | str = "cg",
+    iterations: int | None = None,
+    damping: float | jax.Array | None = None,
+    rate: float | jax.Array | None = None,
     warm_start: bool = False,
 ) -> Direction:
     """The leader's total derivative (Stackelberg gradient); the followers' own gradients.
@@ -78,38 +73,21 @@ def implicit(
         >>> round(float(state.params["x"][0]), 3)
         2.0
     """
-    followers = pair("implicit", leader, follower)
-    check_solver("implicit", solver, iterations)
-    require("implicit: damping", damping, lambda n: n >= 0, "a number >= 0")
-    require("implicit: rate", rate, lambda n: n > 0, "a number > 0")
+    followers = as_followers("implicit", leader, follower)
+    method = as_solver("implicit", solver, iterations, damping, rate)
 
-    def lead(
-        field: Field,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
-    ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
+    def lead(field: Field, params: Params, memory: PyTree) -> tuple[PyTree, Outcome, PyTree]:
         partial, toward, outcome = leader_gradients(field, leader, followers, params)
+        products = transposed_products(field, leader, followers, params)
         response = followers_field(field, leader, followers, params)
-        at = (params[leader], only(params, followers))
-        _, pull = jax.vjp(response, *at)
-        _, push = jax.linearize(lambda others: response(at[0], others), at[1])
-        u, residual = solve(
-            Operator(lambda u: field.kept(pull(u)[1]), push),
-            toward,
-            solver,
-            iterations,
-            damping,
-            rate,
-            memory if warm_start else None,
-        )
-        through = pull(u)[0]
-        total = jax.tree.map(lambda f, g: f - g, partial, through)
-        return total, noted(outcome, residual=residual), u if warm_start else memory
+        own, others = params[leader], select(params, followers)
+        _, push = jax.linearize(lambda others: response(own, others), others)
+        operator = Operator(lambda u: products(u)[1], push)
+        u, residual = solve(method, operator, toward, memory if warm_start else None)
+        vector = optax.tree.sub(partial, products(u)[0])
+        return vector, with_metrics(outcome, residual=residual), u if warm_start else memory
 
     def init(params: Params) -> PyTree:
-        return jax.tree.map(jnp.zeros_like, only(params, followers)) if warm_start else ()
+        return jax.tree.map(jnp.zeros_like, select(params, followers)) if warm_start else ()
 
-    return directed("implicit", leader, followers, lead, init)
+    return led_by("implicit", leader, followers, lead, init)

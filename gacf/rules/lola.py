@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import optax
 
 from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
-from gacf.rules.direction import Direction, Field
-from gacf.rules.response import followers_field, leader_gradients, only
+from gacf.rules.direction import Direction, Field, differentiate, select
+from gacf.rules.response import followers_field, leader_gradients
 
 
 def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
@@ -43,17 +40,11 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
     require("lola: rate", rate, lambda n: n >= 0, "a number >= 0")
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
         others = tuple(name for name in field.players if name != player)
         response = followers_field(field, player, others, params)
-        here = only(params, others)
+        here = select(params, others)
 
         def stepped(own: PyTree) -> Params:
             change = response(own, here)
@@ -64,10 +55,10 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
             def ahead(own: PyTree) -> tuple[jax.Array, Outcome]:
                 return field.loss(player, own, {**params, **stepped(own)})
 
-            (value, outcome), vector = jax.value_and_grad(ahead, has_aux=True)(params[player])
-            return vector, outcome._replace(metrics={"loss": value, **outcome.metrics}), memory
-        vector, toward, outcome = leader_gradients(field, player, others, params)
+            vector, outcome = differentiate(ahead, params[player])
+            return vector, outcome, memory
+        partial, toward, outcome = leader_gradients(field, player, others, params)
         _, pull = jax.vjp(stepped, params[player])
-        return jax.tree.map(lambda f, g: f + g, vector, pull(toward)[0]), outcome, memory
+        return optax.tree.add(partial, pull(toward)[0]), outcome, memory
 
     return Direction(lambda player, params: (), follow)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, Rule
+from gacf.core.tracing import scope
 from gacf.core.types import Key, Params, World
 from gacf.rules.algebra import OptState, Slow, Updated, free_name
-from gacf.rules.response import only
+from gacf.rules.direction import select
 
 
 def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rule:
@@ -53,7 +54,7 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
     def init(params: Params) -> OptState:
         within = rule.init(params)
         # a copy: two names for one buffer could not both be donated
-        slow = Slow(jax.tree.map(jnp.copy, only(params, rule.players)))
+        slow = Slow(jax.tree.map(jnp.copy, select(params, rule.players)))
         return {**within, entry(within): slow}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
@@ -71,13 +72,14 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
             )
             # the inner levels start anew from there, or they would pull away from it at once
             return slow, {
-                name: Slow(only(slow, tuple(each.params))) for name, each in slows.items()
+                name: Slow(select(slow, tuple(each.params))) for name, each in slows.items()
             }
 
         due = (world["update"] + 1) % period == 0
-        fast, slows = jax.lax.cond(
-            due, back, lambda fast, slows: (fast, slows), only(params, rule.players), slows
-        )
+        with scope("lookahead"):
+            fast, slows = jax.lax.cond(
+                due, back, lambda fast, slows: (fast, slows), select(params, rule.players), slows
+            )
         return {**params, **fast}, {**opt_state, **slows}, outcomes
 
     return Rule(rule.players, init, update)

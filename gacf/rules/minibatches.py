@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, Rule
-from gacf.core.tracing import scan_last
+from gacf.core.tracing import scan_last, scope
 from gacf.core.types import Key, Outcome, Params, PyTree, World
 
 
@@ -47,7 +47,8 @@ def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
         game: Game, params: Params, world: World, opt_state: dict[str, PyTree], key: Key
     ) -> tuple[Params, dict[str, PyTree], dict[str, Outcome]]:
         batch_key, order_key, update_key = jax.random.split(key, 3)
-        batch = game.sample(world, batch_key)
+        with scope("sample"):
+            batch = game.sample(world, batch_key)
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(batch)}
         if len(sizes) != 1 or sizes == {()}:
             raise ValueError(f"minibatches: the batch has leading axes {sorted(sizes)}, not one")
@@ -55,11 +56,13 @@ def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
         if size % count:
             raise ValueError(f"minibatches: count: {count} does not divide the batch of {size}")
 
-        order = _orders(order_key, epochs, size).reshape(epochs * count, size // count)
+        with scope("sample"):
+            order = _orders(order_key, epochs, size).reshape(epochs * count, size // count)
 
         def once(carry: PyTree, x: tuple[jax.Array, Key]) -> tuple[PyTree, dict[str, Outcome]]:
             rows, key = x
-            piece = jax.tree.map(lambda leaf: leaf[rows], batch)
+            with scope("sample"):
+                piece = jax.tree.map(lambda leaf: leaf[rows], batch)
             within = game._replace(sample=lambda world, key: piece)
             params, opt_state, outcomes = rule.update(within, carry[0], world, carry[1], key)
             return (params, opt_state), outcomes

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
-import optax
 
 from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field
@@ -46,12 +42,7 @@ def nested(outer: Direction, inner: Direction) -> Direction:
     """
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
         for name in field.players:
             if jax.tree.leaves(inner.init(name, params)):
@@ -61,10 +52,9 @@ def nested(outer: Direction, inner: Direction) -> Direction:
                 )
 
         def gradient(name: str, at: Params) -> tuple[PyTree, Outcome]:
-            vector, outcome, _ = inner.follow(field, name, at, (), optimizers, opt_state)
+            vector, outcome, _ = inner.follow(field, name, at, ())
             return vector, outcome
 
-        through = field._replace(gradient=gradient)
-        return outer.follow(through, player, params, memory, optimizers, opt_state)
+        return outer.follow(field._replace(gradient=gradient), player, params, memory)
 
     return Direction(outer.init, follow)

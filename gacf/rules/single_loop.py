@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
-from gacf.rules.direction import Direction, Field
+from gacf.rules.direction import Direction, Field, select, with_metrics
 from gacf.rules.linear_solve import relative_residual
 from gacf.rules.response import (
     Followers,
-    directed,
-    followers_field,
+    as_followers,
     leader_gradients,
-    noted,
-    only,
-    pair,
+    led_by,
+    transposed_products,
 )
 
 
@@ -56,30 +51,20 @@ def single_loop(
         >>> gacf.rules.player_step("x", optax.sgd(0.1), single_loop("x", "y")).players
         ('x',)
     """
-    followers = pair("single_loop", leader, follower)
+    followers = as_followers("single_loop", leader, follower)
     require("single_loop: rate", rate, lambda n: n > 0, "a number > 0")
     require("single_loop: damping", damping, lambda n: n >= 0, "a number >= 0")
 
-    def lead(
-        field: Field,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
-    ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
+    def lead(field: Field, params: Params, memory: PyTree) -> tuple[PyTree, Outcome, PyTree]:
         partial, toward, outcome = leader_gradients(field, leader, followers, params)
-        response = followers_field(field, leader, followers, params)
-        _, pull = jax.vjp(response, params[leader], only(params, followers))
-        through, product = pull(memory)
-        product = field.kept(product)
+        through, product = transposed_products(field, leader, followers, params)(memory)
         error = jax.tree.map(lambda a, u, b: a + damping * u - b, product, memory, toward)
-        total = jax.tree.map(lambda f, g: f - g, partial, through)
         moved = jax.tree.map(lambda u, e: (u - rate * e).astype(u.dtype), memory, error)
         residual = relative_residual(error, toward)
-        return total, noted(outcome, residual=residual), moved
+        vector = optax.tree.sub(partial, through)
+        return vector, with_metrics(outcome, residual=residual), moved
 
     def init(params: Params) -> PyTree:
-        return jax.tree.map(jnp.zeros_like, only(params, followers))
+        return jax.tree.map(jnp.zeros_like, select(params, followers))
 
-    return directed("single_loop", leader, followers, lead, init)
+    return led_by("single_loop", leader, followers, lead, init)

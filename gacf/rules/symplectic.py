@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -43,14 +40,8 @@ def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction
     require("symplectic: weight", weight, lambda n: n >= 0, "a number >= 0")
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
         at, everyone = joint(field, params)
         vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
         moving = field.kept(vector)

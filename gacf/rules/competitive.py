@@ -29,23 +29,26 @@ def competitive(
 
         Δx = −η_x (F_x + F_xy Δy),   Δy = −η_y (f_y + f_yx Δx)
 
-    Two players: (I − η_xη_y F_xy f_yx) Δx = −η_x (F_x − η_y F_xy f_y) is solved for Δx, then Δy
-    follows. More: the joint system (I + ηJ_off) Δ = −ηv, J_off the Jacobian without its diagonal
-    blocks. The two-player system is symmetric and positive definite only if F_yx = −f_yxᵀ
-    (zero-sum): then `cg` is right, otherwise `gmres` or `normal`. Every player's metrics gain
-    `residual`. Cost for two: 2 gradients and (2·iterations + 4) JVPs; for n: n (iterations + 2).
+    For two players, (I − η_xη_y F_xy f_yx) Δx = −η_x (F_x − η_y F_xy f_y) is solved for Δx, and Δy
+    follows from it. For more players, the joint system (I + ηJ_off) Δ = −ηv is solved, where J_off
+    is the Jacobian without its diagonal blocks. The system of two players is symmetric and positive
+    definite only in zero-sum games, F_xy = −f_yxᵀ: there `cg` is right, elsewhere `gmres` or
+    `normal`. The metrics of every player gain `residual`. Cost for two players: 2 gradients and
+    (2·iterations + 4) JVPs; for n players: n gradients and n (iterations + 2) JVPs.
 
     Args:
         learning_rates: player -> η > 0, a number (may be traced) or a schedule `update -> number`;
-            players left out stay as they are, and have to be named in `compose(…, still=…)`. No
-            optax transformations: the step sizes stand inside the system that is solved, and an
-            adaptive transformation has none to put there.
-        solver: `gmres`, `cg`, `normal` or `neumann`.
-        iterations: of the solver, static.
+            players left out stay as they are, and have to be named in `compose(…, still=…)`.
+            Optax transformations are refused: the step sizes stand inside the system that is
+            solved, and an adaptive transformation has none to put there.
+        solver: `gmres`, `cg`, `normal`, `neumann`, or a solver object such as
+            `GMRES(iterations=5)`.
+        iterations: how many the named solver makes, static; 10 by default.
 
     Raises:
         ValueError: fewer than two players, an optax transformation, an unknown solver, a number
-            out of bounds, or `cg` with more than two players (their system is never symmetric).
+            out of bounds, `iterations` beside a solver object, or `cg` with more than two players
+            (their system is never symmetric).
 
     Reference:
         Schäfer & Anandkumar 2019; for more players Ma et al. 2021
@@ -115,7 +118,7 @@ def _transposed(forward: Callable[[PyTree], PyTree], like: PyTree) -> Callable[[
 def _across(
     field: Field, player: str, others: tuple[str, ...], params: Params
 ) -> Callable[[Params], PyTree]:
-    """How a player's gradient answers to the others' moves: u -> Σ_j J_ij u_j."""
+    """The change of a player's gradient by the others' moves: u -> Σ_j J_ij u_j."""
     at = select(params, others)
     _, push = jax.linearize(lambda moved: field.gradient(player, {**params, **moved})[0], at)
     return push

@@ -1,4 +1,4 @@
-"""Extragradient: look one step ahead, then step from where you stand."""
+"""Extragradient: look one step ahead, then step from the starting point."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from gacf.rules.schedules import Directions, Optimizers, chosen, simultaneous
 def extragradient(
     optimizers: Optimizers, commit: bool = False, direction: Directions | None = None
 ) -> Rule:
-    """All players look one step ahead and move from where they stand by what they see there.
+    """All players look one step ahead, and move from where they are by the gradients found there.
 
         z½ = z + opt(v(z)),   z⁺ = z + opt(v(z½))
 
-    Both evaluations share batch and key (as in `simultaneous`: `batch_key, loss_key = split(key)`);
-    metrics and world are those of the second one, the look ahead's are discarded.
-    Cost: two gradients a player.
+    Both evaluations share batch and key (as in `simultaneous`: `batch_key, loss_key = split(key)`).
+    Metrics and world are those of the second evaluation; those of the first are discarded.
+    Cost: two gradients of each player.
 
     Args:
         optimizers: player -> optax transformation; players left out stay as they are, and have to
             be named in `compose(…, still=…)`.
-        commit: whether the look ahead's optimiser states are kept and the second step starts
-            from them, as in ExtraAdam; otherwise both steps start from the same states.
+        commit: whether the second step starts from the optimiser states that the first one left,
+            as in ExtraAdam; otherwise both steps start from the same states.
         direction: one for all, or player -> direction; own gradients by default.
 
     Raises:
-        ValueError: no optimisers, or a direction for somebody without one.
+        ValueError: no optimisers, or a direction for a player without one.
 
     Reference:
         Korpelevich 1976; Gidel et al. 2019 (ExtraAdam, `commit=True`).

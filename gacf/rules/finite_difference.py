@@ -1,4 +1,4 @@
-"""The DARTS direction: one step ahead, its second-order term by a finite difference."""
+"""The direction of DARTS, whose second-order term is a finite difference."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def finite_difference(
         vector = F_x(x, y') − ξ (∂_x f(y + εu) − ∂_x f(y − εu)) / 2ε
         y' = y − ξ f_y(x, y),   u = F_y(x, y'),   ε = epsilon / ‖u‖
 
-    f is shifted in its own slot alone, so the quotient approximates f_yxᵀ u for the field f_y; its
-    error is O(epsilon²), and in float32 rounding adds about 1e-7 / epsilon. Each follower's step
-    and shift are its own. Cost: one gradient of the leader, and three of each follower.
+    f is shifted only in its own slot, so the quotient approximates f_yxᵀ u for the field f_y. Its
+    error is O(epsilon²); in float32, rounding adds about 1e-7 / epsilon. Each follower has a step
+    and a shift of its own. Cost: one gradient of the leader and three of each follower.
 
     Args:
-        leader: who differentiates through the step.
-        follower: who responds, one player or several.
+        leader: the player that differentiates through the step.
+        follower: the player that responds, or several.
         rate: ξ >= 0, the followers' step size; may be traced. 0 is the first-order variant.
         epsilon: the shift's length; may be traced.
 

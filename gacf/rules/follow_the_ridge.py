@@ -1,4 +1,4 @@
-"""Follow the ridge: the follower is kept at its best response while the leader moves."""
+"""Follow the ridge: the follower stays at its best response while the leader moves."""
 
 from __future__ import annotations
 
@@ -24,28 +24,30 @@ def follow_the_ridge(
     damping: float | jax.Array | None = None,
     rate: float | jax.Array | None = None,
 ) -> Rule:
-    """All move along their own gradients, and the follower corrects for the leader's move.
+    """All players move along their own gradients, and the follower corrects for the leader's move.
 
         Δx = opt(F_x),   x⁺ = x + Δx,   y⁺ = y + opt(f_y) − (f_yy + λI)⁻¹ f_yx Δx
 
-    Its rest points are those of the gradients, F_x = f_y = 0 (Nash in general-sum games, where the
-    implicit direction rests at Stackelberg points), but there its Jacobian is similar to a block
-    triangular one with the Schur complement F_xx − F_xy f_yy⁻¹ f_yx: in a zero-sum game it
-    converges to local minimax points alone, without rotation. The followers'
-    metrics gain `residual`. Cost: a gradient a player and (iterations + 2) JVPs.
+    It rests where the gradients do, at F_x = f_y = 0 (in general-sum games these are Nash points,
+    whereas the implicit direction rests at Stackelberg points). But its Jacobian there is similar
+    to a block triangular one with the Schur complement F_xx − F_xy f_yy⁻¹ f_yx. In a zero-sum game
+    it therefore converges to local minimax points and to no others, without rotation. The metrics
+    of the followers gain `residual`. Cost: a gradient of each player and (iterations + 2) JVPs.
 
     Args:
-        optimizers: player -> optax transformation; players beyond leader and followers move along
-            their own gradients, and nothing corrects for them.
-        leader: whose move is corrected for.
-        follower: who corrects, one player or several.
-        solver: `cg`, `gmres`, `neumann` or `normal`; which is right when: see `implicit`.
-        iterations: of the solver, static.
-        damping: λ >= 0; may be traced.
-        rate: α of `neumann`; may be traced.
+        optimizers: player -> optax transformation. Players other than leader and followers move
+            along their own gradients, and nothing corrects for their moves.
+        leader: the player whose move is corrected for.
+        follower: the player that corrects, or several.
+        solver: `cg`, `gmres`, `neumann`, `normal`, or a solver object such as `CG(damping=1.0)`.
+            See `implicit` for which of them is right where.
+        iterations: how many the named solver makes, static; 10 by default.
+        damping: λ >= 0 of the named solver, 0 by default; may be traced.
+        rate: α of `neumann`, 1 by default; may be traced.
 
     Raises:
-        ValueError: a player without an optimiser, an unknown solver, or a number out of bounds.
+        ValueError: a player without an optimiser, an unknown solver, a number out of bounds, or
+            settings beside a solver object, which holds its own.
 
     Reference:
         Wang, Zhang & Ba 2020 (arXiv 1910.07512).
@@ -66,7 +68,7 @@ def follow_the_ridge(
     moves = simultaneous(optimizers)
 
     def correction(at: Field, params: Params, moved: Params) -> tuple[Params, jax.Array]:
-        """What the followers give back for the leader's move, and the residual of its system."""
+        """What is subtracted from the followers for the leader's move, and the residual."""
         response = followers_field(at, leader, followers, params)
         x, y = params[leader], select(params, followers)
         change = jax.tree.map(lambda new, old: new - old, moved[leader], x)

@@ -1,4 +1,4 @@
-"""The implicit direction: a leader that differentiates through the best response."""
+"""The implicit direction: a leader that differentiates through its followers' best response."""
 
 from __future__ import annotations
 
@@ -28,34 +28,37 @@ def implicit(
     rate: float | jax.Array | None = None,
     warm_start: bool = False,
 ) -> Direction:
-    """The leader's total derivative (Stackelberg gradient); the followers' own gradients.
+    """The leader's total derivative (Stackelberg gradient); followers take their own gradients.
 
         DF = F_x − f_yxᵀ u,   (f_yyᵀ + λI) u = F_y,   so DF = d/dx F(x, y*(x)) where f_y = 0, λ = 0
 
-    The leader's metrics gain `residual`, the relative ‖F_y − (f_yyᵀ + λI) u‖. Products with the
-    field's Jacobian are VJPs and JVPs. Cost: 3 gradients and (iterations + 1) VJPs; `normal`
-    twice the products, a warm start one more.
+    The leader's metrics gain `residual`, the relative size of F_y − (f_yyᵀ + λI) u. Products with
+    the field's Jacobian are VJPs and JVPs. Cost: 3 gradients and (iterations + 1) VJPs; `normal`
+    needs twice the products, and a warm start one more.
 
-    Which solver: `cg` where f_yy is symmetric and positive definite, as the Hessian of a convex
-    loss (with enough damping, of any loss that reads its target elsewhere). It answers NaN, and so
-    flags the run as diverged, where it meets negative curvature or asymmetry: a wrong solution
-    would look like a right one. `gmres` and `normal` are right for every invertible Jacobian: a TD
-    critic's is not symmetric, a discriminator's may be indefinite. `neumann` is the truncated
-    series u = α Σ_{j<K} (I − α(f_yyᵀ + λI))ʲ F_y, K = `iterations`: at the follower's optimum
-    that is K unrolled gradient steps. It diverges where |1 − αμ| > 1 for an eigenvalue μ, and then
+    Which solver to take: `cg` is right where f_yy is symmetric and positive definite, as the
+    Hessian of a convex loss is (and, with enough damping, that of any loss whose target does not
+    depend on the follower). Where it meets negative curvature or asymmetry it answers NaN, which
+    flags the run as diverged, because a wrong solution would look like a right one. `gmres` and
+    `normal` are right for every invertible Jacobian: that of a TD critic is not symmetric, and that
+    of a discriminator may be indefinite. `neumann` is the truncated series
+    u = α Σ_{j<K} (I − α(f_yyᵀ + λI))ʲ F_y with K = `iterations`, which at the follower's optimum
+    equals K unrolled gradient steps. It diverges where |1 − αμ| > 1 for an eigenvalue μ; then
     `residual` grows beyond 1.
 
     Args:
-        leader: who differentiates through the response.
-        follower: who responds, one player or several that respond jointly.
-        solver: `cg`, `gmres`, `neumann` or `normal` (normal equations).
-        iterations: of the solver, static.
-        damping: λ >= 0; may be traced.
-        rate: α of `neumann`; may be traced.
-        warm_start: start from the last step's u, kept in the direction's memory.
+        leader: the player that differentiates through the response.
+        follower: the player that responds, or several, which respond jointly.
+        solver: `cg`, `gmres`, `neumann`, `normal` (normal equations), or a solver object such as
+            `GMRES(iterations=5, damping=1.0)`, which holds the next three settings itself.
+        iterations: how many the named solver makes, static; 10 by default.
+        damping: λ >= 0 of the named solver, 0 by default; may be traced.
+        rate: α of `neumann`, 1 by default; may be traced.
+        warm_start: whether to start from the u of the last step, kept in the direction's memory.
 
     Raises:
-        ValueError: a player that is none, an unknown solver, or a number out of bounds.
+        ValueError: the game has no such player, an unknown solver, a number out of bounds, or
+            settings beside a solver object.
 
     Reference:
         Fiez, Chasnov & Ratliff 2020 (Stackelberg gradient); Lorraine, Vicol & Duvenaud 2020

@@ -39,7 +39,7 @@ ASYMMETRY = 1e-2  # relative; far above the rounding of a float32 Jacobian produ
 
 
 def _over(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Quotient a / b, and 0 where b is 0: an iteration that has converged stands still."""
+    """Quotient a / b, and 0 where b is 0, so that an iteration that has converged stands still."""
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
@@ -65,12 +65,12 @@ def check_settings(where: str, settings: Mapping[str, Any]) -> None:
 class Solver:
     """How a system (A + λI) u = b is solved: the base of `CG`, `GMRES`, `Normal` and `Neumann`.
 
-    A solver of your own is a subclass with an `approximate` of its own.
+    To add a solver of your own, write a subclass with its own `approximate`.
 
     Attributes:
-        iterations: how many it makes, static.
+        iterations: the number of iterations, static.
         damping: λ >= 0; may be traced.
-        symmetric: whether it is right for symmetric A alone.
+        symmetric: whether it is right only for symmetric A.
 
     Raises:
         ValueError: a number out of bounds.
@@ -244,8 +244,8 @@ class Neumann(Solver):
 def relative_residual(error: PyTree, right: PyTree) -> jax.Array:
     """‖error‖ / ‖right‖ of a linear system's error b − A u and its right-hand side b.
 
-    It is 0 where both are, and infinite where b alone is 0; NaN or infinite where the error is. It
-    neither overflows nor vanishes with the size of b, and carries no derivative.
+    It is 0 where both are 0, infinite where b alone is 0, and NaN or infinite where the error is.
+    It neither overflows nor vanishes with the size of b, and carries no derivative.
     """
     error, right = (ravel_pytree(jax.lax.stop_gradient(tree))[0] for tree in (error, right))
     size = jnp.max(jnp.abs(right), initial=0)

@@ -1,4 +1,4 @@
-"""Learning with opponent-learning awareness: every player looks through the others' step."""
+"""Opponent-learning awareness: every player differentiates through the others' next step."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
         exact    d/dx F(x, y − α f_y(x, y))
         Taylor   F_x − α f_yxᵀ F_y                     (`exact=False`)
 
-    The exact form differentiates the step itself, F_x included at the point that it reaches;
-    the Taylor form is that of the first paper, which keeps F_x at y. Cost a player: a gradient of
-    its own, one of each other player and one VJP through the steps.
+    The exact form differentiates through the step itself, so F_x too is taken at the point that the
+    step reaches. The Taylor form is that of the first paper, which takes F_x at y. Cost for each
+    player: a gradient of its own, one of each other player, and one VJP through the steps.
 
     Args:
         rate: α, the others' step size as each player imagines it; may be traced.
-        exact: which form.
+        exact: whether to use the exact form or the Taylor form.
 
     Raises:
         ValueError: a negative rate.

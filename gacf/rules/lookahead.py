@@ -1,4 +1,4 @@
-"""Lookahead-minimax: every so often all players step back toward where they were."""
+"""Lookahead-minimax: once in every period all players step back toward where they were."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gacf.rules.direction import select
 
 
 def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rule:
-    """The rule, and after each k-th update all its players step back together.
+    """Applies the rule, and after every k-th update all its players step back together.
 
         every k updates:   slow ← slow + α (fast − slow),   fast ← slow
 
-    All players are averaged jointly, after a whole update of the rule: `optax.lookahead` on each
-    player's optimiser is something else where the players alternate. Optimiser states go on as
-    they are. Lookaheads inside the rule, at any depth, step back with it: their slow weights become
-    the new fast ones (nested lookahead-minmax). Updates are counted by `world["update"]`, so it
-    belongs outside of `repeat`. No gradients of its own; memory is one copy of the params.
+    All players are averaged jointly, after a whole update of the rule; `optax.lookahead` on each
+    player's optimiser does something else where the players alternate. Optimiser states stay as
+    they are. Lookaheads inside the rule, at any depth, step back too: their slow weights become the
+    new fast ones (nested lookahead-minmax). Updates are counted by `world["update"]`, so this
+    belongs outside of `repeat`. It needs no gradients, and memory for one copy of the parameters.
 
     Args:
         rule: any rule.

@@ -1,4 +1,4 @@
-"""The single-loop direction: the linear system is solved along with the game."""
+"""The single-loop direction, which solves its linear system while the game is trained."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def single_loop(
     rate: float | jax.Array = 0.1,
     damping: float | jax.Array = 0.0,
 ) -> Direction:
-    """The implicit direction with one step on its linear system a move, u kept in between.
+    """The implicit direction at the cost of one step on its linear system in each move.
 
         vector = F_x − f_yxᵀ u,   u ← u − ρ((f_yyᵀ + λI) u − F_y),   both at the same (x, y, u)
 
-    The leader's metrics gain `residual`, ‖F_y − (f_yyᵀ + λI) u‖ / ‖F_y‖, of the u in the vector,
-    which is that before the step.
-    Cost: 3 gradients and one VJP that yields both products. u converges where
-    |1 − ρμ| < 1 for the eigenvalues μ of f_yy + λI; it starts at 0, as the partial derivative.
+    u is kept between the moves. It starts at 0, where the vector is the partial derivative, and
+    converges where |1 − ρμ| < 1 for all eigenvalues μ of f_yy + λI. The leader's metrics gain
+    `residual`, ‖F_y − (f_yyᵀ + λI) u‖ / ‖F_y‖ for the u in the vector, which is that before the
+    step. Cost: 3 gradients and one VJP, which yields both products.
 
     Args:
-        leader: who differentiates through the response.
-        follower: who responds, one player or several.
+        leader: the player that differentiates through the response.
+        follower: the player that responds, or several.
         rate: ρ > 0; may be traced.
         damping: λ >= 0; may be traced.
 
     Raises:
-        ValueError: a player that is none, or a number out of bounds.
+        ValueError: the game has no such player, or a number is out of bounds.
 
     Reference:
         Dagréou, Ablin, Vaiter & Moreau 2022 (SOBA).

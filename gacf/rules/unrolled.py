@@ -17,27 +17,27 @@ def unrolled(leader: str, follower: Followers, steps: int = 5) -> Direction:
 
         vector = d/dx F(x, y_k(x)),   y_{j+1} = y_j + opt(f_y(x, y_j)),   y_0 = y
 
-    The steps are the followers' own optax transformations from their live states, several
-    followers at once; batch and key are those of the move, and what the steps do to states and
-    world is discarded. The followers themselves move along their own gradients. `loss` is the
-    leader's loss at (x, y_k). Cost: k steps, each one gradient, one more where the backward pass
-    computes it anew (`jax.checkpoint`: memory is k copies of the followers' params and states),
-    and one VJP; and one gradient of the leader.
+    The steps are those of the followers' own optax transformations, starting from their live
+    states; several followers step at once. Batch and key are those of the move, and what the steps
+    do to optimiser states and world is discarded. The followers themselves move along their own
+    gradients. The leader's `loss` is its loss at (x, y_k). Cost: k steps, each of which takes one
+    gradient, one more when the backward pass computes it anew (`jax.checkpoint`, so that memory is
+    k copies of the followers' parameters and states), and one VJP; and one gradient of the leader.
 
     Adam's square root has no derivative at a second moment of zero, but its step has one: through
     parameters whose gradients have been exactly zero so far (dead units), the derivative is that of
-    m / (√v + ε) at m = v = 0, dm / ε. So it is with all optimisers whose roots are of squares; see
-    `gacf.rules.differentiable`. ε is small and 1 / ε is not: where such a gradient changes with
-    the leader, `optax.adam(…, eps_root=1e-8)` keeps the derivative small.
+    m / (√v + ε) at m = v = 0, which is dm / ε. The same holds for every optimiser that takes roots
+    of squares; see `gacf.rules.differentiable`. Since ε is small, 1 / ε is large: where such a
+    gradient changes with the leader, `optax.adam(…, eps_root=1e-8)` keeps the derivative small.
 
     Args:
-        leader: who differentiates through the steps.
-        follower: who is unrolled, one player or several.
+        leader: the player that differentiates through the steps.
+        follower: the player that is unrolled, or several.
         steps: k >= 1, static.
 
     Raises:
-        ValueError: a player that is none, steps < 1, or a rule that does not know a follower's
-            optimiser; the named schedules pass all of them on.
+        ValueError: the game has no such player, steps < 1, or the rule does not know a follower's
+            optimiser (the named schedules pass all optimisers on).
 
     Reference:
         Metz, Poole, Pfau & Sohl-Dickstein 2017 (Unrolled GANs).

@@ -41,7 +41,7 @@ def noisy_game() -> gacf.Game:
 PAIR = ("actor", "critic")
 LISTED = {**rules.SCHEDULES, **rules.DIRECTIONS}
 RULES: dict[str, Any] = {
-    **{name: contract_cases.RULES[name].make for name in LISTED if name != "gradient"},
+    **{name: case.make for name, case in contract_cases.RULES.items() if name in LISTED},
     "committed": lambda o: rules.extragradient(o, commit=True),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-import optax
 
 from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
@@ -59,6 +58,7 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
             return vector, outcome, memory
         partial, toward, outcome = leader_gradients(field, player, others, params)
         _, pull = jax.vjp(stepped, params[player])
-        return optax.tree.add(partial, pull(toward)[0]), outcome, memory
+        through = pull(toward)[0]
+        return jax.tree.map(lambda f, g: f + g, partial, through), outcome, memory
 
     return Direction(lambda player, params: (), follow)

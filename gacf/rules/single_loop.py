@@ -59,9 +59,9 @@ def single_loop(
         partial, toward, outcome = leader_gradients(field, leader, followers, params)
         through, product = transposed_products(field, leader, followers, params)(memory)
         error = jax.tree.map(lambda a, u, b: a + damping * u - b, product, memory, toward)
+        vector = optax.tree.sub(partial, through)
         moved = jax.tree.map(lambda u, e: (u - rate * e).astype(u.dtype), memory, error)
         residual = relative_residual(error, toward)
-        vector = optax.tree.sub(partial, through)
         return vector, with_metrics(outcome, residual=residual), moved
 
     def init(params: Params) -> PyTree:

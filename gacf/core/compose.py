@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, Rule, check_player
-from gacf.core.tracing import MARK, scan_last
+from gacf.core.tracing import scan_last, scope
 from gacf.core.types import (
     Algorithm,
     Key,
@@ -114,7 +114,7 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
     def step(state: State) -> tuple[State, Metrics]:
         key, observe_key, update_key = jax.random.split(state.key, 3)
         world = clocked(state.world, state.step, 0)
-        with jax.named_scope(MARK + "observe"):
+        with scope("observe"):
             world, metrics = game.observe(state.params, world, observe_key)
         world = unclocked(world)
 
@@ -123,7 +123,7 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
             index, key = x
             world = clocked(world, state.step, index)
             params, opt_state, outcomes = rule.update(game, params, world, opt_state, key)
-            with jax.named_scope(MARK + "settle"):
+            with scope("settle"):
                 world = unclocked(game.settle(params, world, outcomes))
             return (params, world, opt_state), {
                 f"{player}/{name}": value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import jax
 import jax.core
@@ -11,7 +12,20 @@ import jax.numpy as jnp
 
 from gacf.core.types import PyTree
 
-MARK = "gacf."  # begins the names of the scopes that tell a profile what an operation is for
+MARK = "gacf."  # begins the name of every scope, so that a profile tells them from JAX's own
+
+
+def scope(name: str) -> AbstractContextManager[None]:
+    """Labels the operations traced inside it, so that a profile can say what they are for.
+
+    The innermost scope of an operation counts. Rules use a player's name for what the player
+    differentiates, and "sample", "optimizer" and the like for what belongs to no player.
+
+    Example:
+        >>> with scope("sample"):
+        ...     x = jnp.zeros(3) + 1
+    """
+    return jax.named_scope(MARK + name)
 
 
 def trace_once(

@@ -39,9 +39,9 @@ def game_jacobian(
         [d, d], in the order in which the players' dict is flattened.
     """
     batch_key, loss_key = jax.random.split(key)
-    at = field(game, world, game.sample(world, batch_key), loss_key)
     known = extended(optimizers or {})
     states = {name: each.init(params[name]) for name, each in known.items()}
+    at = field(game, world, game.sample(world, batch_key), loss_key, known, states)
     flat, unravel = ravel_pytree({name: params[name] for name in at.players})
 
     def follows(player: str) -> Direction:
@@ -50,11 +50,11 @@ def game_jacobian(
 
     def vector(flat: jax.Array) -> jax.Array:
         here = {**params, **unravel(flat)}
-        found = {}
+        vectors = {}
         for name in at.players:
             memory = follows(name).init(name, params)
-            found[name], _, _ = follows(name).follow(at, name, here, memory, known, states)
-        return ravel_pytree(found)[0]
+            vectors[name], _, _ = follows(name).follow(at, name, here, memory)
+        return ravel_pytree(vectors)[0]
 
     # columns by JVP: an unrolled loop or a solve need not be reversed once more
     return jax.jacfwd(vector)(flat)

@@ -1,8 +1,8 @@
 """The algebra of rules: one atom and four combinators.
 
-The atom is one player's pure train step; `sequence`, `parallel`, `repeat` and `every` make rules of
-rules. A rule's state is one flat dict: an entry a player (`Move`: its optimiser's state and its
-direction's memory), so two atoms that move one player share its moments.
+The atom is the pure training step of one player; `sequence`, `parallel`, `repeat` and `every` make
+rules of rules. A rule's state is one flat dict with an entry for each player (`Move`: the state of
+its optimiser and the memory of its direction), so two atoms that move one player share its moments.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import optax
 
 from gacf.core.checks import require, shown, whole
 from gacf.core.game import Game, Rule
-from gacf.core.tracing import MARK, scan_last, trace_once
+from gacf.core.tracing import scan_last, scope, trace_once
 from gacf.core.types import Key, Outcome, Params, PyTree, World
-from gacf.rules.direction import Direction, advance, field, gradient
+from gacf.rules.direction import Direction, Field, advance, field, gradient
 from gacf.rules.trained import Trained, trained_by
 
 OptState = dict[str, Any]
@@ -26,7 +26,7 @@ Updated = tuple[Params, OptState, dict[str, Outcome]]
 
 
 class Move(NamedTuple):
-    """What one player's move remembers.
+    """What the moves of one player remember.
 
     Attributes:
         optimizer: the optimiser's state.
@@ -40,9 +40,9 @@ class Move(NamedTuple):
 
 
 class Slow(NamedTuple):
-    """What a `lookahead` remembers: the weights to which it steps back, an entry a player.
+    """What a `lookahead` remembers: the weights to which it steps back, an entry for each player.
 
-    A type of its own, so that a `lookahead` around others can find their slow weights wherever
+    It is a type of its own so that a `lookahead` around others can find their slow weights wherever
     the combinators put them.
     """
 
@@ -52,10 +52,10 @@ class Slow(NamedTuple):
 def extended(
     optimizers: Mapping[str, optax.GradientTransformation],
 ) -> dict[str, optax.GradientTransformationExtraArgs]:
-    """The optimisers, each of which takes optax extra arguments.
+    """The optimisers, each wrapped so that it accepts optax extra arguments.
 
     Raises:
-        ValueError: one of them is no optax transformation.
+        ValueError: one of them is not an optax transformation.
     """
     for name, each in optimizers.items():
         if not (hasattr(each, "init") and hasattr(each, "update")):
@@ -71,9 +71,50 @@ def states_of(players: Iterable[str], opt_state: OptState) -> dict[str, optax.Op
     return {name: opt_state[name].optimizer for name in players if name in opt_state}
 
 
-def trained_of(opt_state: OptState) -> dict[str, Trained]:
-    """Which parameters move, of every player whose moves `opt_state` remembers."""
-    return {name: each.trained for name, each in opt_state.items() if isinstance(each, Move)}
+def sample_field(
+    game: Game,
+    world: World,
+    key: Key,
+    opt_state: OptState,
+    optimizers: Mapping[str, optax.GradientTransformationExtraArgs] | None = None,
+) -> Field:
+    """The game's field at a newly sampled batch: `batch_key, loss_key = split(key)`.
+
+    Args:
+        game: any game.
+        world: the game's world.
+        key: the key of this move.
+        opt_state: the rule's state, from which the field learns what is trained.
+        optimizers: the optimisers that the rule knows; the field also carries their live states.
+    """
+    batch_key, loss_key = jax.random.split(key)
+    with scope("sample"):
+        batch = game.sample(world, batch_key)
+    known = optimizers or {}
+    trained = {name: each.trained for name, each in opt_state.items() if isinstance(each, Move)}
+    return field(game, world, batch, loss_key, known, states_of(known, opt_state), trained)
+
+
+def make_move(
+    at: Field,
+    player: str,
+    direction: Direction,
+    params: Params,
+    move: Move,
+    seen: Params | None = None,
+) -> tuple[PyTree, Move, Outcome]:
+    """One player steps from `params` along its direction at `seen` (the same by default).
+
+    Returns:
+        The player's new parameters, the new state of its moves, and the outcome.
+    """
+    with scope(player):
+        vector, outcome, memory = direction.follow(
+            at, player, params if seen is None else seen, move.direction
+        )
+    with scope("optimizer"):
+        moved, state = advance(at, player, vector, outcome, params)
+    return moved, Move(state, memory, move.trained), outcome
 
 
 def player_step(
@@ -90,14 +131,14 @@ def player_step(
     `gacf.rules.direction.advance`.
 
     Args:
-        player: who moves.
+        player: the player that moves.
         optimizer: any optax transformation.
-        direction: which vector it follows; its own gradient by default.
-        optimizers: all players' transformations, for directions that look through the others'
-            steps (`unrolled`, `lola`); the named schedules pass them on.
+        direction: which vector the player follows; its own gradient by default.
+        optimizers: the transformations of all players, for directions that look through the steps
+            of others (`unrolled`); the named schedules pass them on.
 
     Raises:
-        ValueError: from `compose` or `update`, if the game has no such player.
+        ValueError: the game has no such player; raised by `compose` or `update`.
 
     Example:
         >>> import gacf, optax
@@ -121,21 +162,9 @@ def player_step(
         return {player: Move(known[player].init(own), memory, trained(own))}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
-        batch_key, loss_key = jax.random.split(key)
-        with jax.named_scope(MARK + "sample"):
-            batch = game.sample(world, batch_key)
-        at = field(game, world, batch, loss_key, trained_of(opt_state))
-        move: Move = opt_state[player]
-        with jax.named_scope(MARK + player):
-            vector, outcome, memory = direction.follow(
-                at, player, params, move.direction, known, states_of(known, opt_state)
-            )
-        with jax.named_scope(MARK + "optimizer"):
-            moved, optimizer_state = advance(
-                at, player, known[player], vector, outcome, move.optimizer, params
-            )
-        opt_state = {**opt_state, player: Move(optimizer_state, memory, move.trained)}
-        return {**params, player: moved}, opt_state, {player: outcome}
+        at = sample_field(game, world, key, opt_state, known)
+        own, move, outcome = make_move(at, player, direction, params, opt_state[player])
+        return {**params, player: own}, {**opt_state, player: move}, {player: outcome}
 
     return Rule((player,), init, update)
 
@@ -149,9 +178,9 @@ def free_name(name: str, taken: Iterable[str]) -> str:
 def _places(rules: tuple[Rule, ...], params: Params) -> list[dict[str, str]]:
     """For each rule, where the entries of its state stand in the state of all of them.
 
-    Moves of one player share its entry. Slow weights belong to one `lookahead` alone, so those of
-    another one with the same players and period get another place; the same rule given twice is
-    one rule that is applied twice, as in `repeat`.
+    All moves of one player share its entry. Slow weights belong to a single `lookahead`, so another
+    one with the same players and period gets a place of its own. The same rule given twice is one
+    rule that is applied twice, as in `repeat`.
     """
     places: list[dict[str, str]] = []
     taken: set[str] = set()
@@ -178,7 +207,7 @@ def _update_at(
     opt_state: OptState,
     key: Key,
 ) -> Updated:
-    """The rule's update, where its entries stand at those places of the state."""
+    """The rule's update, where its entries stand at these places of the state."""
     moved = {name: place for name, place in places.items() if name != place}
     seen = {**opt_state, **{name: opt_state[place] for name, place in moved.items()}}
     params, seen, outcomes = rule.update(game, params, world, seen, key)
@@ -208,9 +237,10 @@ def _merge_states(rules: tuple[Rule, ...], params: Params) -> OptState:
 
 
 def sequence(*rules: Rule) -> Rule:
-    """One rule after the other; each sees what those before it changed, on a fresh batch.
+    """Applies one rule after the other, each on a fresh batch and to what the last one left.
 
-    Of several moves of one player the last one's outcome is kept. Keys: `split(key, len(rules))`.
+    If a player moves several times, the outcome of its last move is kept.
+    Keys: `split(key, len(rules))`.
 
     Example:
         >>> import gacf, optax
@@ -235,7 +265,7 @@ def sequence(*rules: Rule) -> Rule:
 
 
 def parallel(*rules: Rule) -> Rule:
-    """All rules from the same point, on the same batch and key; then all changes at once.
+    """Applies all rules from the same point, on the same batch and key; all moves count at once.
 
     Raises:
         ValueError: two of the rules move one player.
@@ -266,12 +296,12 @@ def parallel(*rules: Rule) -> Rule:
 
 
 def repeat(rule: Rule, n: int) -> Rule:
-    """The rule n times in a row, each time on a fresh batch; the last outcome is kept.
+    """Applies the rule n times in a row, each time on a fresh batch, and keeps the last outcome.
 
     Keys: `split(key, n)`; `repeat(rule, 1)` is the rule itself.
 
     Raises:
-        ValueError: n is no whole number >= 1.
+        ValueError: n is not a whole number >= 1.
 
     Example:
         >>> import gacf, optax
@@ -296,13 +326,16 @@ def repeat(rule: Rule, n: int) -> Rule:
 
 
 def every(n: int, rule: Rule) -> Rule:
-    """The rule at each n-th update: the n-th, the 2n-th, … (TD3's delay, Fujimoto et al. 2018).
+    """Applies the rule at every n-th update: the n-th, the 2n-th, … (TD3's delay).
 
-    In between params, optimiser state and the world's entries stay as they are, nothing is
-    computed, and the metrics of its players are NaN (integers: 0).
+    In between, parameters, optimiser states and the world's entries stay as they are, nothing is
+    computed, and the metrics of the rule's players are NaN (integers: 0).
 
     Raises:
-        ValueError: n is no whole number >= 1.
+        ValueError: n is not a whole number >= 1.
+
+    Reference:
+        Fujimoto, van Hoof & Meger 2018 (TD3).
 
     Example:
         >>> import gacf, optax

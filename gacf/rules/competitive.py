@@ -11,39 +11,44 @@ import optax
 
 from gacf.core.checks import require
 from gacf.core.game import Game, Rule
+from gacf.core.tracing import scope
 from gacf.core.types import Key, Outcome, Params, PyTree, World
-from gacf.rules.algebra import OptState, Updated
-from gacf.rules.direction import Field, field
-from gacf.rules.linear_solve import Operator, check_solver, solve
-from gacf.rules.response import noted, only
+from gacf.rules.algebra import OptState, Updated, sample_field
+from gacf.rules.direction import Field, select, with_metrics
+from gacf.rules.linear_solve import Operator, Solver, as_solver, solve
 
 Rate = float | jax.Array | Callable[[Any], Any]
 
 
 def competitive(
-    learning_rates: Mapping[str, Rate], solver: str = "gmres", iterations: int = 10
+    learning_rates: Mapping[str, Rate],
+    solver: Solver | str = "gmres",
+    iterations: int | None = None,
 ) -> Rule:
     """Every player steps as if the others stepped likewise at once.
 
         Δx = −η_x (F_x + F_xy Δy),   Δy = −η_y (f_y + f_yx Δx)
 
-    Two players: (I − η_xη_y F_xy f_yx) Δx = −η_x (F_x − η_y F_xy f_y) is solved for Δx, then Δy
-    follows. More: the joint system (I + ηJ_off) Δ = −ηv, J_off the Jacobian without its diagonal
-    blocks. The two-player system is symmetric and positive definite only if F_yx = −f_yxᵀ
-    (zero-sum): then `cg` is right, otherwise `gmres` or `normal`. Every player's metrics gain
-    `residual`. Cost for two: 2 gradients and (2·iterations + 4) JVPs; for n: n (iterations + 2).
+    For two players, (I − η_xη_y F_xy f_yx) Δx = −η_x (F_x − η_y F_xy f_y) is solved for Δx, and Δy
+    follows from it. For more players, the joint system (I + ηJ_off) Δ = −ηv is solved, where J_off
+    is the Jacobian without its diagonal blocks. The system of two players is symmetric and positive
+    definite only in zero-sum games, F_xy = −f_yxᵀ: there `cg` is right, elsewhere `gmres` or
+    `normal`. The metrics of every player gain `residual`. Cost for two players: 2 gradients and
+    (2·iterations + 4) JVPs; for n players: n gradients and n (iterations + 2) JVPs.
 
     Args:
         learning_rates: player -> η > 0, a number (may be traced) or a schedule `update -> number`;
-            players left out stay as they are, and have to be named in `compose(…, still=…)`. No
-            optax transformations: the step sizes stand inside the system that is solved, and an
-            adaptive transformation has none to put there.
-        solver: `gmres`, `cg`, `normal` or `neumann`.
-        iterations: of the solver, static.
+            players left out stay as they are, and have to be named in `compose(…, still=…)`.
+            Optax transformations are refused: the step sizes stand inside the system that is
+            solved, and an adaptive transformation has none to put there.
+        solver: `gmres`, `cg`, `normal`, `neumann`, or a solver object such as
+            `GMRES(iterations=5)`.
+        iterations: how many the named solver makes, static; 10 by default.
 
     Raises:
         ValueError: fewer than two players, an optax transformation, an unknown solver, a number
-            out of bounds, or `cg` with more than two players (their system is never symmetric).
+            out of bounds, `iterations` beside a solver object, or `cg` with more than two players
+            (their system is never symmetric).
 
     Reference:
         Schäfer & Anandkumar 2019; for more players Ma et al. 2021
@@ -56,11 +61,11 @@ def competitive(
     """
     players = tuple(learning_rates)
     require("competitive: learning_rates", players, lambda p: len(p) > 1, "two players or more")
-    check_solver("competitive", solver, iterations)
-    if solver == "cg" and len(players) > 2:
+    method = as_solver("competitive", solver, iterations)
+    if method.symmetric and len(players) > 2:
         raise ValueError(
-            "competitive: solver: 'cg' was given for more than two players, whose joint system is "
-            "not symmetric; allowed: gmres, normal, neumann"
+            f"competitive: solver: {type(method).__name__} was given for more than two players, "
+            "whose joint system is not symmetric; allowed: gmres, normal, neumann"
         )
     for player, rate in learning_rates.items():
         name = f"competitive: learning_rates[{player!r}]"
@@ -77,8 +82,7 @@ def competitive(
         return {entry: jnp.zeros((), jnp.int32)}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
-        batch_key, loss_key = jax.random.split(key)
-        at = field(game, world, game.sample(world, batch_key), loss_key)
+        at = sample_field(game, world, key, opt_state)
         count = opt_state[entry]
         rates = {
             player: rate(count) if callable(rate) else rate
@@ -87,11 +91,17 @@ def competitive(
         vectors: Params = {}
         outcomes: dict[str, Outcome] = {}
         for player in players:
-            vectors[player], outcomes[player] = at.gradient(player, params)
-        step = _pair if len(players) == 2 else _joint
-        change, residual = step(at, params, rates, vectors, solver, iterations)
-        moved = jax.tree.map(lambda p, c: (p + c).astype(p.dtype), only(params, players), change)
-        outcomes = {name: noted(outcome, residual=residual) for name, outcome in outcomes.items()}
+            with scope(player):
+                vectors[player], outcomes[player] = at.gradient(player, params)
+        step = _step_of_two if len(players) == 2 else _step_of_many
+        with scope("solve"):
+            change, residual = step(at, params, rates, vectors, method)
+        with scope("optimizer"):
+            here = select(params, players)
+            moved = jax.tree.map(lambda p, c: (p + c).astype(p.dtype), here, change)
+        outcomes = {
+            name: with_metrics(outcome, residual=residual) for name, outcome in outcomes.items()
+        }
         return {**params, **moved}, {**opt_state, entry: count + 1}, outcomes
 
     return Rule(players, init, update)
@@ -108,19 +118,18 @@ def _transposed(forward: Callable[[PyTree], PyTree], like: PyTree) -> Callable[[
 def _across(
     field: Field, player: str, others: tuple[str, ...], params: Params
 ) -> Callable[[Params], PyTree]:
-    """How a player's gradient answers to the others' moves: u -> Σ_j J_ij u_j."""
-    at = only(params, others)
+    """The change of a player's gradient by the others' moves: u -> Σ_j J_ij u_j."""
+    at = select(params, others)
     _, push = jax.linearize(lambda moved: field.gradient(player, {**params, **moved})[0], at)
     return push
 
 
-def _pair(
+def _step_of_two(
     field: Field,
     params: Params,
     rates: Mapping[str, Any],
     vectors: Params,
-    solver: str,
-    iterations: int,
+    solver: Solver,
 ) -> tuple[Params, jax.Array]:
     x, y = rates
     x_by_y = _across(field, x, (y,), params)
@@ -133,28 +142,27 @@ def _pair(
     ahead = x_by_y({y: vectors[y]})
     right = jax.tree.map(lambda v, a: -rates[x] * (v - rates[y] * a), vectors[x], ahead)
     operator = Operator(forward, _transposed(forward, right))
-    change, residual = solve(operator, right, solver, iterations)
+    change, residual = solve(solver, operator, right)
     answer = jax.tree.map(lambda v, a: -rates[y] * (v + a), vectors[y], y_by_x({x: change}))
     return {x: change, y: answer}, residual
 
 
-def _joint(
+def _step_of_many(
     field: Field,
     params: Params,
     rates: Mapping[str, Any],
     vectors: Params,
-    solver: str,
-    iterations: int,
+    solver: Solver,
 ) -> tuple[Params, jax.Array]:
     others = {player: tuple(name for name in rates if name != player) for player in rates}
     across = {player: _across(field, player, others[player], params) for player in rates}
 
     def forward(u: Params) -> Params:
-        answer = {player: across[player](only(u, others[player])) for player in rates}
+        answer = {player: across[player](select(u, others[player])) for player in rates}
         return {
             player: jax.tree.map(lambda d, a, rate=rate: d + rate * a, u[player], answer[player])
             for player, rate in rates.items()
         }
 
     right = {player: _scaled(-rate, vectors[player]) for player, rate in rates.items()}
-    return solve(Operator(forward, _transposed(forward, right)), right, solver, iterations)
+    return solve(solver, Operator(forward, _transposed(forward, right)), right)

@@ -1,12 +1,8 @@
-"""Consensus: every player also walks down the size of the whole field."""
+"""Consensus: every player also descends the size of the whole field."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
-import optax
 
 from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
@@ -14,11 +10,12 @@ from gacf.rules.direction import Direction, Field, joint
 
 
 def consensus(weight: float | jax.Array = 0.5) -> Direction:
-    """The field, and the gradient of half its squared norm: v + γ Jᵀv = v + γ ∇ ½‖v‖².
+    """The field plus the gradient of half its squared norm: v + γ Jᵀv = v + γ ∇ ½‖v‖².
 
-    v and J are those of all players of the game, also of those that the rule does not move, but
-    for parameters that a player's optimiser keeps. Cost of one joint move: a gradient and a VJP of
-    each player; under `simultaneous` they are merged.
+    The second term damps rotation, at the price that unstable points may attract too if γ is large.
+    v and J are those of all players of the game, also of players that the rule does not move, but
+    leave out parameters that a player's optimiser keeps as they are. Cost of one joint move: a
+    gradient and a VJP of each player; under `simultaneous` the compiler merges the copies.
 
     Args:
         weight: γ >= 0; may be traced.
@@ -38,14 +35,8 @@ def consensus(weight: float | jax.Array = 0.5) -> Direction:
     require("consensus: weight", weight, lambda n: n >= 0, "a number >= 0")
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
         at, everyone = joint(field, params)
         vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
         (pulled,) = pull(field.kept(vector))

@@ -1,8 +1,8 @@
-"""Derivatives through an optimiser's step where its operations have none.
+"""Derivatives through an optimiser's step at points where its single operations have none.
 
-Adam divides by a root that has no derivative at 0, so that 0 · ∞ = NaN comes back for every
-parameter whose gradients have all been 0, such as those of a dead unit. The step itself is
-differentiable there: m / (√v + ε) with m = v = 0 changes with the gradient through m alone.
+Adam divides by a root that has no derivative at 0, so the backward pass yields 0 · ∞ = NaN for
+every parameter whose gradients have all been 0, such as those of a dead unit. The step as a whole
+is differentiable there: m / (√v + ε) at m = v = 0 changes with the gradient only through m.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import optax
 
 from gacf.core.types import PyTree
 
-# Operations on each element alone whose derivatives may be infinite or NaN: where the number is 0,
-# and for a product where a factor has become infinite so.
+# Elementwise operations whose derivatives may be infinite or NaN: those of a product are so where a
+# factor is, the others where their input is 0.
 _SINGULAR = frozenset(("sqrt", "rsqrt", "cbrt", "log", "log1p", "div", "mul", "pow", "integer_pow"))
 
 
 def differentiable(
     optimizer: optax.GradientTransformationExtraArgs,
 ) -> optax.GradientTransformationExtraArgs:
-    """The optimiser, whose steps may be differentiated backwards where a second moment is 0.
+    """The optimiser, with steps that can be differentiated backwards where a second moment is 0.
 
-    An operation on which an update does not depend (the derivative that comes back to it is exactly
-    0) passes nothing back, also where its own derivative is infinite: 0 · ∞ = 0. That is the
-    derivative of the step where the infinite one is of a root of squares, as every adaptive
-    optimiser's: |g| has bounded slopes, and what they are multiplied by is 0. An update that
-    does depend on something without a derivative still gets the infinite one. Values, and
-    derivatives elsewhere, are the optimiser's own, but for rounding.
+    If an update does not depend on an operation (the cotangent that reaches it is exactly 0), then
+    the operation passes 0 on, even where its own derivative is infinite: 0 · ∞ = 0. This is the
+    derivative of the step if the infinite one belongs to a root of squares, as in every adaptive
+    optimiser: |g| has bounded slopes, and they are multiplied by 0. An update that does depend on
+    something without a derivative still gets the infinite one. Values, and derivatives elsewhere,
+    are those of the optimiser itself, up to rounding.
     """
 
     def update(
@@ -43,14 +43,14 @@ def differentiable(
 
         program, shape = jax.make_jaxpr(step, return_shape=True)(updates, state, params)
         leaves = jax.tree.leaves((updates, state, params))
-        found = _evaluate(program.jaxpr, program.consts, leaves)
-        return jax.tree.unflatten(jax.tree.structure(shape), found)
+        outputs = _evaluate(program.jaxpr, program.consts, leaves)
+        return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 def _evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-    """The program's outputs, its singular operations replaced."""
+    """The program's outputs, with its singular operations replaced."""
     known = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *inputs], strict=True))
 
     def read(atom: Any) -> Any:
@@ -79,8 +79,8 @@ def _apply(equation: Any, inputs: list[Any]) -> Sequence[Any]:
         shape = equation.outvars[0].aval.shape
         operation = _resolved(lambda *each: equation.primitive.bind(*each, **settings))
         return [operation(*(jnp.broadcast_to(each, shape) for each in inputs))]
-    found = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(settings))
-    return found if equation.primitive.multiple_results else [found]
+    result = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(settings))
+    return result if equation.primitive.multiple_results else [result]
 
 
 def _may_be_singular(equation: Any) -> bool:
@@ -102,8 +102,8 @@ def _scan(settings: Any, inputs: list[Any]) -> Sequence[Any]:
     consts, start, xs = inputs[:fixed], inputs[fixed : fixed + carried], inputs[fixed + carried :]
 
     def step(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
-        found = body(*consts, *carry, *xs)
-        return list(found[:carried]), list(found[carried:])
+        outputs = body(*consts, *carry, *xs)
+        return list(outputs[:carried]), list(outputs[carried:])
 
     carry, ys = jax.lax.scan(
         step, start, xs, settings["length"], settings["reverse"], settings["unroll"]
@@ -112,7 +112,7 @@ def _scan(settings: Any, inputs: list[Any]) -> Sequence[Any]:
 
 
 def _resolved(operation: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """The elementwise operation, through which a cotangent of 0 comes back as 0."""
+    """The elementwise operation, whose backward pass takes a cotangent of 0 to 0."""
 
     @jax.custom_vjp
     def resolved(*inputs: jax.Array) -> jax.Array:
@@ -122,8 +122,8 @@ def _resolved(operation: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         slopes = _back(operation, inputs, jnp.ones_like(like))
         return ~jnp.isfinite(jnp.stack(slopes)).all(0)
 
-    # What is differentiated again is evaluated elsewhere than at the singular numbers, or its
-    # derivatives would be NaN in their turn: second ones are 0 there.
+    # Both passes may be differentiated again, so they must not be evaluated at singular inputs, or
+    # these derivatives would be NaN. The second derivatives there are 0.
 
     def forward(*inputs: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         here = jax.lax.stop_gradient(operation(*inputs))

@@ -1,15 +1,15 @@
 """Directions: which vector a player follows.
 
-A direction never sees a loss, only FIELDS: v_i(params) = ∇_own loss_i(own = params[i], params).
-All evaluations inside one move share the batch and the keys, so that a field is one function of
-the parameters and may be differentiated again; the worlds that they return are discarded, but for
-the one that the move reports.
+A direction never sees a loss, only a field: v_i(params) = ∇_own loss_i(own = params[i], params).
+All evaluations inside one move share the batch and the keys, so a field is one function of the
+parameters and may be differentiated again. The worlds that these evaluations return are discarded,
+except for the one that the move reports.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +19,24 @@ from gacf.core.game import Game, check_player
 from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
 from gacf.rules.trained import Trained
 
-# `fold_in(key, i)` and `split(key)[i]` are the same key: the offset keeps the losses' keys apart
-# from the batch keys of a rule that runs in parallel and splits the same key.
+# `fold_in(key, i)` and `split(key)[i]` are the same key. The offset keeps the keys of the losses
+# apart from the batch keys of a rule that runs in parallel and splits the same key.
 LOSS = 0x6C6F73
 
 
 class Field(NamedTuple):
-    """The vector field of a game at one batch, one world and one key.
+    """The vector field of a game at one batch, one world and one key, and what a rule knows of it.
+
+    A direction takes from it what it needs: most need only `gradient`, `unrolled` also needs the
+    optimisers and their states.
 
     Attributes:
         players: all players of the game, in order.
         loss: `(player, own, params) -> (scalar, Outcome)`.
         gradient: `(player, params) -> (v_player, Outcome)`; the outcome's metrics include `loss`.
-        step: the step that the world is at, for optimisers that ask.
+        step: the number of steps made so far, for optimisers that ask.
+        optimizers: player -> optimiser, for the players whose optimiser the rule knows.
+        states: player -> live state of that optimiser.
         trained: player -> which of its parameters its optimiser moves, for the players whose
             moves the rule remembers.
     """
@@ -40,10 +45,12 @@ class Field(NamedTuple):
     loss: Callable[[str, PyTree, Params], tuple[jax.Array, Outcome]]
     gradient: Callable[[str, Params], tuple[PyTree, Outcome]]
     step: jax.Array
+    optimizers: Mapping[str, optax.GradientTransformationExtraArgs]
+    states: Mapping[str, optax.OptState]
     trained: Mapping[str, Trained]
 
     def kept(self, vectors: Params) -> Params:
-        """Vectors of some players with zeros at the parameters that their optimisers keep."""
+        """Vectors of some players, with zeros where their optimisers keep the parameters."""
         return {
             player: self.trained[player].keep(vector) if player in self.trained else vector
             for player, vector in vectors.items()
@@ -55,12 +62,14 @@ def field(
     world: World,
     batch: Batch,
     key: Key,
+    optimizers: Mapping[str, optax.GradientTransformationExtraArgs] | None = None,
+    states: Mapping[str, optax.OptState] | None = None,
     trained: Mapping[str, Trained] | None = None,
 ) -> Field:
     """The game's field where `world`, `batch` and `key` are held fixed.
 
     Each player's loss gets a key of its own, `fold_in(key, LOSS + i)` for the i-th player of the
-    game.
+    game. The last three arguments become the attributes of the same names.
     """
     players = tuple(game.losses)
 
@@ -70,14 +79,28 @@ def field(
         return game.losses[player](own, params, world, batch, own_key)
 
     def gradient(player: str, params: Params) -> tuple[PyTree, Outcome]:
-        def of_own(own: PyTree) -> tuple[jax.Array, Outcome]:
-            return loss(player, own, params)
-
-        (value, outcome), vector = jax.value_and_grad(of_own, has_aux=True)(params[player])
-        return vector, outcome._replace(metrics={**outcome.metrics, "loss": value})
+        return differentiate(lambda own: loss(player, own, params), params[player])
 
     step = world["step"] if "step" in world else jnp.zeros((), jnp.int32)
-    return Field(players, loss, gradient, step, trained or {})
+    return Field(players, loss, gradient, step, optimizers or {}, states or {}, trained or {})
+
+
+def differentiate(
+    loss: Callable[[PyTree], tuple[jax.Array, Outcome]], at: PyTree
+) -> tuple[PyTree, Outcome]:
+    """The gradient of a loss, and its outcome with the loss's value among the metrics."""
+    (value, outcome), gradient = jax.value_and_grad(loss, has_aux=True)(at)
+    return gradient, with_metrics(outcome, loss=value)
+
+
+def with_metrics(outcome: Outcome, **metrics: jax.Array) -> Outcome:
+    """The outcome with further metrics."""
+    return outcome._replace(metrics={**outcome.metrics, **metrics})
+
+
+def select(params: Params, players: Iterable[str]) -> Params:
+    """The entries of those players."""
+    return {player: params[player] for player in players}
 
 
 def joint(
@@ -91,23 +114,17 @@ def joint(
 
     def at(everyone: Params) -> tuple[Params, dict[str, Outcome]]:
         here = {**params, **everyone}
-        found = {player: field.gradient(player, here) for player in field.players}
-        vectors = {player: vector for player, (vector, _) in found.items()}
-        return vectors, {player: outcome for player, (_, outcome) in found.items()}
+        gradients = {player: field.gradient(player, here) for player in field.players}
+        vectors = {player: vector for player, (vector, _) in gradients.items()}
+        return vectors, {player: outcome for player, (_, outcome) in gradients.items()}
 
-    return at, {player: params[player] for player in field.players}
+    return at, select(params, field.players)
 
 
 def advance(
-    field: Field,
-    player: str,
-    optimizer: optax.GradientTransformationExtraArgs,
-    vector: PyTree,
-    outcome: Outcome,
-    optimizer_state: optax.OptState,
-    params: Params,
+    field: Field, player: str, vector: PyTree, outcome: Outcome, params: Params
 ) -> tuple[PyTree, optax.OptState]:
-    """One optimiser step of one player along a vector: θ_i + optimizer(vector).
+    """One step of a player's optimiser along a vector: θ_i + optimizer(vector).
 
     The optimiser receives, as optax extra arguments, `step`, `metrics` (of this move's loss),
     `value`, `grad` and `value_fn`.
@@ -120,9 +137,9 @@ def advance(
         del step, metrics  # optax's line searches refuse extra arguments that this does not take
         return field.loss(player, own, params)[0]
 
-    change, optimizer_state = optimizer.update(
+    change, state = field.optimizers[player].update(
         vector,
-        optimizer_state,
+        field.states[player],
         params[player],
         step=field.step,
         metrics=outcome.metrics,
@@ -130,21 +147,7 @@ def advance(
         grad=vector,
         value_fn=value_fn,
     )
-    return optax.apply_updates(params[player], change), optimizer_state
-
-
-class Follow(Protocol):
-    """`(field, player, params, memory, optimizers, opt_state) -> (vector, Outcome, memory)`."""
-
-    def __call__(
-        self,
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
-    ) -> tuple[PyTree, Outcome, PyTree]: ...
+    return optax.apply_updates(params[player], change), state
 
 
 class Direction(NamedTuple):
@@ -152,12 +155,12 @@ class Direction(NamedTuple):
 
     Attributes:
         init: `(player, params) -> memory`; `()` for a direction without memory.
-        follow: the vector for one player. `optimizers` and `opt_state` are those of all players
-            that the rule knows, so that unrolling can start from a follower's live state.
+        follow: `(field, player, params, memory) -> (vector, Outcome, memory)`, the vector for one
+            player at these parameters.
     """
 
     init: Callable[[str, Params], PyTree]
-    follow: Follow
+    follow: Callable[[Field, str, Params, PyTree], tuple[PyTree, Outcome, PyTree]]
 
 
 def gradient() -> Direction:
@@ -171,14 +174,8 @@ def gradient() -> Direction:
     """
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
         vector, outcome = field.gradient(player, params)
         return vector, outcome, memory
 

@@ -1,8 +1,7 @@
-"""The DARTS direction: one step ahead, its second-order term by a finite difference."""
+"""The direction of DARTS, whose second-order term is a finite difference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,8 +10,14 @@ import optax
 
 from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
-from gacf.rules.direction import Direction, Field
-from gacf.rules.response import Followers, directed, followers_field, leader_gradients, only, pair
+from gacf.rules.direction import Direction, Field, select
+from gacf.rules.response import (
+    Followers,
+    as_followers,
+    followers_field,
+    leader_gradients,
+    led_by,
+)
 
 
 def finite_difference(
@@ -26,13 +31,13 @@ def finite_difference(
         vector = F_x(x, y') − ξ (∂_x f(y + εu) − ∂_x f(y − εu)) / 2ε
         y' = y − ξ f_y(x, y),   u = F_y(x, y'),   ε = epsilon / ‖u‖
 
-    f is shifted in its own slot alone, so the quotient approximates f_yxᵀ u for the field f_y; its
-    error is O(epsilon²), and in float32 rounding adds about 1e-7 / epsilon. Each follower's step
-    and shift are its own. Cost: one gradient of the leader, and three of each follower.
+    f is shifted only in its own slot, so the quotient approximates f_yxᵀ u for the field f_y. Its
+    error is O(epsilon²); in float32, rounding adds about 1e-7 / epsilon. Each follower has a step
+    and a shift of its own. Cost: one gradient of the leader and three of each follower.
 
     Args:
-        leader: who differentiates through the step.
-        follower: who responds, one player or several.
+        leader: the player that differentiates through the step.
+        follower: the player that responds, or several.
         rate: ξ >= 0, the followers' step size; may be traced. 0 is the first-order variant.
         epsilon: the shift's length; may be traced.
 
@@ -48,23 +53,15 @@ def finite_difference(
         >>> step("actor", optax.sgd(0.1), finite_difference("actor", "critic", rate=0.1)).players
         ('actor',)
     """
-    followers = pair("finite_difference", leader, follower)
+    followers = as_followers("finite_difference", leader, follower)
     require("finite_difference: rate", rate, lambda n: n >= 0, "a number >= 0")
     require("finite_difference: epsilon", epsilon, lambda n: n > 0, "a number > 0")
 
-    def lead(
-        field: Field,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
-    ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
-
+    def lead(field: Field, params: Params, memory: PyTree) -> tuple[PyTree, Outcome, PyTree]:
         def shifted(others: Params, by: Params, scale: Any) -> Params:
             return jax.tree.map(lambda y, v: (y + scale * v).astype(y.dtype), others, by)
 
-        here = only(params, followers)
+        here = select(params, followers)
         change = followers_field(field, leader, followers, params)(params[leader], here)
         ahead = {**params, **shifted(here, change, -rate)}
         vector, toward, outcome = leader_gradients(field, leader, followers, ahead)
@@ -83,4 +80,4 @@ def finite_difference(
         )
         return vector, outcome, memory
 
-    return directed("finite_difference", leader, followers, lead)
+    return led_by("finite_difference", leader, followers, lead)

@@ -1,16 +1,17 @@
-"""Follow the ridge: the follower is kept at its best response while the leader moves."""
+"""Follow the ridge: the follower stays at its best response while the leader moves."""
 
 from __future__ import annotations
 
 import jax
 
-from gacf.core.checks import nearest, require
+from gacf.core.checks import nearest
 from gacf.core.game import Game, Rule
+from gacf.core.tracing import scope
 from gacf.core.types import Key, Params, World
-from gacf.rules.algebra import OptState, Updated, trained_of
-from gacf.rules.direction import field
-from gacf.rules.linear_solve import Operator, check_solver, solve
-from gacf.rules.response import Followers, check_moved, followers_field, noted, only, pair
+from gacf.rules.algebra import OptState, Updated, sample_field
+from gacf.rules.direction import Field, select, with_metrics
+from gacf.rules.linear_solve import Operator, Solver, as_solver, solve
+from gacf.rules.response import Followers, as_followers, check_moved, followers_field
 from gacf.rules.schedules import Optimizers, simultaneous
 
 
@@ -18,33 +19,35 @@ def follow_the_ridge(
     optimizers: Optimizers,
     leader: str = "actor",
     follower: Followers = "critic",
-    solver: str = "cg",
-    iterations: int = 10,
-    damping: float | jax.Array = 0.0,
-    rate: float | jax.Array = 1.0,
+    solver: Solver | str = "cg",
+    iterations: int | None = None,
+    damping: float | jax.Array | None = None,
+    rate: float | jax.Array | None = None,
 ) -> Rule:
-    """All move along their own gradients, and the follower corrects for the leader's move.
+    """All players move along their own gradients, and the follower corrects for the leader's move.
 
         Δx = opt(F_x),   x⁺ = x + Δx,   y⁺ = y + opt(f_y) − (f_yy + λI)⁻¹ f_yx Δx
 
-    Its rest points are those of the gradients, F_x = f_y = 0 (Nash in general-sum games, where the
-    implicit direction rests at Stackelberg points), but there its Jacobian is similar to a block
-    triangular one with the Schur complement F_xx − F_xy f_yy⁻¹ f_yx: in a zero-sum game it
-    converges to local minimax points alone, without rotation. The followers'
-    metrics gain `residual`. Cost: a gradient a player and (iterations + 2) JVPs.
+    It rests where the gradients do, at F_x = f_y = 0 (in general-sum games these are Nash points,
+    whereas the implicit direction rests at Stackelberg points). But its Jacobian there is similar
+    to a block triangular one with the Schur complement F_xx − F_xy f_yy⁻¹ f_yx. In a zero-sum game
+    it therefore converges to local minimax points and to no others, without rotation. The metrics
+    of the followers gain `residual`. Cost: a gradient of each player and (iterations + 2) JVPs.
 
     Args:
-        optimizers: player -> optax transformation; players beyond leader and followers move along
-            their own gradients, and nothing corrects for them.
-        leader: whose move is corrected for.
-        follower: who corrects, one player or several.
-        solver: `cg`, `gmres`, `neumann` or `normal`; which is right when: see `implicit`.
-        iterations: of the solver, static.
-        damping: λ >= 0; may be traced.
-        rate: α of `neumann`; may be traced.
+        optimizers: player -> optax transformation. Players other than leader and followers move
+            along their own gradients, and nothing corrects for their moves.
+        leader: the player whose move is corrected for.
+        follower: the player that corrects, or several.
+        solver: `cg`, `gmres`, `neumann`, `normal`, or a solver object such as `CG(damping=1.0)`.
+            See `implicit` for which of them is right where.
+        iterations: how many the named solver makes, static; 10 by default.
+        damping: λ >= 0 of the named solver, 0 by default; may be traced.
+        rate: α of `neumann`, 1 by default; may be traced.
 
     Raises:
-        ValueError: a player without an optimiser, an unknown solver, or a number out of bounds.
+        ValueError: a player without an optimiser, an unknown solver, a number out of bounds, or
+            settings beside a solver object, which holds its own.
 
     Reference:
         Wang, Zhang & Ba 2020 (arXiv 1910.07512).
@@ -55,10 +58,8 @@ def follow_the_ridge(
         >>> follow_the_ridge(optimizers, leader="actor", follower="critic", damping=1.0).players
         ('actor', 'critic')
     """
-    followers = pair("follow_the_ridge", leader, follower)
-    check_solver("follow_the_ridge", solver, iterations)
-    require("follow_the_ridge: damping", damping, lambda n: n >= 0, "a number >= 0")
-    require("follow_the_ridge: rate", rate, lambda n: n > 0, "a number > 0")
+    followers = as_followers("follow_the_ridge", leader, follower)
+    method = as_solver("follow_the_ridge", solver, iterations, damping, rate)
     for name in (leader, *followers):
         if name not in optimizers:
             raise ValueError(
@@ -66,22 +67,25 @@ def follow_the_ridge(
             )
     moves = simultaneous(optimizers)
 
-    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
-        moved, opt_state, outcomes = moves.update(game, params, world, opt_state, key)
-        batch_key, loss_key = jax.random.split(key)
-        batch = game.sample(world, batch_key)
-        at = field(game, world, batch, loss_key, trained_of(opt_state))
-        check_moved("follow_the_ridge", at, followers)
+    def correction(at: Field, params: Params, moved: Params) -> tuple[Params, jax.Array]:
+        """What is subtracted from the followers for the leader's move, and the residual."""
         response = followers_field(at, leader, followers, params)
-        x, y = params[leader], only(params, followers)
+        x, y = params[leader], select(params, followers)
         change = jax.tree.map(lambda new, old: new - old, moved[leader], x)
         _, shift = jax.jvp(lambda x: response(x, y), (x,), (change,))
         _, push = jax.linearize(lambda y: response(x, y), y)
         pull = jax.linear_transpose(push, y)
         operator = Operator(push, lambda u: at.kept(pull(u)[0]))
-        correction, residual = solve(operator, shift, solver, iterations, damping, rate)
-        new = jax.tree.map(lambda y, c: y - c, only(moved, followers), correction)
-        outcomes |= {name: noted(outcomes[name], residual=residual) for name in followers}
+        return solve(method, operator, shift)
+
+    def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
+        moved, opt_state, outcomes = moves.update(game, params, world, opt_state, key)
+        at = sample_field(game, world, key, opt_state)
+        check_moved("follow_the_ridge", at, followers)
+        with scope("solve"):
+            back, residual = correction(at, params, moved)
+            new = jax.tree.map(lambda y, c: y - c, select(moved, followers), back)
+        outcomes |= {name: with_metrics(outcomes[name], residual=residual) for name in followers}
         return {**moved, **new}, opt_state, outcomes
 
     return Rule(moves.players, moves.init, update)

@@ -1,17 +1,13 @@
-"""Learning with opponent-learning awareness: every player looks through the others' step."""
+"""Opponent-learning awareness: every player differentiates through the others' next step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
-import optax
 
 from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
-from gacf.rules.direction import Direction, Field
-from gacf.rules.response import followers_field, leader_gradients, only
+from gacf.rules.direction import Direction, Field, differentiate, select
+from gacf.rules.response import followers_field, leader_gradients
 
 
 def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
@@ -20,13 +16,13 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
         exact    d/dx F(x, y − α f_y(x, y))
         Taylor   F_x − α f_yxᵀ F_y                     (`exact=False`)
 
-    The exact form differentiates the step itself, F_x included at the point that it reaches;
-    the Taylor form is that of the first paper, which keeps F_x at y. Cost a player: a gradient of
-    its own, one of each other player and one VJP through the steps.
+    The exact form differentiates through the step itself, so F_x too is taken at the point that the
+    step reaches. The Taylor form is that of the first paper, which takes F_x at y. Cost for each
+    player: a gradient of its own, one of each other player, and one VJP through the steps.
 
     Args:
         rate: α, the others' step size as each player imagines it; may be traced.
-        exact: which form.
+        exact: whether to use the exact form or the Taylor form.
 
     Raises:
         ValueError: a negative rate.
@@ -43,17 +39,11 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
     require("lola: rate", rate, lambda n: n >= 0, "a number >= 0")
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
         others = tuple(name for name in field.players if name != player)
         response = followers_field(field, player, others, params)
-        here = only(params, others)
+        here = select(params, others)
 
         def stepped(own: PyTree) -> Params:
             change = response(own, here)
@@ -64,10 +54,11 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
             def ahead(own: PyTree) -> tuple[jax.Array, Outcome]:
                 return field.loss(player, own, {**params, **stepped(own)})
 
-            (value, outcome), vector = jax.value_and_grad(ahead, has_aux=True)(params[player])
-            return vector, outcome._replace(metrics={"loss": value, **outcome.metrics}), memory
-        vector, toward, outcome = leader_gradients(field, player, others, params)
+            vector, outcome = differentiate(ahead, params[player])
+            return vector, outcome, memory
+        partial, toward, outcome = leader_gradients(field, player, others, params)
         _, pull = jax.vjp(stepped, params[player])
-        return jax.tree.map(lambda f, g: f + g, vector, pull(toward)[0]), outcome, memory
+        through = pull(toward)[0]
+        return jax.tree.map(lambda f, g: f + g, partial, through), outcome, memory
 
     return Direction(lambda player, params: (), follow)

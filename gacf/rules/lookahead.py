@@ -1,4 +1,4 @@
-"""Lookahead-minimax: every so often all players step back toward where they were."""
+"""Lookahead-minimax: once in every period all players step back toward where they were."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, Rule
+from gacf.core.tracing import scope
 from gacf.core.types import Key, Params, World
 from gacf.rules.algebra import OptState, Slow, Updated, free_name
-from gacf.rules.response import only
+from gacf.rules.direction import select
 
 
 def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rule:
-    """The rule, and after each k-th update all its players step back together.
+    """Applies the rule, and after every k-th update all its players step back together.
 
         every k updates:   slow ← slow + α (fast − slow),   fast ← slow
 
-    All players are averaged jointly, after a whole update of the rule: `optax.lookahead` on each
-    player's optimiser is something else where the players alternate. Optimiser states go on as
-    they are. Lookaheads inside the rule, at any depth, step back with it: their slow weights become
-    the new fast ones (nested lookahead-minmax). Updates are counted by `world["update"]`, so it
-    belongs outside of `repeat`. No gradients of its own; memory is one copy of the params.
+    All players are averaged jointly, after a whole update of the rule; `optax.lookahead` on each
+    player's optimiser does something else where the players alternate. Optimiser states stay as
+    they are. Lookaheads inside the rule, at any depth, step back too: their slow weights become the
+    new fast ones (nested lookahead-minmax). Updates are counted by `world["update"]`, so this
+    belongs outside of `repeat`. It needs no gradients, and memory for one copy of the parameters.
 
     Args:
         rule: any rule.
@@ -53,7 +54,7 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
     def init(params: Params) -> OptState:
         within = rule.init(params)
         # a copy: two names for one buffer could not both be donated
-        slow = Slow(jax.tree.map(jnp.copy, only(params, rule.players)))
+        slow = Slow(jax.tree.map(jnp.copy, select(params, rule.players)))
         return {**within, entry(within): slow}
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
@@ -71,13 +72,14 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
             )
             # the inner levels start anew from there, or they would pull away from it at once
             return slow, {
-                name: Slow(only(slow, tuple(each.params))) for name, each in slows.items()
+                name: Slow(select(slow, tuple(each.params))) for name, each in slows.items()
             }
 
         due = (world["update"] + 1) % period == 0
-        fast, slows = jax.lax.cond(
-            due, back, lambda fast, slows: (fast, slows), only(params, rule.players), slows
-        )
+        with scope("lookahead"):
+            fast, slows = jax.lax.cond(
+                due, back, lambda fast, slows: (fast, slows), select(params, rule.players), slows
+            )
         return {**params, **fast}, {**opt_state, **slows}, outcomes
 
     return Rule(rule.players, init, update)

@@ -9,27 +9,27 @@ import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, Rule
-from gacf.core.tracing import scan_last
+from gacf.core.tracing import scan_last, scope
 from gacf.core.types import Key, Outcome, Params, PyTree, World
 
 
 def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
-    """The rule on `count` pieces of one batch, in random order, `epochs` times over.
+    """Applies the rule to `count` pieces of one batch, in random order, `epochs` times over.
 
-    The game is sampled once; each pass cuts its examples, of the leading axis B, into pieces of
-    B / count in an order of its own. Whatever the rule samples within one piece is that piece.
+    The game is sampled once. Each pass orders the B examples of the batch, along the leading axis,
+    anew and cuts them into pieces of B / count. When the rule samples the game, it gets the piece.
     Keys: `batch_key, order_key, update_key = split(key, 3)`.
 
     Args:
         rule: any rule.
         epochs: passes over the batch.
-        count: pieces of a pass; divides B.
+        count: pieces in a pass; it must divide B.
 
     Returns:
-        A `Rule` of epochs · count updates; the last one's outcomes are kept.
+        A `Rule` that makes epochs · count updates and keeps the outcomes of the last one.
 
     Raises:
-        ValueError: a number below 1; while tracing, a batch that `count` does not divide.
+        ValueError: a number below 1, or, while tracing, a batch that `count` does not divide.
 
     Reference:
         Schulman et al. 2017, algorithm 1.
@@ -47,7 +47,8 @@ def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
         game: Game, params: Params, world: World, opt_state: dict[str, PyTree], key: Key
     ) -> tuple[Params, dict[str, PyTree], dict[str, Outcome]]:
         batch_key, order_key, update_key = jax.random.split(key, 3)
-        batch = game.sample(world, batch_key)
+        with scope("sample"):
+            batch = game.sample(world, batch_key)
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(batch)}
         if len(sizes) != 1 or sizes == {()}:
             raise ValueError(f"minibatches: the batch has leading axes {sorted(sizes)}, not one")
@@ -55,11 +56,13 @@ def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
         if size % count:
             raise ValueError(f"minibatches: count: {count} does not divide the batch of {size}")
 
-        order = _orders(order_key, epochs, size).reshape(epochs * count, size // count)
+        with scope("sample"):
+            order = _orders(order_key, epochs, size).reshape(epochs * count, size // count)
 
         def once(carry: PyTree, x: tuple[jax.Array, Key]) -> tuple[PyTree, dict[str, Outcome]]:
             rows, key = x
-            piece = jax.tree.map(lambda leaf: leaf[rows], batch)
+            with scope("sample"):
+                piece = jax.tree.map(lambda leaf: leaf[rows], batch)
             within = game._replace(sample=lambda world, key: piece)
             params, opt_state, outcomes = rule.update(within, carry[0], world, carry[1], key)
             return (params, opt_state), outcomes
@@ -74,11 +77,11 @@ def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
 def _orders(key: Key, rows: int, size: int) -> jax.Array:
     """Uniformly random orders of 0 … size − 1, int32 [rows, size].
 
-    A place and the random number it is sorted by share one word: sorting words takes a twentieth
-    of the time of `jax.random.permutation`, which on a CPU was two fifths of PPO's. Places that
-    draw equal numbers keep their order, so what a word has left for the number (20 bits for 4,096
-    places) may be too little: each round shuffles what the one before it made, until places tie in
-    all rounds with a probability of 1 / size at most.
+    A place and the random number by which it is sorted share one word: sorting words takes a
+    twentieth of the time of `jax.random.permutation`, which took two fifths of PPO's time on a CPU.
+    Places with equal numbers keep their order, and the bits that a word has left for the number (20
+    for 4,096 places) may be too few to make that rare. Several rounds therefore shuffle one after
+    the other, so many that two places tie in all of them with a probability of 1 / size at most.
     """
     width = (size - 1).bit_length()
     rounds = max(1, math.ceil(3 * width / (32 - width)))

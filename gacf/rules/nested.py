@@ -1,41 +1,37 @@
-"""Chains of three levels and more: a leader of a leader."""
+"""Chains of three levels and more, in which a leader leads another leader."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
-import optax
 
 from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field
 
 
 def nested(outer: Direction, inner: Direction) -> Direction:
-    """The outer direction in the game whose field is the inner direction.
+    """The outer direction in a game where the inner direction takes the place of the gradients.
 
     A three-level problem, a over b over c:
 
         min_a F(a, b*(a), c*)   where   b* = argmin_b G(a, b, c*(a, b)),   c* = argmin_c H(a, b, c)
 
     is `nested(implicit("a", ("b", "c"), …), implicit("b", "c", …))`: b follows its total
-    derivative, and a differentiates through the joint response of b and c. The middle level's
-    response hangs on how c's optimum moves, so the chain needs third derivatives of the lowest
-    loss, and the outer system is not symmetric: solve it by `gmres` or `normal`. Longer
-    chains nest again.
+    derivative, and a differentiates through the joint response of b and c. The response of the
+    middle level depends on how c's optimum moves, so the chain needs third derivatives of the
+    lowest loss. The outer system is not symmetric: solve it by `gmres` or `normal`. Longer chains
+    are nested once more.
 
-    Cost: the outer direction's, where each gradient of the middle player is one inner direction
-    and each product with its Jacobian a derivative of that: with m iterations at either level
-    about m² products with the field's Jacobian.
+    Cost: that of the outer direction, where each gradient of the middle player costs one inner
+    direction, and each product with its Jacobian costs a derivative of that. With m iterations on
+    both levels that is about m² products with the field's Jacobian.
 
     Args:
-        outer: of the topmost leader; its followers are all players below.
-        inner: of the middle leader; without memory (no `single_loop`, no warm start), since it
-            has to be a function of the parameters alone.
+        outer: the direction of the topmost leader, whose followers are all players below it.
+        inner: the direction of the middle leader. It must have no memory (no `single_loop`, no warm
+            start), since it has to be a function of the parameters alone.
 
     Raises:
-        ValueError: an inner direction that remembers.
+        ValueError: the inner direction has a memory.
 
     Example:
         >>> import gacf, optax
@@ -46,12 +42,7 @@ def nested(outer: Direction, inner: Direction) -> Direction:
     """
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
         for name in field.players:
             if jax.tree.leaves(inner.init(name, params)):
@@ -61,10 +52,9 @@ def nested(outer: Direction, inner: Direction) -> Direction:
                 )
 
         def gradient(name: str, at: Params) -> tuple[PyTree, Outcome]:
-            vector, outcome, _ = inner.follow(field, name, at, (), optimizers, opt_state)
+            vector, outcome, _ = inner.follow(field, name, at, ())
             return vector, outcome
 
-        through = field._replace(gradient=gradient)
-        return outer.follow(through, player, params, memory, optimizers, opt_state)
+        return outer.follow(field._replace(gradient=gradient), player, params, memory)
 
     return Direction(outer.init, follow)

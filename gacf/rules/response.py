@@ -1,4 +1,4 @@
-"""Who leads, who follows, and the derivatives between them: what leaders' directions share.
+"""Leaders, followers and the derivatives between them: what leaders' directions share.
 
 x is the leader and minimises F(x, y); y are the followers, and f_y is their field. A leader's
 loss is differentiated in its own slot and in the followers' parameters; a followers' field in both.
@@ -6,28 +6,23 @@ loss is differentiated in its own slot and in the followers' parameters; a follo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import jax
-import optax
 
 from gacf.core.checks import nearest
 from gacf.core.types import Outcome, Params, PyTree
-from gacf.rules.direction import Direction, Field
+from gacf.rules.direction import Direction, Field, differentiate, select
 
 Followers = str | Sequence[str]
-Lead = Callable[
-    [Field, Params, PyTree, Mapping[str, optax.GradientTransformationExtraArgs], Mapping[str, Any]],
-    tuple[PyTree, Outcome, PyTree],
-]
+Lead = Callable[[Field, Params, PyTree], tuple[PyTree, Outcome, PyTree]]
 
 
-def pair(where: str, leader: str, follower: Followers) -> tuple[str, ...]:
+def as_followers(where: str, leader: str, follower: Followers) -> tuple[str, ...]:
     """The followers' names as a tuple.
 
     Raises:
-        ValueError: nobody follows, one follows twice, or the leader follows itself.
+        ValueError: there is no follower, one is named twice, or the leader is among them.
     """
     followers = (follower,) if isinstance(follower, str) else tuple(follower)
     if not followers or len(set(followers)) < len(followers) or leader in followers:
@@ -38,20 +33,20 @@ def pair(where: str, leader: str, follower: Followers) -> tuple[str, ...]:
     return followers
 
 
-def directed(
+def led_by(
     where: str,
     leader: str,
     followers: tuple[str, ...],
     lead: Lead,
     init: Callable[[Params], PyTree] = lambda params: (),
 ) -> Direction:
-    """The direction that `lead` gives the leader; everybody else follows its own gradient.
+    """The direction that `lead` gives the leader; every other player follows its own gradient.
 
     Args:
         where: the direction's name, for error messages.
-        leader: who follows `lead`.
-        followers: who responds.
-        lead: `(field, params, memory, optimizers, opt_state) -> (vector, Outcome, memory)`.
+        leader: the player that follows `lead`.
+        followers: the players that respond.
+        lead: `(field, params, memory) -> (vector, Outcome, memory)`.
         init: `params -> memory` of the leader.
     """
 
@@ -59,12 +54,7 @@ def directed(
         return init(params) if player == leader else ()
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
         for role, names in (("leader", (leader,)), ("follower", followers)):
             for name in names:
@@ -75,7 +65,7 @@ def directed(
             vector, outcome = field.gradient(player, params)
             return vector, outcome, memory
         check_moved(where, field, followers)
-        return lead(field, params, memory, optimizers, opt_state)
+        return lead(field, params, memory)
 
     return Direction(start, follow)
 
@@ -90,27 +80,22 @@ def check_moved(where: str, field: Field, followers: Sequence[str]) -> None:
             )
 
 
-def only(params: Params, players: Sequence[str]) -> Params:
-    """The entries of those players."""
-    return {player: params[player] for player in players}
-
-
 def leader_gradients(
     field: Field, leader: str, followers: Sequence[str], params: Params
 ) -> tuple[PyTree, Params, Outcome]:
     """One gradient of the leader's loss, in its own slot and in the followers' parameters.
 
     Returns:
-        F_x, F_y (an entry a follower; zero where its optimiser moves nothing), and the outcome.
+        F_x, F_y (an entry for each follower; zero where its optimiser moves nothing), and the
+        outcome.
     """
 
-    def loss(own: PyTree, others: Params) -> tuple[jax.Array, Outcome]:
+    def loss(both: tuple[PyTree, Params]) -> tuple[jax.Array, Outcome]:
+        own, others = both
         return field.loss(leader, own, {**params, **others})
 
-    (value, outcome), (own, others) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
-        params[leader], only(params, followers)
-    )
-    return own, field.kept(others), outcome._replace(metrics={"loss": value, **outcome.metrics})
+    (own, others), outcome = differentiate(loss, (params[leader], select(params, followers)))
+    return own, field.kept(others), outcome
 
 
 def followers_field(
@@ -118,8 +103,8 @@ def followers_field(
 ) -> Callable[[PyTree, Params], Params]:
     """The followers' field as a function of the leader's parameters and their own: f_y(x, y).
 
-    Zero where a follower's optimiser moves nothing: such parameters are constants, and no part of
-    the response. A product with the Jacobian's transpose has to pass through `field.kept` too.
+    It is zero where a follower's optimiser moves nothing: such parameters are constants, and no
+    part of the response.
     """
 
     def at(own: PyTree, others: Params) -> Params:
@@ -129,6 +114,15 @@ def followers_field(
     return at
 
 
-def noted(outcome: Outcome, **metrics: jax.Array) -> Outcome:
-    """The outcome with further metrics."""
-    return outcome._replace(metrics={**outcome.metrics, **metrics})
+def transposed_products(
+    field: Field, leader: str, followers: Sequence[str], params: Params
+) -> Callable[[Params], tuple[PyTree, Params]]:
+    """Products with the transposed Jacobian of the followers' field: u -> (f_yxᵀ u, f_yyᵀ u)."""
+    response = followers_field(field, leader, followers, params)
+    _, pull = jax.vjp(response, params[leader], select(params, followers))
+
+    def products(u: Params) -> tuple[PyTree, Params]:
+        toward_leader, toward_followers = pull(u)
+        return toward_leader, field.kept(toward_followers)
+
+    return products

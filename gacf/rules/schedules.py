@@ -19,7 +19,7 @@ def chosen(optimizers: Optimizers, direction: Directions | None) -> dict[str, Di
     """The direction of each player that has an optimiser; its own gradient by default.
 
     Raises:
-        ValueError: no optimisers, or a direction for somebody without one.
+        ValueError: no optimisers, or a direction for a player without one.
     """
     require(
         "optimizers",
@@ -42,7 +42,7 @@ def chosen(optimizers: Optimizers, direction: Directions | None) -> dict[str, Di
 
 
 def _steps(optimizers: Optimizers, direction: Directions | None) -> dict[str, Rule]:
-    """One atom a player, each of which knows all optimisers."""
+    """One `player_step` for each player, all of which know all optimisers."""
     directions = chosen(optimizers, direction)
     return {
         player: player_step(player, optimizer, directions[player], optimizers)
@@ -59,10 +59,10 @@ def simultaneous(optimizers: Optimizers, direction: Directions | None = None) ->
         direction: one for all, or player -> direction; own gradients by default.
 
     Raises:
-        ValueError: no optimisers, or a direction for somebody without one.
+        ValueError: no optimisers, or a direction for a player without one.
 
     Reference:
-        On a bilinear game with gradient steps it spirals outwards (Mescheder et al. 2017).
+        Mescheder, Nowozin & Geiger 2017: gradient steps on a bilinear game spiral outwards.
 
     Example:
         >>> import gacf, optax
@@ -78,21 +78,21 @@ def alternating(
     steps: Mapping[str, int] | None = None,
     direction: Directions | None = None,
 ) -> Rule:
-    """The players move in turn, each seeing what those before it did, on a fresh batch each time.
+    """The players move in turn, each on a fresh batch and from what the moves before it left.
 
         n × y ← y − η f_y(x, y),   then   x ← x − η F_x(x, y⁺)
 
     Args:
         optimizers: player -> optax transformation; players left out stay as they are, and have to
             be named in `compose(…, still=…)`.
-        order: who moves first, second, …; by default the order of `optimizers` with `actor`
-            last, as is usual for GANs and for actor-critic methods.
-        steps: player -> inner steps, each on a fresh batch; 1 where nothing is said.
+        order: the players in the order in which they move; by default that of `optimizers` with
+            `actor` last, as is usual for GANs and for actor-critic methods.
+        steps: player -> number of its steps, each on a fresh batch; 1 for players left out.
         direction: one for all, or player -> direction; own gradients by default.
 
     Raises:
-        ValueError: `order` is no permutation of the players, `steps` names somebody else or
-            holds no whole number >= 1.
+        ValueError: `order` is not a permutation of the players, or `steps` names another player or
+            holds something other than whole numbers >= 1.
 
     Reference:
         Goodfellow et al. 2014, algorithm 1.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,20 +10,21 @@ from gacf.core.checks import require
 from gacf.core.types import Outcome, Params, PyTree
 from gacf.rules.direction import Direction, Field, joint
 
-ALIGNMENT = 0.1  # the paper's ε: which way to turn where alignment is undecided
+ALIGNMENT = 0.1  # the paper's ε, which decides where the alignment is near 0
 
 
 def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction:
-    """Symplectic gradient adjustment: v + λ Aᵀv, Aᵀv = ½ (Jᵀv − Jv).
+    """Symplectic gradient adjustment: v + λ Aᵀv, where Aᵀv = ½ (Jᵀv − Jv).
 
-    With `align` the sign of λ is that of ⟨v, Jᵀv⟩ ⟨Aᵀv, Jᵀv⟩ / d + 0.1, d the number of all
-    parameters: it turns toward stable fixed points and away from unstable ones. v and J are those
-    of all players of the game, but for parameters that a player's optimiser keeps. Cost of one
-    joint move: a gradient, a VJP and a JVP of each player; under `simultaneous` they are merged.
+    With `align`, λ takes the sign of ⟨v, Jᵀv⟩ ⟨Aᵀv, Jᵀv⟩ / d + 0.1, where d is the number of all
+    parameters: the adjustment then turns toward stable fixed points and away from unstable ones.
+    v and J are those of all players of the game, but leave out parameters that a player's optimiser
+    keeps as they are. Cost of one joint move: a gradient, a VJP and a JVP of each player; under
+    `simultaneous` the compiler merges the copies.
 
     Args:
         weight: λ >= 0; may be traced.
-        align: whether to choose the sign.
+        align: whether the sign of λ is chosen that way.
 
     Raises:
         ValueError: a negative weight.
@@ -43,14 +41,8 @@ def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction
     require("symplectic: weight", weight, lambda n: n >= 0, "a number >= 0")
 
     def follow(
-        field: Field,
-        player: str,
-        params: Params,
-        memory: PyTree,
-        optimizers: Mapping[str, optax.GradientTransformationExtraArgs],
-        opt_state: Mapping[str, Any],
+        field: Field, player: str, params: Params, memory: PyTree
     ) -> tuple[PyTree, Outcome, PyTree]:
-        del optimizers, opt_state
         at, everyone = joint(field, params)
         vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
         moving = field.kept(vector)

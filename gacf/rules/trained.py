@@ -1,9 +1,10 @@
-"""Which parameters an optimiser moves, read off its program.
+"""Which parameters an optimiser moves, read off the program of its update.
 
-A direction that solves for a follower's response must solve over what responds alone: leaves that
-`optax.set_to_zero`, a mask or a partition keeps are constants. No number can say which these are (a
-gradient may be zero for now, a step may be skipped, a rate may be zero at first), but the program
-of the optimiser's update can: a parameter is moved if its update depends on a gradient.
+A direction that solves for a follower's response must solve only over parameters that respond:
+those that `optax.set_to_zero`, a mask or a partition keeps as they are count as constants. Numbers
+cannot say which these are (a gradient may be zero for now, a step may be skipped, a rate may be
+zero at first), but the program of the optimiser's update can: a parameter is moved if its update
+depends on a gradient.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ class Trained:
     """Which of a player's parameters its optimiser moves.
 
     Attributes:
-        leaves: for each leaf of the parameters in order: all or nothing of it, or, where a mask
-            cuts through it, a byte an element.
+        leaves: for each leaf of the parameters, in order: True if all of it moves, False if
+            nothing does, or, where a mask cuts through it, one byte for each element.
     """
 
     leaves: tuple[bool | bytes, ...]
 
     def keep(self, tree: PyTree) -> PyTree:
-        """The tree of the parameters' structure with zeros where nothing moves."""
+        """A tree of the parameters' structure, with zeros where nothing moves."""
         leaves, structure = jax.tree.flatten(tree)
         kept = [_masked(leaf, mask) for leaf, mask in zip(leaves, self.leaves, strict=True)]
         return jax.tree.unflatten(structure, kept)
@@ -45,7 +46,7 @@ class Trained:
         return any(self.leaves)
 
     def joined(self, other: Trained) -> Trained:
-        """What either moves."""
+        """The parameters that either of the two moves."""
         both = (_either(a, b) for a, b in zip(self.leaves, other.leaves, strict=True))
         return Trained(tuple(both))
 
@@ -74,12 +75,12 @@ def _packed(mask: np.ndarray) -> bool | bytes:
 def trained_by(optimizer: optax.GradientTransformationExtraArgs) -> Callable[[PyTree], Trained]:
     """`params -> Trained` of an optimiser, worked out once for each structure of parameters.
 
-    A part of a player that is scaled by a constant zero (`optax.sgd(0.0)`, a mask of numbers) is
-    one that does not move. A player all of which is scaled by zero is held still by its rate, and
-    counts as one that moves: rates may be traced, and are no masks.
+    A part of a player that is scaled by a constant zero (`optax.sgd(0.0)`, a mask of numbers) does
+    not move. But if all of a player is scaled by zero, then its rate holds it still, and it counts
+    as moved: rates may be traced, and are not masks.
 
     An optimiser that cannot be traced here, because it asks for something that only a game has,
-    counts as one that moves everything.
+    counts as moving everything.
     """
     known: dict[Any, Trained] = {}
 
@@ -95,7 +96,7 @@ def trained_by(optimizer: optax.GradientTransformationExtraArgs) -> Callable[[Py
 
 
 class _Metrics(dict[str, jax.Array]):
-    """Metrics of any name: which ones a game reports is not known when a rule is initialised."""
+    """Metrics of every name, since those that a game reports are not known at initialisation."""
 
     def __missing__(self, name: str) -> jax.Array:
         return jnp.zeros(())
@@ -127,12 +128,12 @@ def _analysed(optimizer: optax.GradientTransformationExtraArgs, shapes: PyTree) 
         return everything
     if jax.tree.structure(updates) != jax.tree.structure(shapes):
         return everything
-    found = _moved(start, program, shapes, scalars=True)
-    return found if found.anything() else _moved(start, program, shapes, scalars=False)
+    trained = _moved(start, program, shapes, scalars=True)
+    return trained if trained.anything() else _moved(start, program, shapes, scalars=False)
 
 
 def _moved(start: Any, program: Any, shapes: PyTree, scalars: bool) -> Trained:
-    """What depends on the gradients, also by way of the optimiser's state."""
+    """The updates that depend on the gradients, also by way of the optimiser's state."""
     leaves = jax.tree.leaves(shapes)
     reader, unknown = _Reader(scalars), [Part()] * len(leaves)
     gradients = [Part(reached=_YES)] * len(leaves)
@@ -152,12 +153,12 @@ _NO, _YES = np.asarray(False), np.asarray(True)
 
 
 class Part(NamedTuple):
-    """What is known of an array in an update's program.
+    """What is known about an array in the program of an update.
 
     Attributes:
-        reached: bool, of the array's shape or () where it holds for all of it: which elements
-            depend on a gradient.
-        zero: as `reached`: which elements are zero whatever the numbers are.
+        reached: which elements depend on a gradient; bool, of the array's shape, or of shape () if
+            it is the same for all of them.
+        zero: which elements are zero whatever the inputs are; of a shape like that of `reached`.
         value: the array itself, if it is a constant.
     """
 
@@ -167,7 +168,7 @@ class Part(NamedTuple):
 
 
 def _settled(step: Callable[[list[Part]], list[Part]], state: list[Part]) -> list[Part]:
-    """What holds of a loop's state before every step."""
+    """What holds for the state of a loop before each of its steps."""
     state = [Part(each.reached, each.zero) for each in state]
     while True:
         after = [
@@ -183,7 +184,7 @@ def _settled(step: Callable[[list[Part]], list[Part]], state: list[Part]) -> lis
         state = after
 
 
-# Primitives that work on each element alone; the first ones map zero to zero.
+# Primitives that work on each element by itself. The first ones map zero to zero.
 # fmt: off
 _ZERO_STAYS = frozenset((
     "neg", "abs", "sign", "sqrt", "cbrt", "square", "tanh", "sinh", "asinh", "sin", "tan", "asin",
@@ -260,27 +261,27 @@ class _Reader:
 
     def branches(self, branches: Sequence[Any], inputs: list[Part]) -> list[Part]:
         index, *rest = inputs
-        found = [self.read(each.jaxpr, each.consts, rest) for each in branches]
+        outputs = [self.read(each.jaxpr, each.consts, rest) for each in branches]
         return [
             Part(
                 _any([one.reached for one in ones])
                 | (index.reached & ~_all([one.zero for one in ones])),
                 _all([one.zero for one in ones]),
             )
-            for ones in zip(*found, strict=True)
+            for ones in zip(*outputs, strict=True)
         ]
 
     def loop(self, settings: Any, inputs: list[Part]) -> list[Part]:
-        asks, step = settings["cond_jaxpr"], settings["body_jaxpr"]
+        test, step = settings["cond_jaxpr"], settings["body_jaxpr"]
         first, second = settings["cond_nconsts"], settings["body_nconsts"]
-        of_asks, of_step = inputs[:first], inputs[first : first + second]
+        of_test, of_step = inputs[:first], inputs[first : first + second]
         state = _settled(
             lambda state: self.read(step.jaxpr, step.consts, [*of_step, *state]),
             inputs[first + second :],
         )
-        # how often it runs may depend on a gradient, and what changes in it then does too
-        (asked,) = self.read(asks.jaxpr, asks.consts, [*of_asks, *state])
-        again = asked.reached.any()
+        # if the number of steps depends on a gradient, then so does all that changes in them
+        (goes_on,) = self.read(test.jaxpr, test.consts, [*of_test, *state])
+        again = goes_on.reached.any()
         return [Part(each.reached | (again & ~each.zero), each.zero) for each in state]
 
     def selected(self, which: Part, *cases: Part) -> Part:
@@ -314,7 +315,7 @@ def _constant(value: Any) -> Part:
 
 
 def _evaluated(equation: Any, inputs: list[Part]) -> Part | None:
-    """What an operation on constants alone gives."""
+    """The result of an operation whose inputs are all constants."""
     if len(equation.outvars) != 1 or not inputs or any(each.value is None for each in inputs):
         return None
     with jax.ensure_compile_time_eval():
@@ -323,7 +324,7 @@ def _evaluated(equation: Any, inputs: list[Part]) -> Part | None:
 
 
 def _moved_elements(equation: Any, masks: list[np.ndarray]) -> np.ndarray:
-    """The masks, moved as the operation moves the elements."""
+    """The masks, rearranged as the operation rearranges the elements."""
     if all(mask.ndim == 0 and mask == masks[0] for mask in masks):
         return masks[0]
     shapes = [atom.aval.shape for atom in equation.invars]
@@ -333,10 +334,10 @@ def _moved_elements(equation: Any, masks: list[np.ndarray]) -> np.ndarray:
 
 
 def _any(masks: Sequence[np.ndarray]) -> np.ndarray:
-    found = masks[0]
+    union = masks[0]
     for mask in masks[1:]:
-        found = found | mask
-    return found
+        union = union | mask
+    return union
 
 
 def _all(masks: Sequence[np.ndarray]) -> np.ndarray:

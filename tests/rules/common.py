@@ -36,11 +36,11 @@ def vector(
     known = {name: optax.with_extra_args_support(each) for name, each in (optimizers or {}).items()}
 
     def follow(params: Any, batch: Any) -> tuple[Any, Any]:
-        at = field(game, world or {}, batch, jax.random.key(3))
         states = {name: each.init(params[name]) for name, each in known.items()}
+        at = field(game, world or {}, batch, jax.random.key(3), known, states)
         memory = direction.init(player, params)
-        found, outcome, _ = direction.follow(at, player, params, memory, known, states)
-        return found, outcome.metrics
+        followed, outcome, _ = direction.follow(at, player, params, memory)
+        return followed, outcome.metrics
 
     return jax.jit(follow)(params, batch)
 

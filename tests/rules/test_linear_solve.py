@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gacf.rules.linear_solve import SOLVERS, Operator, relative_residual, solve
+from gacf.rules.linear_solve import CG, SOLVERS, Operator, as_solver, relative_residual, solve
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -51,7 +51,8 @@ def test_right_or_refused_never_silently_wrong(solver: str) -> None:
     iterations = 100 if solver == "neumann" else 8
 
     def one(matrix: jax.Array, damping: jax.Array) -> Any:
-        return solve(operator(matrix), RIGHT, solver, iterations, damping, rate=0.5)
+        method = as_solver("test", solver, iterations, damping, rate=0.5)
+        return solve(method, operator(matrix), RIGHT)
 
     stacked = jnp.asarray(np.stack(list(MATRICES.values())))
     many = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
@@ -80,7 +81,8 @@ def test_the_residual_is_the_residual_and_a_start_counts(solver: str) -> None:
 
     @jax.jit
     def from_there(begin: Any, damping: float) -> Any:
-        return solve(operator(matrix), RIGHT, solver, 2, damping, rate=0.4, start=begin)
+        method = as_solver("test", solver, 2, damping, rate=0.4)
+        return solve(method, operator(matrix), RIGHT, start=begin)
 
     for begin in (zero, start):
         found, residual = from_there(begin, 0.1)
@@ -98,7 +100,8 @@ def test_the_residual_is_the_residual_and_a_start_counts(solver: str) -> None:
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_nothing_to_solve_gives_nothing(solver: str) -> None:
     nothing = jax.tree.map(np.zeros_like, RIGHT)
-    found, residual = jax.jit(lambda b: solve(operator(np.eye(6)), b, solver, 3))(nothing)
+    method = as_solver("test", solver, 3)
+    found, residual = jax.jit(lambda b: solve(method, operator(np.eye(6)), b))(nothing)
     assert not flat(found).any()
     assert float(residual) == 0
 
@@ -110,7 +113,8 @@ def test_the_solution_may_be_differentiated(solver: str) -> None:
     change = change + change.T if solver == "cg" else change
 
     def first(t: jax.Array) -> jax.Array:
-        found, _ = solve(operator(matrix + t * change), RIGHT, solver, 60, rate=0.5)
+        method = as_solver("test", solver, 60, rate=0.5)
+        found, _ = solve(method, operator(matrix + t * change), RIGHT)
         return found["b"][0]
 
     inverse = np.linalg.inv(matrix)
@@ -126,7 +130,8 @@ def test_float32_curvature_of_rounding_size_is_not_refused() -> None:
         spread = ROTATION @ np.diag(np.geomspace(0.01, 1, 6)) @ ROTATION.T
         a = jnp.asarray(spread, jnp.float32)
         right = jnp.ones(6, jnp.float32)
-        found, residual = solve(Operator(lambda u: a @ u, lambda u: a @ u), right, "cg", 40)
+        symmetric = Operator(lambda u: a @ u, lambda u: a @ u)
+        found, residual = solve(CG(iterations=40), symmetric, right)
         assert float(residual) < 1e-5
         np.testing.assert_allclose(found, np.linalg.solve(spread, np.ones(6)), rtol=1e-2)
 
@@ -136,9 +141,8 @@ def test_the_residual_never_says_solved_of_what_is_not(solver: str) -> None:
     """Singular and overflowing systems, and a right-hand side too small for its own square."""
     with jax.enable_x64(False):
         right = jnp.array([1.0, 2.0, -1.0], jnp.float32)
-        one = jax.jit(
-            lambda a, b: solve(Operator(lambda u: a @ u, lambda u: a.T @ u), b, solver, 4)
-        )
+        method = as_solver("test", solver, 4)
+        one = jax.jit(lambda a, b: solve(method, Operator(lambda u: a @ u, lambda u: a.T @ u), b))
         cases = {
             "singular": (jnp.diag(jnp.array([1.0, 1.0, 0.0], jnp.float32)), right),
             "zero": (jnp.zeros((3, 3), jnp.float32), right),

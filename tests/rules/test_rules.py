@@ -14,6 +14,7 @@ import gacf
 from gacf import Outcome, Rule, rules
 from gacf.games import bilinear, dirac_gan
 from gacf.rules import simultaneous
+from tests import contract_cases
 from tests.rules.common import sgd
 
 
@@ -38,29 +39,20 @@ def noisy_game() -> gacf.Game:
 
 
 PAIR = ("actor", "critic")
+LISTED = {**rules.SCHEDULES, **rules.DIRECTIONS}
 RULES: dict[str, Any] = {
-    "extragradient": rules.extragradient,
+    **{name: case.make for name, case in contract_cases.RULES.items() if name in LISTED},
     "committed": lambda o: rules.extragradient(o, commit=True),
-    "lookahead": lambda o: rules.lookahead(simultaneous(o), 2),
-    "competitive": lambda o: rules.competitive(dict.fromkeys(o, 0.1)),
-    "follow_the_ridge": lambda o: rules.follow_the_ridge(o, *PAIR),
-    "consensus": lambda o: simultaneous(o, rules.consensus(0.1)),
-    "symplectic": lambda o: simultaneous(o, rules.symplectic(0.1)),
-    "unrolled": lambda o: simultaneous(o, rules.unrolled(*PAIR, 3)),
-    "implicit": lambda o: simultaneous(o, rules.implicit(*PAIR)),
-    "single_loop": lambda o: simultaneous(o, rules.single_loop(*PAIR)),
-    "finite_difference": lambda o: simultaneous(o, rules.finite_difference(*PAIR)),
-    "lola": lambda o: simultaneous(o, rules.lola(0.1)),
-    "nested": lambda o: simultaneous(
-        o, rules.nested(rules.unrolled(*PAIR, 2), rules.lola(0.1, exact=False))
-    ),
 }
 
 
-def test_every_rule_is_listed_and_tried() -> None:
-    listed = set(rules.SCHEDULES) | set(rules.DIRECTIONS)
-    assert listed - {"simultaneous", "alternating", "gradient"} <= set(RULES)
-    assert listed <= set(rules.__all__)
+def test_what_says_who_moves_when_or_along_what_is_listed() -> None:
+    """The lists are read off the signatures of the package's public functions."""
+    assert {"alternating", "simultaneous", "lookahead", "competitive"} <= {*rules.SCHEDULES}
+    assert {"gradient", "nested", "implicit", "lola"} <= {*rules.DIRECTIONS}
+    assert not {"sequence", "repeat", "minibatches", "player_step"} & {*LISTED}
+    assert {*LISTED, "SCHEDULES", "DIRECTIONS", "Field", "CG", "minibatches"} <= {*rules.__all__}
+    assert all(hasattr(rules, name) for name in rules.__all__)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -303,6 +295,24 @@ ERRORS: dict[str, tuple[Any, str]] = {
     ),
     "iterations": (lambda: rules.implicit("x", "y", iterations=0), "iterations: 0 was given"),
     "damping": (lambda: rules.implicit("x", "y", damping=-1.0), "damping: -1.0 was given"),
+    "solver's damping": (lambda: rules.CG(damping=-1.0), "CG: damping: -1.0 was given"),
+    "solver's rate": (lambda: rules.Neumann(rate=0.0), "Neumann: rate: 0.0 was given"),
+    "solver and settings": (
+        lambda: rules.implicit("x", "y", rules.GMRES(4), iterations=5),
+        "implicit: iterations: 5 was given beside a solver object; allowed: .* GMRES\\(iterations=",
+    ),
+    "ridge's solver and settings": (
+        lambda: rules.follow_the_ridge(sgd(0.1, 0.1), solver=rules.CG(), damping=1.0),
+        "follow_the_ridge: damping: 1.0 was given beside a solver object",
+    ),
+    "solver's class": (
+        lambda: rules.competitive(dict.fromkeys("ab", 0.1), rules.CG),  # type: ignore[arg-type]
+        "competitive: solver: a type was given; allowed: cg, .* gacf.rules.CG\\(iterations=10\\)",
+    ),
+    "symmetric solver for three": (
+        lambda: rules.competitive(dict.fromkeys("abc", 0.1), rules.CG()),
+        "solver: CG was given for more than two players",
+    ),
     "itself": (lambda: rules.unrolled("x", "x"), "other than the leader"),
     "nobody": (lambda: rules.unrolled("x", ()), "one or more players"),
     "steps": (lambda: rules.unrolled("x", "y", steps=2.0), "steps: 2.0 was given"),  # type: ignore[arg-type]

@@ -46,7 +46,7 @@ class Cost(NamedTuple):
     """One kind of operation.
 
     Attributes:
-        scope: what it is for: "observe", "sample", a player, "optimizer", "settle"; "" if unknown.
+        scope: what it is for: "observe", "sample", a player, "optimizer", …; "" if unknown.
         operation: a primitive's name, "random numbers", "copies" or "loops".
         share: of the time of all operations.
         seconds: a step of all lanes, on each device.

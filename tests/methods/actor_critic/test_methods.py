@@ -165,7 +165,7 @@ def test_a_leader_differentiates_through_the_critic(name):
 
         toward = jax.grad(heard)(params["critic"])
         own = here.gradient("actor", params)[0]
-        led, outcome, _ = leader.follow(here, "actor", params, (), {}, {})
+        led, outcome, _ = leader.follow(here, "actor", params, ())
         return *(ravel_pytree(x)[0] for x in (toward, own, led)), outcome.metrics["residual"]
 
     toward, own, led, residual = play(KEY)

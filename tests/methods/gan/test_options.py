@@ -241,7 +241,7 @@ def test_an_actor_that_foresees_the_critic_needs_the_real_term(real_term):
     apart = batch["real"].mean(0) - fake
     params = {**params, "critic": apart}
     ahead = gacf.rules.implicit("actor", "critic", "cg", 4, 0.0)
-    vector, _, _ = ahead.follow(here, "actor", params, (), {}, {})
+    vector, _, _ = ahead.follow(here, "actor", params, ())
     np.testing.assert_allclose(vector, -2 * apart if real_term else fake - apart, rtol=1e-5)
 
 

@@ -149,7 +149,7 @@ def test_the_encoder_of_two_domains_reverses_the_critics_gradient() -> None:
 
 def rollout(rewards: str) -> tuple[gacf.Game, dict[str, Any]]:
     env = gacf.envs.make("probe-match", actions="discrete")
-    game = gacf.a2c(env, linear(2), linear(1), num_envs=2, length=3, episodes=2)
+    game = gacf.a2c(env, linear(2), linear(1), rollout=gacf.Rollout(2, 3, 2))
     names = ("observation", "action", "next_observation", "terminated")
     rows = (np.ones((4, 1)), np.ones(4, np.int32), np.ones((4, 1)), np.zeros(4, bool))
     expert: dict[str, Any] = dict(zip(names, rows, strict=True))
@@ -212,7 +212,8 @@ def test_the_discriminator_is_the_reward(rewards: str) -> None:
 
 def test_a_method_that_records_returns_cannot_be_paid_otherwise() -> None:
     env = gacf.envs.make("probe-match", actions="discrete")
-    game = flows.rewarded(gacf.ppo(env, num_envs=2, length=2), lambda p, w, b: b["return"])
+    game = gacf.ppo(env, rollout=gacf.Rollout(num_envs=2, length=2))
+    game = flows.rewarded(game, lambda p, w, b: b["return"])
     params, world = jax.eval_shape(game.init, KEY)
     batch = jax.eval_shape(game.sample, world, KEY)
     with pytest.raises(ValueError, match="records no `reward`"):

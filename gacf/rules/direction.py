@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import optax
 
+from gacf.core.clock import steps_made
 from gacf.core.game import Game, check_player
 from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
 from gacf.rules.trained import Trained
@@ -76,8 +76,7 @@ def field(
         (value, outcome), vector = jax.value_and_grad(of_own, has_aux=True)(params[player])
         return vector, outcome._replace(metrics={**outcome.metrics, "loss": value})
 
-    step = world["step"] if "step" in world else jnp.zeros((), jnp.int32)
-    return Field(players, loss, gradient, step, trained or {})
+    return Field(players, loss, gradient, steps_made(world), trained or {})
 
 
 def joint(

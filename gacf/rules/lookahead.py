@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
+from gacf.core.clock import updates_made
 from gacf.core.game import Game, Rule
 from gacf.core.types import Key, Params, World
 from gacf.rules.algebra import OptState, Slow, Updated, free_name
@@ -20,7 +21,7 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
     All players are averaged jointly, after a whole update of the rule: `optax.lookahead` on each
     player's optimiser is something else where the players alternate. Optimiser states go on as
     they are. Lookaheads inside the rule, at any depth, step back with it: their slow weights become
-    the new fast ones (nested lookahead-minmax). Updates are counted by `world["update"]`, so it
+    the new fast ones (nested lookahead-minmax). Updates are counted by the clock, so it
     belongs outside of `repeat`. No gradients of its own; memory is one copy of the params.
 
     Args:
@@ -74,7 +75,7 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
                 name: Slow(only(slow, tuple(each.params))) for name, each in slows.items()
             }
 
-        due = (world["update"] + 1) % period == 0
+        due = (updates_made(world) + 1) % period == 0
         fast, slows = jax.lax.cond(
             due, back, lambda fast, slows: (fast, slows), only(params, rule.players), slows
         )

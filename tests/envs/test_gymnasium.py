@@ -15,6 +15,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock, without_clock
 from gacf.methods.actor_critic import actions_of
 from tests.envs.contract import KEY, check_contract, play, play_all
 
@@ -160,9 +161,8 @@ def counted(copies, episodes, **parameters):
     game = gacf.a2c(env, actor, critic, rollout=rollout)
 
     def train(params, world, key):
-        clock = {"step": jnp.int32(0), "update": jnp.int32(0)}
-        world, _ = game.observe(params, {**world, **clock}, key)
-        return {name: entry for name, entry in world.items() if name not in clock}
+        world, _ = game.observe(params, with_clock(world), key)
+        return without_clock(world)
 
     def evaluate(params, world, key):
         return game.evaluate(params, world, key)["return"]

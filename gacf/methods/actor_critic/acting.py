@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gacf.core.clock import steps_made
 from gacf.core.types import Batch, Key, Params, PyTree, World
 from gacf.envs import Environment
 from gacf.methods.actor_critic.actions import action_box
@@ -64,7 +65,7 @@ def with_noise(
         random = jax.random.uniform(random_key, action.shape, action.dtype, -1, 1)
         noisy = action + noise.astype(action.dtype)
         noisy = jnp.clip(noisy, -1, 1) if actions.bounded else noisy
-        return Act(jnp.where(world["step"] < 0, random, noisy), {}, memory)
+        return Act(jnp.where(steps_made(world) < 0, random, noisy), {}, memory)
 
     return explore, lambda num_envs: exploration.init((num_envs, *shape))
 
@@ -85,7 +86,7 @@ def by_policy(actor: Model, policy: Policy) -> tuple[Callable[..., Act], Exploit
         action, log_prob = policy.sample(output, policy.noise(noise_key, len(output)))
         if jnp.issubdtype(action.dtype, jnp.floating):
             random = jax.random.uniform(random_key, action.shape, action.dtype, -1, 1)
-            action = jnp.where(world["step"] < 0, random, action)
+            action = jnp.where(steps_made(world) < 0, random, action)
         return Act(action, {"log_prob": log_prob})
 
     return explore, exploit

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from gacf import envs
 from gacf.core.checks import require, whole
+from gacf.core.clock import with_clock
 from gacf.core.tracing import blank
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.envs import Box, Environment, Timestep, check
@@ -239,8 +240,7 @@ def finished(source: Source, finish: Finish | None = None) -> Source:
         return world, metrics
 
     def start(params: Params, world: World, key: Key) -> World:
-        clocked = {**world, "step": jnp.zeros((), jnp.int32), "update": jnp.zeros((), jnp.int32)}
-        after, _ = jax.eval_shape(observe, params, clocked, key)
+        after, _ = jax.eval_shape(observe, params, with_clock(world), key)
         return _with_transitions(world, blank(after["env"]["transition"]))
 
     return source._replace(observe=observe, start=start)

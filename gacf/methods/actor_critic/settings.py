@@ -21,7 +21,7 @@ def _flag(value: Any) -> bool:
 
 
 def _whole_or_zero(n: Any) -> bool:
-    return n is not True and (whole(n) or n == 0)
+    return not isinstance(n, bool) and (n == 0 or whole(n))
 
 
 def _check(settings: Any, checks: Mapping[str, tuple[Callable[[Any], Any], str]]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock
 from gacf.games import LQR, gain_gradient, optimal_gain, q_function, value
 from tests.methods.actor_critic.packed import packed
 
@@ -55,7 +56,7 @@ def played(game: gacf.Game, steps: int = 1) -> Any:
     def play(key: jax.Array) -> Any:
         params, world = game.init(key)
         for i in range(steps):
-            clocked = {**world, "step": jnp.array(i), "update": jnp.array(i)}
+            clocked = with_clock(world, i)
             world, _ = game.observe(params, clocked, jax.random.fold_in(key, i))
         return params, world, game.sample(world, key)
 

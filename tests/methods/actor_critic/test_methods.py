@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock
 from gacf.methods.actor_critic import METHODS, heads
 from gacf.networks import MLP
 from gacf.rules import field
@@ -159,8 +160,7 @@ def test_a_leader_differentiates_through_the_critic(name):
     @jax.jit
     def play(key):
         params, world = game.init(key)
-        clocked = {**world, "step": jnp.array(0), "update": jnp.array(0)}
-        world, _ = game.observe(params, clocked, key)
+        world, _ = game.observe(params, with_clock(world), key)
         here = field(game, world, game.sample(world, key), key)
 
         def heard(critic):
@@ -186,8 +186,7 @@ def test_ppo_records_what_it_will_be_judged_by():
         env, actor, critic, discount=0.9, trace=0.7, rollout=gacf.Rollout(num_envs=2, length=4)
     )
     params, world = game.init(KEY)
-    clocked = {**world, "step": jnp.array(0), "update": jnp.array(0)}
-    world, _ = jax.jit(game.observe)(params, clocked, KEY)
+    world, _ = jax.jit(game.observe)(params, with_clock(world), KEY)
     batch = game.sample(world, KEY)
     assert sorted(batch) == ["action", "advantage", "log_prob", "observation", "return"]
     o = np.asarray(batch["observation"]).reshape(4, 2)
@@ -408,7 +407,7 @@ def test_svg_with_precise_networks_has_the_gradient_of_the_true_chain():
     @jax.jit
     def play(key: Any) -> Any:
         params, world = game.init(key)
-        world, _ = game.observe(params, {**world, "step": 0, "update": 0}, key)
+        world, _ = game.observe(params, with_clock(world), key)
         batch = game.sample(world, key)
         return batch, field(game, world, batch, key).gradient("actor", params)[0]
 

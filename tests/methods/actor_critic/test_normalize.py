@@ -10,6 +10,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock, without_clock
 from gacf.methods.actor_critic import normalize
 from gacf.networks import model
 from tests.methods.actor_critic.probes import probe
@@ -149,11 +150,9 @@ def test_statistics_are_those_of_the_observations_that_are_acted_on():
     @jax.jit
     def play(key):
         params, world = game.init(key)
-        clock = {"step": jnp.zeros((), jnp.int32), "update": jnp.zeros((), jnp.int32)}
 
         def step(world, key):
-            world, _ = game.observe(params, {**world, **clock}, key)
-            world = {name: entry for name, entry in world.items() if name not in clock}
+            world = without_clock(game.observe(params, with_clock(world), key)[0])
             return world, (world["env"]["transition"]["observation"], world["observations"])
 
         return jax.lax.scan(step, world, jax.random.split(key, 9))[1]

@@ -10,6 +10,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock
 from gacf.networks import MLP
 from tests.methods.actor_critic.packed import packed
 
@@ -67,8 +68,7 @@ def observed(game):
     @jax.jit
     def act(key):
         params, world = game.init(key)
-        clock = {"step": jnp.int32(0), "update": jnp.int32(0)}
-        return game.observe(params, {**world, **clock}, key)[0]
+        return game.observe(params, with_clock(world), key)[0]
 
     return act(KEY)
 
@@ -156,8 +156,7 @@ def test_names_are_one_hot_and_their_numbers_mean_nothing():
                 for player in params:
                     first = params[player]["Dense_0"]
                     first["kernel"] = first["kernel"].at[order].set(first["kernel"])
-            clock = {"step": jnp.int32(0), "update": jnp.int32(0)}
-            world, _ = game.observe(params, {**world, **clock}, key)
+            world, _ = game.observe(params, with_clock(world), key)
             batch = game.sample(world, key)
 
             def loss(own):

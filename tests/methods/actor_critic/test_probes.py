@@ -13,6 +13,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock
 from gacf.envs import probes
 from tests.methods.actor_critic import linear
 from tests.methods.actor_critic.packed import packed
@@ -193,7 +194,7 @@ def learned(case: Case, names: list[str]) -> Any:
             return algorithm.step(state)[0], None
 
         state, _ = jax.lax.scan(step, algorithm.init(jax.random.key(1)), length=case.steps)
-        world = {**state.world, "step": state.step, "update": state.step}
+        world = with_clock(state.world, state.step)
         batch = game.sample(world, jax.random.key(2))
         o, a = batch["observation"], batch["action"]
         said = case.value(state.params["critic"], o, a)

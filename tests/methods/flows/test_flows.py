@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import gacf
+from gacf.core.clock import with_clock
 from gacf.methods import flows
 from gacf.methods.gan import r1
 from gacf.networks import MLP, model
@@ -36,7 +37,7 @@ def at(game: gacf.Game, key: Any = KEY) -> tuple[Any, Any, Any, Any]:
     def everything() -> Any:
         params, world = game.init(key)
         batch = game.sample(world, key)
-        here = field(game, {**world, "step": jnp.zeros((), jnp.int32)}, batch, key)
+        here = field(game, with_clock(world), batch, key)
         values = {p: here.loss(p, params[p], params)[0] for p in game.losses}
         return params, batch, values, {p: here.gradient(p, params)[0] for p in game.losses}
 
@@ -171,9 +172,7 @@ def test_the_discriminator_is_the_reward(rewards: str) -> None:
     @jax.jit
     def paid() -> Any:
         params, world = game.init(KEY)
-        world, _ = game.observe(
-            params, {**world, "step": jnp.zeros((), jnp.int32), "update": 0}, KEY
-        )
+        world, _ = game.observe(params, with_clock(world), KEY)
         batch = game.sample(world, KEY)
         # the environment's own reward is not read
         other = {**batch, "reward": batch["reward"] + 5}

@@ -184,6 +184,7 @@ OWN: dict[str, tuple[str, ...]] = {
 }
 REPLAYING = ("ddpg", "td3", "sac", "svg0")
 EXPLORING = ("ddpg", "td3", "sac", "nfqca", "dpg")
+SCALING = ("dpg", "a2c", "natural_actor_critic", "ppo")
 
 
 def game_of(config: ConfigDict) -> gacf.Game:
@@ -194,7 +195,7 @@ def game_of(config: ConfigDict) -> gacf.Game:
         length=config.length,
         episodes=config.episodes,
         normalize_observations=config.normalize,
-        normalize_rewards=None if name.startswith("svg") else config.normalize,
+        normalize_rewards=config.normalize if name in SCALING else None,
     )
     shape = ()
     if name in REPLAYING:

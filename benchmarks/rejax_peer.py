@@ -66,18 +66,19 @@ def adam(game: gacf.Game) -> dict[str, optax.GradientTransformation]:
 
 def ours(method: str) -> tuple[gacf.Algorithm, int]:
     """The same method in gacf, and its steps."""
-    off: Any = {"warmup": WARMUP, "capacity": OFF["buffer_size"], "batch_size": OFF["batch_size"]}
+    off = gacf.Replay(OFF["buffer_size"], OFF["batch_size"], WARMUP)
     step = rules.player_step
     if method == "td3":
-        game = gacf.td3("Pendulum-v1", network(1), network(), **off)
+        game = gacf.td3("Pendulum-v1", network(1), network(), replay=off)
         moves = adam(game)
         delayed = rules.every(2, step("actor", moves["actor"]))
         rule = rules.sequence(step("critic", moves["critic"]), delayed)
         return gacf.compose(game, rule), UPDATES
     if method == "sac":
-        game = gacf.sac("Pendulum-v1", network(2), network(), **off)
+        game = gacf.sac("Pendulum-v1", network(2), network(), replay=off)
         return gacf.compose(game, rules.alternating(adam(game))), UPDATES
-    game = gacf.ppo("Pendulum-v1", network(1), network(), entropy=0.01, num_envs=64, length=64)
+    rollout = gacf.Rollout(num_envs=64, length=64)
+    game = gacf.ppo("Pendulum-v1", network(1), network(), entropy=0.01, rollout=rollout)
     joint = rules.simultaneous(adam(game))
     return gacf.compose(game, rules.minibatches(joint, epochs=8, count=16)), 16
 

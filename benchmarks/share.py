@@ -29,12 +29,14 @@ WIDE = (256, 256)
 
 
 def sac() -> gacf.Algorithm:
-    game = gacf.sac("Pendulum-v1", MLP(WIDE, (2,)), MLP(WIDE), batch_size=256, capacity=100_000)
+    replay = gacf.Replay(capacity=100_000, batch_size=256)
+    game = gacf.sac("Pendulum-v1", MLP(WIDE, (2,)), MLP(WIDE), replay=replay)
     return gacf.compose(game, gacf.rules.alternating({p: optax.adam(1e-3) for p in game.losses}))
 
 
 def ppo() -> gacf.Algorithm:
-    game = gacf.ppo("Pendulum-v1", MLP(WIDE, (1,)), MLP(WIDE), num_envs=64, length=64)
+    rollout = gacf.Rollout(num_envs=64, length=64)
+    game = gacf.ppo("Pendulum-v1", MLP(WIDE, (1,)), MLP(WIDE), rollout=rollout)
     joint = gacf.rules.simultaneous({p: optax.adam(3e-4) for p in game.losses})
     return gacf.compose(game, gacf.rules.minibatches(joint, epochs=10, count=32))
 

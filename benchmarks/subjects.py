@@ -98,7 +98,7 @@ def gan(hidden: int = 128, batch: int = 256, noise: int = 16) -> Subject:
 
 def ddpg(capacity: int = 100_000, batch: int = 256) -> Subject:
     """DDPG on Pendulum-v1, 2 × 256."""
-    game = gacf.ddpg("Pendulum-v1", capacity=capacity, batch_size=batch)
+    game = gacf.ddpg("Pendulum-v1", replay=gacf.Replay(capacity, batch))
     env_step = hand.pendulum_step()
 
     def rows(items: dict[str, jax.Array]) -> jax.Array:

@@ -15,7 +15,7 @@ import optax
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.methods.actor_critic.on_policy import policy_of
+from gacf.methods.actor_critic import policy_of
 from gacf.methods.flows import airl, gail
 from gacf.methods.gan import r1
 from gacf.networks import MLP, model
@@ -56,8 +56,9 @@ def game_of(config: ConfigDict) -> tuple[gacf.Game, Any]:
         return policy.log_prob(actor.apply(params["actor"], world, observation)[0], action)
 
     game = gacf.a2c(
-        env, actor, MLP(config.hidden, (), jnp.tanh), config.discount, entropy=config.entropy,
-        standardise=True, num_envs=config.num_envs, length=config.length, episodes=config.episodes,
+        env, actor, MLP(config.hidden, (), jnp.tanh), discount=config.discount,
+        entropy=config.entropy, standardise=True,
+        rollout=gacf.Rollout(config.num_envs, config.length, config.episodes),
     )  # fmt: skip
     return game, log_prob
 

@@ -53,11 +53,9 @@ def build(config: ConfigDict) -> gacf.Algorithm:
         critic=MLP(config.critic.hidden),
         discount=config.discount,
         exploration=config.exploration,
-        batch_size=config.batch_size,
-        capacity=config.capacity,
-        warmup=config.warmup,
         target_rate=config.target_rate,
-        episodes=config.episodes,
+        rollout=gacf.Rollout(episodes=config.episodes),
+        replay=gacf.Replay(config.capacity, config.batch_size, config.warmup),
     )
     optimizers = {player: optax.adam(config[player].learning_rate) for player in game.losses}
     return gacf.compose(game, gacf.rules.alternating(optimizers))

@@ -192,11 +192,9 @@ def pendulum(config: ConfigDict) -> gacf.Game:
         critic=MLP(config.hidden),
         discount=own.discount,
         exploration=own.exploration,
-        batch_size=config.batch_size,
-        capacity=own.capacity,
-        warmup=own.warmup,
         target_rate=own.target_rate,
-        episodes=own.episodes,
+        rollout=gacf.Rollout(episodes=own.episodes),
+        replay=gacf.Replay(own.capacity, config.batch_size, own.warmup),
     )
 
 

@@ -45,14 +45,15 @@ from gacf.lab.statistics import iqm, power_of_pairs
 from gacf.methods.actor_critic import (
     Source,
     actor_critic,
+    deterministic,
+    make_head,
     ornstein_uhlenbeck,
     pathwise,
+    policy_of,
     reward_target,
+    v_network,
 )
-from gacf.methods.actor_critic.ddpg import deterministic
 from gacf.methods.actor_critic.divergence import cross_entropy, squared_error
-from gacf.methods.actor_critic.off_policy import head_of
-from gacf.methods.actor_critic.on_policy import policy_of, v_network
 from gacf.networks import MLP, column, model
 
 KEY_METRIC = "evaluate/score"
@@ -388,13 +389,14 @@ def ddpg(config: ConfigDict) -> gacf.Game:
     slow = config.strategy != WITHOUT + "target_networks"
     amount = config.strength if config.strategy == "label_smoothing" else 0.0
     hill = config.task == "mountain_car"
+    # no older transitions than the present ones, no older copies than the last
+    capacity = config.capacity if stale else config.num_envs
     game = gacf.ddpg(
         env, actor, critic, exploration=ornstein_uhlenbeck(0.5) if hill else 0.1,
-        num_envs=config.num_envs, batch_size=config.batch_size, warmup=config.warmup,
-        # no older transitions than the present ones, no older copies than the last
-        capacity=config.capacity if stale else config.num_envs,
         target_rate=config.target_rate if slow else 1.0,
-        transform_target=stabilizers.smooth(amount, "mean"), episodes=config.episodes,
+        transform_target=stabilizers.smooth(amount, "mean"),
+        rollout=gacf.Rollout(num_envs=config.num_envs, episodes=config.episodes),
+        replay=gacf.Replay(capacity, config.batch_size, config.warmup),
     )  # fmt: skip
     if config.strategy == "entropy_regularisation":
         # a deterministic policy has none of its own: that of its actions over a batch of states
@@ -411,17 +413,17 @@ def a2c(config: ConfigDict) -> gacf.Game:
     smooth = stabilizers.smooth(
         config.strength if config.strategy == "label_smoothing" else 0.0, "mean"
     )
-    shared = {
-        "num_envs": config.num_envs, "length": config.batch_size // config.num_envs,
-        "episodes": config.episodes, "normalize_observations": True, "normalize_rewards": True,
-    }  # fmt: skip
+    rollout = gacf.Rollout(
+        num_envs=config.num_envs, length=config.batch_size // config.num_envs,
+        episodes=config.episodes, normalize_observations=True, normalize_rewards=True,
+    )  # fmt: skip
     if config.strategy == "compatibility":
-        return compatible_a2c(env, actor, MLP(config.hidden, (), jnp.tanh), shared)
+        return compatible_a2c(env, actor, MLP(config.hidden, (), jnp.tanh), rollout)
     game = gacf.a2c(
         env, actor, judge(config, jnp.tanh),
         entropy=config.strength if config.strategy == "entropy_regularisation" else 0.0,
         divergence=lambda prediction, target: squared_error(prediction, smooth(target)),
-        **shared,
+        rollout=rollout,
     )  # fmt: skip
     if config.strategy == "target_networks":
         return stabilizers.target_networks(game, config.strength)
@@ -435,11 +437,11 @@ def a2c(config: ConfigDict) -> gacf.Game:
     return game
 
 
-def compatible_a2c(env: Any, actor: Any, critic: Any, shared: dict[str, Any]) -> gacf.Game:
+def compatible_a2c(env: Any, actor: Any, critic: Any, rollout: gacf.Rollout) -> gacf.Game:
     """The critic Q_w(s, a) = ⟨∇ log π(a|s), w⟩ + V(s) is fitted to returns; A = Q_w − V."""
-    game = gacf.natural_actor_critic(env, actor, critic, **shared)
+    game = gacf.natural_actor_critic(env, actor, critic, rollout=rollout)
     pi, policy = policy_of(env, actor, 0.0)
-    base = v_network(env, critic, head_of("squared_error"))
+    base = v_network(env, critic, make_head("squared_error"))
     q = stabilizers.compatible(pi, base, policy.log_prob)
 
     def loss(

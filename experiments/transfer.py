@@ -21,7 +21,7 @@ from scipy.special import logsumexp
 
 import gacf
 from gacf.envs import Box, Discrete, Environment, Timestep
-from gacf.methods.actor_critic.on_policy import policy_of
+from gacf.methods.actor_critic import policy_of
 from gacf.methods.flows import airl, gail, rewarded
 from gacf.methods.gan import r1
 from gacf.networks import MLP, column, model
@@ -97,8 +97,8 @@ def method(config: ConfigDict, env: Environment, entropy: float) -> tuple[gacf.G
         return policy.log_prob(actor.apply(params["actor"], world, observation)[0], action)
 
     game = gacf.a2c(
-        env, actor, MLP(()), config.discount, entropy=entropy, num_envs=config.num_envs,
-        length=config.length, episodes=config.episodes,
+        env, actor, MLP(()), discount=config.discount, entropy=entropy,
+        rollout=gacf.Rollout(config.num_envs, config.length, config.episodes),
     )  # fmt: skip
     return game, log_prob
 

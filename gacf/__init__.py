@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from gacf.core.types import Algorithm, Outcome, State
     from gacf.methods import flows
     from gacf.methods.actor_critic import (
+        Replay,
+        Rollout,
         a2c,
         actor_critic,
         ddpg,
@@ -34,6 +36,8 @@ _HOMES = {
     "Algorithm": "core.types",
     "Game": "core.game",
     "Outcome": "core.types",
+    "Replay": "methods.actor_critic",
+    "Rollout": "methods.actor_critic",
     "Rule": "core.game",
     "State": "core.types",
     "a2c": "methods.actor_critic",

@@ -215,8 +215,9 @@ def gan_with_labels(critic: Any, **options: Any) -> Game:
     return gacf.gan(actor, critic, data, "relativistic", batch_size=4, noise=2, **options)
 
 
-OFF: dict[str, Any] = {"batch_size": 4, "capacity": 16, "warmup": 4, "episodes": 2}
-ON: dict[str, Any] = {"num_envs": 2, "length": 3, "episodes": 2}
+FEW = gacf.Rollout(num_envs=2)
+OFF: dict[str, Any] = {"rollout": gacf.Rollout(episodes=2), "replay": gacf.Replay(16, 4, 4)}
+ON: dict[str, Any] = {"rollout": gacf.Rollout(num_envs=2, length=3, episodes=2)}
 ACTOR, RANDOM = linear.actor(0.1), linear.actor(0.1, -1.0)
 LOGITS = linear.actor(0.1, -0.1)
 V, Q = linear.of_states(), linear.of_actions()
@@ -226,25 +227,24 @@ def td3() -> Game:
     """With all that an off-policy method can be told."""
     head = heads.quantile(3)
     return gacf.td3(
-        "probe-delayed", ACTOR, MLP((), head.shape), divergence=head, n_step=2,
-        exploration=ornstein_uhlenbeck(), normalize_observations=True, **OFF,
+        "probe-delayed", ACTOR, MLP((), head.shape), divergence=head,
+        exploration=ornstein_uhlenbeck(), replay=gacf.Replay(16, 4, 4, n_step=2),
+        rollout=gacf.Rollout(episodes=2, normalize_observations=True),
     )  # fmt: skip
 
 
 def ppo() -> Game:
     """With all that an on-policy method can be told; actions are discrete."""
     env = gacf.envs.make("probe-delayed", actions="discrete")
-    return gacf.ppo(
-        env, LOGITS, V, entropy=0.1, normalize_observations=True, normalize_rewards=True, **ON
-    )
+    return gacf.ppo(env, LOGITS, V, entropy=0.1, rollout=gacf.Rollout(2, 3, 2, True, True))
 
 
 # Small enough to be compiled in a few seconds.
 METHODS: dict[str, Callable[[], Game]] = {
     "sac": lambda: gacf.sac("probe-match", RANDOM, Q, **OFF),
-    "svg(2)": lambda: gacf.svg("probe-match", 2, ACTOR, V, linear.model(1), num_envs=2),
-    "svg(2), true": lambda: gacf.svg("probe-delayed", 2, ACTOR, V, "true", num_envs=2),
-    "nfqca": lambda: gacf.nfqca("probe-match", ACTOR, Q, transitions=8, num_envs=2),
+    "svg(2)": lambda: gacf.svg("probe-match", 2, ACTOR, V, linear.model(1), rollout=FEW),
+    "svg(2), true": lambda: gacf.svg("probe-delayed", 2, ACTOR, V, "true", rollout=FEW),
+    "nfqca": lambda: gacf.nfqca("probe-match", ACTOR, Q, transitions=8, rollout=FEW),
     "dpg": lambda: gacf.dpg("probe-match", ACTOR, V, **ON),
     "a2c": lambda: gacf.a2c("probe-match", ACTOR, V, **ON),
     "ppo": ppo,

@@ -16,7 +16,7 @@ from gacf import Game, rules
 from gacf.methods import flows
 from gacf.methods.gan import dragan, wgan_gp, zero_centred
 from gacf.networks import MLP, Model, model
-from tests.contract_cases import GAMES, OFF, ON
+from tests.contract_cases import FEW, GAMES, OFF, ON
 
 DATA = np.random.RandomState(0).randn(12, 2).astype(np.float32)
 IMAGES = np.random.RandomState(0).uniform(-1, 1, (8, 4, 4, 1)).astype(np.float32)
@@ -144,8 +144,8 @@ DRAWING: dict[str, Callable[[], Game]] = {
     "ppo": lambda: gacf.ppo("probe-match", PLAYS, CRITIC, entropy=0.1, **ON),
     "dpg": lambda: gacf.dpg("probe-match", PLAYS, CRITIC, **ON),
     "natural": lambda: gacf.natural_actor_critic("probe-match", PLAYS, CRITIC, **ON),
-    "nfqca": lambda: gacf.nfqca("probe-match", PLAYS, CRITIC, transitions=8, num_envs=2),
-    "svg": lambda: gacf.svg("probe-match", 2, PLAYS, CRITIC, net("model", 2), num_envs=2),
+    "nfqca": lambda: gacf.nfqca("probe-match", PLAYS, CRITIC, transitions=8, rollout=FEW),
+    "svg": lambda: gacf.svg("probe-match", 2, PLAYS, CRITIC, net("model", 2), rollout=FEW),
 }
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
+from gacf.core.clock import check_names, with_clock, without_clock
 from gacf.core.game import Game, Rule, check_player
 from gacf.core.tracing import scan_last, scope
 from gacf.core.types import (
@@ -17,7 +18,6 @@ from gacf.core.types import (
     Metrics,
     PyTree,
     State,
-    World,
 )
 
 # Folded into a state's key for `evaluate`; the key itself moves on by `split`.
@@ -40,8 +40,8 @@ def _check_learnable(player: str, params: PyTree) -> None:
 def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str] = ()) -> Algorithm:
     """A game under a rule: observe once, then (update, settle) × updates.
 
-    While a step runs the world holds two more entries, so that annealing, exploration and
-    freezing can read them: `world["step"]`, steps made, and `world["update"]`, updates made.
+    While a step runs the world holds a clock, so that annealing, exploration and freezing can read
+    how many steps and updates have been made (`gacf.core.clock`).
     Keys: `key, observe_key, update_key = split(state.key, 3)`; with several updates,
     `split(update_key, updates)`.
 
@@ -63,7 +63,7 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
         ValueError: the rule moves somebody who is no player of the game, or leaves a player where
             it is that `still` does not name; `still` names somebody who is no player or whom the
             rule moves; `updates` < 1; or (from `init`) the game's world has an entry of its own
-            named "step" or "update".
+            by a name of the clock's.
 
     Example:
         >>> import gacf, jax, optax
@@ -97,34 +97,27 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
     def init(key: Key) -> State:
         state_key, game_key = jax.random.split(key)
         params, world = game.init(game_key)
-        if taken := sorted(set(world) & {"step", "update"}):
-            raise ValueError(f"world: {taken[0]!r} is the step counter's name; take another")
+        check_names(world)
         params, world = jax.tree.map(_strong, (params, world))
         for player in rule.players:
             _check_learnable(player, params.get(player))
         opt_state = jax.tree.map(_strong, rule.init(params))
         return State(params, world, opt_state, state_key, jnp.zeros((), jnp.int32))
 
-    def clocked(world: World, step: jax.Array, update: jax.Array | int) -> World:
-        return {**world, "step": step, "update": step * updates + update}
-
-    def unclocked(world: World) -> World:
-        return {name: entry for name, entry in world.items() if name not in ("step", "update")}
-
     def step(state: State) -> tuple[State, Metrics]:
         key, observe_key, update_key = jax.random.split(state.key, 3)
-        world = clocked(state.world, state.step, 0)
+        world = with_clock(state.world, state.step, state.step * updates)
         with scope("observe"):
             world, metrics = game.observe(state.params, world, observe_key)
-        world = unclocked(world)
+        world = without_clock(world)
 
         def once(carry: PyTree, x: tuple[jax.Array, Key]) -> tuple[PyTree, Metrics]:
             params, world, opt_state = carry
             index, key = x
-            world = clocked(world, state.step, index)
+            world = with_clock(world, state.step, state.step * updates + index)
             params, opt_state, outcomes = rule.update(game, params, world, opt_state, key)
             with scope("settle"):
-                world = unclocked(game.settle(params, world, outcomes))
+                world = without_clock(game.settle(params, world, outcomes))
             return (params, world, opt_state), {
                 f"{player}/{name}": value
                 for player, outcome in outcomes.items()
@@ -140,7 +133,7 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
         return State._make((*carry, key, state.step + 1)), {**metrics, **learned}
 
     def evaluate(state: State) -> Metrics:
-        world = clocked(state.world, state.step, 0)
+        world = with_clock(state.world, state.step, state.step * updates)
         return game.evaluate(state.params, world, jax.random.fold_in(state.key, EVALUATION))
 
     return Algorithm(init, step, evaluate)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from gacf.core.checks import require, shown, whole
+from gacf.core.clock import updates_made
 from gacf.core.game import Game, Rule
 from gacf.core.tracing import scan_last, scope, trace_once
 from gacf.core.types import Key, Outcome, Params, PyTree, World
@@ -366,7 +367,7 @@ def every(n: int, rule: Rule) -> Rule:
             }
             return params, opt_state, outcomes
 
-        due = (world["update"] + 1) % n == 0
+        due = (updates_made(world) + 1) % n == 0
         return jax.lax.cond(due, move, rest, params, opt_state)
 
     return Rule(rule.players, rule.init, update)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 
+from gacf.core.clock import steps_made
 from gacf.core.game import Game, check_player
 from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
 from gacf.rules.trained import Trained
@@ -81,8 +81,8 @@ def field(
     def gradient(player: str, params: Params) -> tuple[PyTree, Outcome]:
         return differentiate(lambda own: loss(player, own, params), params[player])
 
-    step = world["step"] if "step" in world else jnp.zeros((), jnp.int32)
-    return Field(players, loss, gradient, step, optimizers or {}, states or {}, trained or {})
+    clock = steps_made(world)
+    return Field(players, loss, gradient, clock, optimizers or {}, states or {}, trained or {})
 
 
 def differentiate(

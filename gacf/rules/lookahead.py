@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
+from gacf.core.clock import updates_made
 from gacf.core.game import Game, Rule
 from gacf.core.tracing import scope
 from gacf.core.types import Key, Params, World
@@ -21,8 +22,8 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
     All players are averaged jointly, after a whole update of the rule; `optax.lookahead` on each
     player's optimiser does something else where the players alternate. Optimiser states stay as
     they are. Lookaheads inside the rule, at any depth, step back too: their slow weights become the
-    new fast ones (nested lookahead-minmax). Updates are counted by `world["update"]`, so this
-    belongs outside of `repeat`. It needs no gradients, and memory for one copy of the parameters.
+    new fast ones (nested lookahead-minmax). Updates are counted by the clock, so this belongs
+    outside of `repeat`. It needs no gradients, and memory for one copy of the parameters.
 
     Args:
         rule: any rule.
@@ -75,7 +76,7 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
                 name: Slow(select(slow, tuple(each.params))) for name, each in slows.items()
             }
 
-        due = (world["update"] + 1) % period == 0
+        due = (updates_made(world) + 1) % period == 0
         with scope("lookahead"):
             fast, slows = jax.lax.cond(
                 due, back, lambda fast, slows: (fast, slows), select(params, rule.players), slows

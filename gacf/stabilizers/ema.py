@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.core.checks import nearest, require
+from gacf.core.clock import updates_made
 from gacf.core.game import Game
 from gacf.core.types import Key, Metrics, Outcome, Params, World
 
@@ -74,7 +75,7 @@ def ema(
 
     def settle(params: Params, world: World, outcomes: Mapping[str, Outcome]) -> World:
         world = game.settle(params, world, outcomes)
-        kept = jnp.where(world["update"] < start, 0.0, decay)
+        kept = jnp.where(updates_made(world) < start, 0.0, decay)
 
         def average(slow: jax.Array, live: jax.Array) -> jax.Array:
             return (live + kept * (slow - live)).astype(slow.dtype)

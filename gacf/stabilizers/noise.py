@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.core.checks import require
+from gacf.core.clock import steps_made
 from gacf.core.types import Key, Params, PyTree, World
 from gacf.networks import Model, model
 
@@ -90,9 +91,7 @@ def noisy(
                         raise ValueError(
                             f"noisy: inputs: {i} was given; {player} has {len(given)} of them"
                         )
-                # while the game is initialised there is no step yet
-                step = world.get("step", jnp.zeros((), jnp.int32))
-                size = deviation(step) if callable(deviation) else deviation
+                size = deviation(steps_made(world)) if callable(deviation) else deviation
                 keys = jax.random.split(jax.random.fold_in(key, NOISE), len(given))
                 given = tuple(
                     blurred(x, size, keys[i]) if i in chosen else x for i, x in enumerate(given)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.core.checks import require
+from gacf.core.clock import with_clock, without_clock
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.stabilizers import buffer as ring
@@ -60,8 +61,8 @@ def replay(
 
     After each `observe` of the game's, what its `sample` yields, leaves [N, …], is added to
     `world["buffer"]`; the new `sample` draws `batch_size` items of it, uniformly with replacement.
-    Initialisation observes and adds `warmup` times with the first parameters. Meanwhile
-    `world["step"]` and `world["update"]` are -warmup … -1, so that exploration may act at random.
+    Initialisation observes and adds `warmup` times with the first parameters. Meanwhile the clock
+    counts from -warmup to -1, so that exploration may act at random.
 
     An actor-critic method so learns from each transition many times, in an order without memory.
     A batch's ages are uniform over what the buffer holds. For a GAN, `record` its own samples and
@@ -128,19 +129,16 @@ def replay(
             )
 
         def warm(world: World, x: tuple[jax.Array, Key]) -> tuple[World, None]:
-            clock, key = x
-            world, _ = observe(params, {**world, "step": clock, "update": clock}, key)
-            return {
-                name: entry for name, entry in world.items() if name not in ("step", "update")
-            }, None
+            step, key = x
+            world, _ = observe(params, with_clock(world, step), key)
+            return without_clock(world), None
 
-        clocked = {**world, "step": jnp.zeros((), jnp.int32), "update": jnp.zeros((), jnp.int32)}
-        items = jax.eval_shape(fresh, params, clocked, warm_key)
+        items = jax.eval_shape(fresh, params, with_clock(world), warm_key)
         item = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), items)
         world = {**world, "buffer": ring.init(item, capacity)}
         if warmup:
-            clocks = jnp.arange(-warmup, 0, dtype=jnp.int32)
-            world, _ = jax.lax.scan(warm, world, (clocks, jax.random.split(warm_key, warmup)))
+            steps = jnp.arange(-warmup, 0, dtype=jnp.int32)
+            world, _ = jax.lax.scan(warm, world, (steps, jax.random.split(warm_key, warmup)))
         return params, world
 
     def sample(world: World, key: Key) -> Batch:

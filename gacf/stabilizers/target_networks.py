@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.core.checks import nearest, require
+from gacf.core.clock import updates_made
 from gacf.core.game import Game, check_player
 from gacf.core.types import Batch, Key, Loss, Outcome, Params, PyTree, World
 
@@ -115,7 +116,7 @@ def target_networks(
             return jnp.where(rate == 1, live, moved)
 
         def copy(slow: jax.Array, live: jax.Array) -> jax.Array:
-            return jnp.where((world["update"] + 1) % period == 0, live, slow)
+            return jnp.where((updates_made(world) + 1) % period == 0, live, slow)
 
         live = {name: params[name] for name in copied}
         move = average if period is None else copy

@@ -204,7 +204,8 @@ def test_an_episode_that_outlasts_the_horizon_has_no_return():
         env = envs.make("LQR", horizon=8)._replace(horizon=horizon)
         still = (lambda key: jnp.zeros(()), lambda p, o: p * o)
         number = (lambda key: jnp.zeros(()), lambda v, o: v * o[:, 0])
-        game = gacf.a2c(env, still, number, num_envs=2, length=1, episodes=3)
+        rollout = gacf.Rollout(num_envs=2, length=1, episodes=3)
+        game = gacf.a2c(env, still, number, rollout=rollout)
         return jax.jit(lambda key: game.evaluate(*game.init(key), key))(KEY)
 
     whole, longer, cut = returns(8), returns(20), returns(7)

@@ -131,7 +131,7 @@ def test_one_program_serves_a_sweep_of_time_limits():
         env = envs.make("CartPole-v1", max_steps_in_episode=limit)
         actor = (lambda key: None, lambda p, o: o[:, 2:3] * jnp.array([[-9.0, 9.0]]))
         critic = (lambda key: jnp.zeros(()), lambda p, o: p * o[:, 0])
-        game = gacf.a2c(env, actor, critic, num_envs=2, episodes=5)
+        game = gacf.a2c(env, actor, critic, rollout=gacf.Rollout(num_envs=2, episodes=5))
         return game.evaluate({"actor": None, "critic": None}, {}, KEY)["return"]
 
     # that actor keeps the pole up for longer than that, and each step earns 1

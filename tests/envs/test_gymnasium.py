@@ -15,7 +15,8 @@ import pytest
 
 import gacf
 from gacf import envs, rules
-from gacf.methods.actor_critic.environment import actions_of
+from gacf.core.clock import with_clock, without_clock
+from gacf.methods.actor_critic import actions_of
 from tests.envs.contract import KEY, check_contract, play, play_all
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -156,12 +157,12 @@ def counted(copies, episodes, **parameters):
     env = envs.from_gymnasium(Counted, horizon=6, **parameters)
     actor = (lambda key: jnp.zeros(1), lambda p, o: o[:, :1] + p[None])
     critic = (lambda key: jnp.zeros(()), lambda p, o: p * o[:, 0])
-    game = gacf.a2c(env, actor, critic, num_envs=copies, length=3, episodes=episodes)
+    rollout = gacf.Rollout(num_envs=copies, length=3, episodes=episodes)
+    game = gacf.a2c(env, actor, critic, rollout=rollout)
 
     def train(params, world, key):
-        clock = {"step": jnp.int32(0), "update": jnp.int32(0)}
-        world, _ = game.observe(params, {**world, **clock}, key)
-        return {name: entry for name, entry in world.items() if name not in clock}
+        world, _ = game.observe(params, with_clock(world), key)
+        return without_clock(world)
 
     def evaluate(params, world, key):
         return game.evaluate(params, world, key)["return"]
@@ -266,7 +267,10 @@ def test_every_whole_action_has_its_share(dtype):
 def test_a_run_of_many_seeds(map):
     import optax
 
-    game = gacf.ddpg("gymnasium:Pendulum-v1", batch_size=8, capacity=64, warmup=8, episodes=3)
+    game = gacf.ddpg(
+        "gymnasium:Pendulum-v1", rollout=gacf.Rollout(episodes=3),
+        replay=gacf.Replay(capacity=64, batch_size=8, warmup=8),
+    )  # fmt: skip
     algorithm = gacf.compose(game, rules.alternating({p: optax.adam(1e-3) for p in game.losses}))
     _, metrics = gacf.run(
         algorithm, KEY, 4, seeds=3, log_every=2, evaluate_every=2, map=map

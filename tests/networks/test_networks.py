@@ -122,7 +122,7 @@ def make_gan(network: Any) -> gacf.Game:
 def make_ddpg(network: Any) -> gacf.Game:
     return gacf.ddpg(
         one_reward(length=2), network(1, 1), network(2, 1),
-        batch_size=6, capacity=8, warmup=3, num_envs=2, episodes=3,
+        rollout=gacf.Rollout(num_envs=2, episodes=3), replay=gacf.Replay(8, 6, 3),
     )  # fmt: skip
 
 
@@ -332,7 +332,7 @@ def test_evaluation_uses_running_statistics():
 def test_exploration_uses_running_statistics():
     game = gacf.ddpg(
         one_reward(), model("actor", Whitened()), MLP((4,)),
-        exploration=0.0, batch_size=4, capacity=8, warmup=1, num_envs=3,
+        exploration=0.0, rollout=gacf.Rollout(num_envs=3), replay=gacf.Replay(8, 4, 1),
     )  # fmt: skip
     algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)), still="actor")
     state, _ = jax.jit(algorithm.step)(algorithm.init(KEY))

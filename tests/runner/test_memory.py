@@ -21,8 +21,8 @@ CAPACITY, HIDDEN = 1_000, 16
 
 def ddpg(capacity: int = CAPACITY) -> gacf.Algorithm:
     game = gacf.ddpg(
-        "Pendulum-v1", MLP((HIDDEN,), (1,)), MLP((HIDDEN,)), capacity=capacity, warmup=8,
-        batch_size=8, episodes=2,
+        "Pendulum-v1", MLP((HIDDEN,), (1,)), MLP((HIDDEN,)), rollout=gacf.Rollout(episodes=2),
+        replay=gacf.Replay(capacity, batch_size=8, warmup=8),
     )  # fmt: skip
     optimizers = {p: optax.adam(1e-3) for p in game.losses}
     return gacf.compose(game, rules.alternating(optimizers))

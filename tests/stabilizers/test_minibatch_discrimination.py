@@ -69,9 +69,8 @@ def gan(strength: Any) -> gacf.Game:
 
 
 def ddpg(strength: Any) -> gacf.Game:
-    return gacf.ddpg(
-        "Pendulum-v1", MLP((4,), (1,)), Judge(strength), warmup=8, capacity=16, batch_size=4
-    )
+    replay = gacf.Replay(capacity=16, batch_size=4, warmup=8)
+    return gacf.ddpg("Pendulum-v1", MLP((4,), (1,)), Judge(strength), replay=replay)
 
 
 @pytest.mark.parametrize("make", [gan, ddpg])

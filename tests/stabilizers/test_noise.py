@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gacf.core.clock import with_clock
 from gacf.networks import Model, model
 from gacf.stabilizers import compatible, noisy
 
@@ -43,7 +44,7 @@ def test_it_is_annealed_by_the_step_and_absent_from_evaluation():
     judge, x = noisy(SHOWN, lambda step: 1.0 * 0.5**step), jnp.ones((4, 2))
     first, second = (shown(judge, x, step=jnp.array(i))[0] - x for i in (0, 1))
     np.testing.assert_allclose(second, first / 2, rtol=1e-5)
-    np.testing.assert_array_equal(judge.apply((), {"step": 0}, x, key=KEY, train=False)[0][0], x)
+    np.testing.assert_array_equal(judge.apply((), with_clock({}), x, key=KEY, train=False)[0][0], x)
 
 
 def test_none_is_off_to_the_bit_and_is_swept():

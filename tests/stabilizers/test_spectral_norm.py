@@ -167,7 +167,10 @@ def test_errors():
 def test_twin_critics_train():
     """Their biases [2, width] start at 0: divided by their norm, losses grew to 1e17."""
     twins = spectral_norm(ensemble(MLP((32, 32)), 2))
-    game = gacf.td3("Pendulum-v1", critic=twins, capacity=100, batch_size=16, warmup=20, episodes=1)
+    game = gacf.td3(
+        "Pendulum-v1", critic=twins, rollout=gacf.Rollout(episodes=1),
+        replay=gacf.Replay(capacity=100, batch_size=16, warmup=20),
+    )  # fmt: skip
     rule = rules.alternating(dict.fromkeys(game.losses, optax.adam(1e-3)))
     algorithm = gacf.compose(game, rule)
     state, metrics = gacf.run(algorithm, KEY, 50, seeds=2, log_every=1, map="vmap")

@@ -21,6 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
+from gacf.core import clock
 from gacf.core.game import Game
 from gacf.core.tracing import blank
 from gacf.core.types import Algorithm
@@ -187,7 +188,7 @@ def _sources(game: Game, world: Any, key: Any) -> dict[str, str]:
     closed, shape = jax.make_jaxpr(game.sample, return_shape=True)(world, key)
     held = [_Value({}, {"data": False} if jnp.ndim(value) else {}) for value in closed.consts]
     seen = [
-        _Value({}, {} if path[0].key in ("step", "update") else {"environment": False})
+        _Value({}, {} if path[0].key in clock.NAMES else {"environment": False})
         for path, _ in jax.tree_util.tree_leaves_with_path(world)
     ]
     found = _Tracer().run(closed.jaxpr, [*seen, _Value()], held)
@@ -216,9 +217,8 @@ def trace(game: Game) -> Flow:
         {'noise': 'noise', 'real': 'data'}
     """
     key = jax.random.key(0)
-    counter = jnp.zeros((), jnp.int32)
     params, world = blank_of(*jax.eval_shape(game.init, key))
-    clocked = {**world, "step": counter, "update": counter}
+    clocked = clock.with_clock(world)
     batch = blank_of(jax.eval_shape(game.sample, clocked, key))
     names = _named(batch)
     forward, gradient, depends, reads = {}, {}, {}, {}

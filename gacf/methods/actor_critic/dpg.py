@@ -9,37 +9,31 @@ import jax
 from gacf import envs
 from gacf.core.checks import require
 from gacf.core.game import Game
+from gacf.methods.actor_critic.acting import greedy, with_noise
+from gacf.methods.actor_critic.actions import actions_of
 from gacf.methods.actor_critic.constructor import actor_critic
-from gacf.methods.actor_critic.ddpg import deterministic
-from gacf.methods.actor_critic.environment import environment
+from gacf.methods.actor_critic.environment import as_environment, environment
 from gacf.methods.actor_critic.exploration import Exploration
+from gacf.methods.actor_critic.heads import Divergence, make_head
 from gacf.methods.actor_critic.improve import pathwise
-from gacf.methods.actor_critic.off_policy import (
-    Divergence,
-    acted,
-    box,
-    explore_with,
-    greedy,
-    head_of,
-    made,
-)
-from gacf.methods.actor_critic.on_policy import v_network
+from gacf.methods.actor_critic.players import deterministic, v_network
+from gacf.methods.actor_critic.settings import Rollout, takes_settings, with_defaults
 from gacf.methods.actor_critic.target import q_target
+from gacf.methods.actor_critic.view import state_action_view
 from gacf.networks import Model
 from gacf.stabilizers.compatible import compatible
 
 
+@takes_settings
 def dpg(
     env: envs.Environment | str,
     actor: Any = None,
     critic: Any = None,
+    *,
     discount: float | jax.Array = 0.99,
     exploration: float | jax.Array | Exploration = 0.1,
-    num_envs: int = 16,
-    length: int = 8,
     divergence: Divergence = "squared_error",
-    episodes: int = 100,
-    normalize_observations: bool = False,
+    rollout: Rollout = Rollout(),
 ) -> Game:
     """DPG: no replay, no slow copies, and a critic that is compatible with the actor.
 
@@ -56,11 +50,8 @@ def dpg(
             not be compatible.
         discount: γ.
         exploration: as for `ddpg`.
-        num_envs: environments N.
-        length: time steps T between two updates.
         divergence: a name in `DIVERGENCES`, or a function.
-        episodes: an evaluation plays.
-        normalize_observations: by their running mean and deviation.
+        rollout: how evidence is gathered.
 
     Returns:
         A `Game`; a batch is the T·N transitions of a step.
@@ -70,20 +61,20 @@ def dpg(
 
     Example:
         >>> import gacf
-        >>> sorted(gacf.dpg("Pendulum-v1", num_envs=2).losses)
+        >>> sorted(gacf.dpg("Pendulum-v1", rollout=gacf.Rollout(num_envs=2)).losses)
         ['actor', 'critic']
     """
-    env = made(env)
+    env = as_environment(env)
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     pi = deterministic(env, actor)
-    head = head_of(divergence)
+    head = make_head(divergence)
     q = critic if isinstance(critic, Model) else compatible(pi, v_network(env, critic, head))
 
     exploit = greedy(pi)
-    explore, memory = explore_with(exploit, exploration, env)
+    explore, memory = with_noise(exploit, exploration, env)
     source = environment(
-        env, explore, exploit, box(env)[1].to_env, num_envs, episodes, length, memory,
-        normalize_observations,
+        env, explore, exploit, actions_of(env).to_env,
+        with_defaults(rollout, Rollout(num_envs=16, length=8)), memory=memory, discount=discount,
     )  # fmt: skip
     target = q_target(pi, q, discount, head)
-    return actor_critic(pi, q, source, acted, target, head, pathwise())
+    return actor_critic(pi, q, source, state_action_view, target, head, pathwise())

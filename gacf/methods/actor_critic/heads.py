@@ -17,6 +17,7 @@ import jax.core
 import jax.numpy as jnp
 
 from gacf.core.checks import lookup, require, whole
+from gacf.methods.actor_critic.divergence import DIVERGENCES
 from gacf.networks import column
 
 Read = Callable[[jax.Array], jax.Array]
@@ -252,3 +253,18 @@ def several(head: Head, members: int, value: str = "min", backup: str = "min") -
         divergence,
         head.bounds,
     )
+
+
+Divergence = str | Head | Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def make_head(divergence: Divergence, members: int = 1, value: str = "min") -> Head:
+    """The critic's head: by a divergence's name, a divergence, or itself; for so many members.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if isinstance(divergence, str):
+        divergence = lookup("divergence", divergence, DIVERGENCES)
+    head = divergence if isinstance(divergence, Head) else scalar(divergence)  # type: ignore
+    return several(head, members, value)

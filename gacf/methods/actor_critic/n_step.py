@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gacf.core.checks import require, whole
+from gacf.core.clock import with_clock, without_clock
 from gacf.core.tracing import blank
 from gacf.core.types import Batch, Key, Metrics, Params, World
 from gacf.methods.actor_critic.constructor import Source
@@ -25,8 +26,8 @@ def n_step(source: Source, n: int, discount: float | jax.Array, step: int = 0) -
         source: of single steps, whose `sample` yields the newest, [N, …].
         n: steps; with 1 it is the source itself.
         discount: γ; may be traced.
-        step: the clock `world["step"]` and `world["update"]` while `start` observes; a negative one
-            is that of a warm-up, in which an explorer acts at random.
+        step: of the clock while `start` observes; a negative one is that of a warm-up, in which an
+            explorer acts at random.
 
     Reference:
         Watkins 1989; Barth-Maron et al. 2018 (n-step deterministic actors).
@@ -56,11 +57,10 @@ def n_step(source: Source, n: int, discount: float | jax.Array, step: int = 0) -
         start_key, fill_key = jax.random.split(key)
         if source.start is not None:
             world = source.start(params, world, start_key)
-        clock = dict.fromkeys(("step", "update"), jnp.asarray(step, jnp.int32))
 
         def fill(world: World, key: Key) -> tuple[World, None]:
-            world, _ = observe(params, {**world, **clock}, key)
-            return {name: entry for name, entry in world.items() if name not in clock}, None
+            world, _ = observe(params, with_clock(world, step), key)
+            return without_clock(world), None
 
         return jax.lax.scan(fill, open_window(world), jax.random.split(fill_key, n - 1))[0]
 

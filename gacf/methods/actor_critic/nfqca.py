@@ -6,41 +6,39 @@ from typing import Any
 
 import jax
 
-from gacf import envs
+from gacf import envs, stabilizers
 from gacf.core.checks import require, whole
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Params, World
+from gacf.methods.actor_critic.acting import greedy, with_noise
+from gacf.methods.actor_critic.actions import actions_of
 from gacf.methods.actor_critic.constructor import actor_critic
-from gacf.methods.actor_critic.ddpg import READS, deterministic
-from gacf.methods.actor_critic.environment import environment
+from gacf.methods.actor_critic.environment import as_environment, environment
 from gacf.methods.actor_critic.exploration import Exploration
+from gacf.methods.actor_critic.heads import Divergence, make_head
 from gacf.methods.actor_critic.improve import pathwise
+from gacf.methods.actor_critic.n_step import n_step
 from gacf.methods.actor_critic.normalize import standardised
-from gacf.methods.actor_critic.off_policy import (
-    Divergence,
-    acted,
-    box,
-    explore_with,
-    greedy,
-    head_of,
-    made,
-    q_network,
-)
+from gacf.methods.actor_critic.off_policy import READS, one_time_step
+from gacf.methods.actor_critic.players import deterministic, q_network
+from gacf.methods.actor_critic.settings import Replay, Rollout, takes_settings, with_defaults
 from gacf.methods.actor_critic.target import q_target
-from gacf.stabilizers import replay, target_networks
+from gacf.methods.actor_critic.view import state_action_view
 
 
+@takes_settings
 def nfqca(
     env: envs.Environment | str,
     actor: Any = None,
     critic: Any = None,
+    *,
     discount: float | jax.Array = 0.99,
     transitions: int = 2_048,
     exploration: float | jax.Array | Exploration = 0.1,
     grow: bool = True,
-    num_envs: int = 16,
     divergence: Divergence = "squared_error",
-    episodes: int = 100,
+    rollout: Rollout = Rollout(),
+    replay: Replay = Replay(),
 ) -> Game:
     """NFQCA: both players are fitted to all transitions at once, one Bellman backup an update.
 
@@ -56,13 +54,14 @@ def nfqca(
         actor: network [B, O] -> [B, A], as for `ddpg`.
         critic: network ([B, O], [B, A]) -> [B] or [B, 1], as for `ddpg`.
         discount: γ.
-        transitions: how many the data set holds, B; a multiple of `num_envs`.
+        transitions: how many the data set holds, B; a multiple of the rollout's `num_envs`.
         exploration: of the transitions that are added, as for `ddpg`.
         grow: whether each step adds `num_envs` transitions of the present actor in place of the
             oldest; otherwise the data are a fixed batch.
-        num_envs: environments N.
         divergence: as for `ddpg`.
-        episodes: an evaluation plays.
+        rollout: how evidence is gathered.
+        replay: of which only `n_step` is open: the buffer, each batch and the warm-up are as large
+            as `transitions` says.
 
     Returns:
         A `Game`; every batch is the whole data set.
@@ -75,28 +74,33 @@ def nfqca(
 
     Example:
         >>> import gacf, optax
-        >>> game = gacf.nfqca("Pendulum-v1", transitions=64, num_envs=4)
+        >>> game = gacf.nfqca("Pendulum-v1", transitions=64, rollout=gacf.Rollout(num_envs=4))
         >>> moves = {p: optax.rprop(1e-3) for p in game.losses}
         >>> rule = gacf.rules.alternating(moves, steps={"critic": 20, "actor": 10})
         >>> algorithm = gacf.compose(game, rule)
     """
-    env = made(env)
+    env = as_environment(env)
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
-    require("num_envs", num_envs, whole, "a whole number >= 1")
+    steps = one_time_step(rollout, num_envs=16)
+    num_envs = steps.num_envs
     divides = lambda n: whole(n) and n % num_envs == 0  # noqa: E731
     require("transitions", transitions, divides, f"a multiple of num_envs, {num_envs}")
+    sizes = with_defaults(
+        replay,
+        Replay(transitions, transitions, transitions // num_envs),
+        dict.fromkeys(("capacity", "batch_size", "warmup"), "a batch is all `transitions`"),
+    )
     pi = deterministic(env, actor)
-    head = head_of(divergence)
+    head = make_head(divergence)
     q = standardised(q_network(env, critic, head))
 
     exploit = greedy(pi)
-    explore, memory = explore_with(exploit, exploration, env)
-    source = environment(
-        env, explore, exploit, box(env)[1].to_env, num_envs, episodes, memory=memory
-    )
+    explore, memory = with_noise(exploit, exploration, env)
+    source = environment(env, explore, exploit, actions_of(env).to_env, steps, memory=memory)
+    source = n_step(source, sizes.n_step, discount, step=-1)
     target = q_target(pi, q, discount, head)
-    game = actor_critic(pi, q, source, acted, target, head, pathwise())
-    game = replay(game, transitions, transitions, transitions // num_envs)
+    game = actor_critic(pi, q, source, state_action_view, target, head, pathwise())
+    game = stabilizers.replay(game, transitions, transitions, sizes.warmup)
 
     def everything(world: World, key: Key) -> Batch:
         del key
@@ -107,4 +111,4 @@ def nfqca(
         return world, {}
 
     game = game._replace(sample=everything, observe=game.observe if grow else stay)
-    return target_networks(game, period=1, reads=READS)
+    return stabilizers.target_networks(game, period=1, reads=READS)

@@ -1,4 +1,8 @@
-"""Running mean and variance of observations and returns, kept in the world."""
+"""Running mean and variance of observations and returns, kept in the world.
+
+`normalized_observations` and `normalized_rewards` go around a source and keep them;
+`standardised` goes around a model that reads them.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gacf.core.types import Key, PyTree, World
+from gacf.core.types import Key, Metrics, Params, PyTree, World
 from gacf.envs import Box, Space
 from gacf.envs.types import is_space
+from gacf.methods.actor_critic.constructor import Source
 from gacf.networks import Model
 
 
@@ -133,3 +138,78 @@ def standardised(model: Model, entry: str = "observations", clip: float = 10.0) 
         return model.apply(params, world, first, *rest, key=key, train=train)
 
     return model._replace(apply=apply)
+
+
+def normalized_observations(source: Source, spaces: PyTree) -> Source:
+    """The source that keeps statistics of the observations that were acted on.
+
+    They are `world["observations"]`, for models wrapped by `standardised`: `now` is what a step
+    is acted and judged by, `next` has the step's own observations in it and takes its place when
+    the next step begins. The observation at which an episode ended is never acted on, and left out.
+
+    Args:
+        source: an `environment`, whose transitions are the step's.
+        spaces: of its observations. What is discrete is left alone.
+    """
+    assert source.observe is not None
+    observe_raw = source.observe
+
+    def init(key: Key) -> World:
+        world = source.init(key)
+        one = jax.tree.map(lambda x: x[0], world["env"]["observation"])
+        nothing = start_all(spaces, one)
+        return {
+            **world,
+            "observations": {"now": nothing, "next": jax.tree.map(jnp.copy, nothing)},
+        }
+
+    def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
+        now = world["observations"]["next"]
+        world, metrics = observe_raw(
+            params, {**world, "observations": {"now": now, "next": now}}, key
+        )
+        then = take_in_all(now, world["env"]["transition"]["observation"])
+        return {**world, "observations": {"now": now, "next": then}}, metrics
+
+    return source._replace(init=init, observe=observe)
+
+
+def normalized_rewards(source: Source, discount: float | jax.Array) -> Source:
+    """The source whose recorded rewards are divided by the deviation of the discounted return.
+
+        G ← γ G + r,   r ← r / √(variance of all G so far + 1e-8)
+
+    G begins anew after an episode's end, however it came. The statistics are `world["rewards"]`,
+    the step's own returns among them; the deviation counts as 1 as long as it is 0.
+
+    Args:
+        source: an `environment`, whose transitions are the step's, [T·N, …].
+        discount: γ; may be traced.
+    """
+    assert source.observe is not None
+    observe_raw = source.observe
+
+    def init(key: Key) -> World:
+        world = source.init(key)
+        returns = jnp.zeros_like(world["env"]["running"])
+        return {**world, "rewards": {"returns": returns, "running": start(returns[0])}}
+
+    def discounted(total: jax.Array, x: Any) -> tuple[jax.Array, jax.Array]:
+        reward, over = x
+        total = discount * total + reward
+        return jnp.where(over, 0, total), total
+
+    def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
+        world, metrics = observe_raw(params, world, key)
+        rows, kept = world["env"]["transition"], world["rewards"]
+        shape = (-1, *kept["returns"].shape)
+        rewards = rows["reward"].reshape(shape)
+        over = jnp.logical_or(rows["terminated"], rows["truncated"]).reshape(shape)
+        returns, totals = jax.lax.scan(discounted, kept["returns"], (rewards, over))
+        running = take_in(kept["running"], totals.reshape(-1))
+        divided = rewards / deviation(running)
+        entry = {**world["env"], "transition": {**rows, "reward": divided.reshape(-1)}}
+        rewards = {"returns": returns, "running": running}
+        return {**world, "env": entry, "rewards": rewards}, metrics
+
+    return source._replace(init=init, observe=observe)

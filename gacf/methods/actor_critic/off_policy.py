@@ -7,97 +7,36 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from gacf import envs
-from gacf.core.checks import lookup
+from gacf import stabilizers
 from gacf.core.game import Game
-from gacf.core.types import Batch, Key, Params, World
-from gacf.envs.check import check_spaces
+from gacf.core.types import Batch, Key, World
 from gacf.methods.actor_critic.constructor import Source, actor_critic
-from gacf.methods.actor_critic.divergence import DIVERGENCES
-from gacf.methods.actor_critic.environment import Act, Actions, Exploit, Explore, actions_of
-from gacf.methods.actor_critic.exploration import Exploration, gaussian_noise
-from gacf.methods.actor_critic.heads import Head, scalar, several
+from gacf.methods.actor_critic.heads import Head
 from gacf.methods.actor_critic.improve import Improve
 from gacf.methods.actor_critic.n_step import n_step
+from gacf.methods.actor_critic.settings import Replay, Rollout, with_defaults
 from gacf.methods.actor_critic.target import Target
-from gacf.networks import MLP, Model, encoded, ensemble, model
-from gacf.stabilizers import replay
+from gacf.methods.actor_critic.view import state_action_view
+from gacf.networks import Model
 
-Divergence = str | Head | Callable[[jax.Array, jax.Array], jax.Array]
-
-
-def made(env: envs.Environment | str) -> envs.Environment:
-    """The environment, by name or itself; its source checks the rest of it."""
-    return check_spaces(envs.make(env) if isinstance(env, str) else env)
+Draw = Callable[[Key, int], jax.Array]
+# The target reads the slow copies of both players.
+READS = {"critic": ("actor", "critic")}
 
 
-def default_network(env: envs.Environment, *settings: Any) -> Any:
-    """An MLP of these settings that reads observations of the environment, of whatever kind."""
-    return encoded(envs.features(env.observation), MLP(*settings))
-
-
-def box(env: envs.Environment) -> tuple[tuple[int, ...], Actions]:
-    """Shape of an action, and how it reaches the environment.
+def one_time_step(rollout: Rollout, num_envs: int = 1) -> Any:
+    """The rollout of a method that stores each time step's transitions, with all its fields.
 
     Raises:
-        ValueError: discrete actions.
+        ValueError: a field that such a method cannot use.
     """
-    if not isinstance(env.action, envs.Box):
-        raise ValueError(f"env: {env.name} has discrete actions; allowed: a box of actions")
-    return env.action.shape, actions_of(env)
-
-
-def head_of(divergence: Divergence, members: int = 1, value: str = "min") -> Head:
-    """The critic's head: by a divergence's name, a divergence, or itself; for so many members."""
-    if isinstance(divergence, str):
-        divergence = lookup("divergence", divergence, DIVERGENCES)
-    head = divergence if isinstance(divergence, Head) else scalar(divergence)  # type: ignore
-    return several(head, members, value)
-
-
-def q_network(env: envs.Environment, network: Any, head: Head, members: int = 1) -> Model:
-    """The model of a critic of actions: by default an ensemble of MLPs of 2 × 256."""
-    if isinstance(network, Model):
-        return network
-    one = head.shape[1:] if members > 1 else head.shape
-    wide = default_network(env, (256, 256), one) if network is None else network
-    return model("critic", ensemble(wide, members))
-
-
-def greedy(actor: Model) -> Exploit:
-    """How an actor that yields its action exploits."""
-
-    def exploit(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
-        return actor.apply(params["actor"], world, observation, key=key, train=False)[0]
-
-    return exploit
-
-
-def explore_with(
-    act: Exploit, exploration: Exploration | float | jax.Array, env: envs.Environment
-) -> tuple[Explore, Callable[[int], Any]]:
-    """A deterministic actor with noise, uniform while the buffer is filled; and its memory."""
-    if not isinstance(exploration, Exploration):
-        exploration = gaussian_noise(exploration)
-    shape, actions = box(env)
-
-    def explore(params: Params, world: World, observation: jax.Array, key: Key) -> Act:
-        noise_key, random_key, act_key = jax.random.split(key, 3)
-        action = act(params, world, observation, act_key)
-        noise, memory = exploration.noise(world["env"]["memory"], action.shape, noise_key)
-        random = jax.random.uniform(random_key, action.shape, action.dtype, -1, 1)
-        noisy = action + noise.astype(action.dtype)
-        noisy = jnp.clip(noisy, -1, 1) if actions.bounded else noisy
-        return Act(jnp.where(world["step"] < 0, random, noisy), {}, memory)
-
-    return explore, lambda num_envs: exploration.init((num_envs, *shape))
-
-
-def acted(batch: Batch, action: jax.Array) -> dict[str, Any]:
-    """The view of a critic of actions."""
-    return {"taken": (batch["observation"], action)}
+    own = Rollout(num_envs=num_envs, length=1, normalize_rewards=False)
+    fixed = {
+        "length": "a method that replays transitions makes one time step between two updates",
+        "normalize_rewards": "replayed rewards would each be in units of their own",
+    }
+    return with_defaults(rollout, own, fixed)
 
 
 def replayed(
@@ -108,11 +47,8 @@ def replayed(
     head: Head,
     improve: Improve,
     discount: float | jax.Array,
-    steps: int,
-    capacity: int,
-    batch_size: int,
-    warmup: int,
-    noise: Mapping[str, Callable[[Key, int], jax.Array]] = MappingProxyType({}),
+    replay: Replay,
+    noise: Mapping[str, Draw] = MappingProxyType({}),
     transform_target: Callable[[jax.Array], jax.Array] = lambda target: target,
     penalty: Any = None,
 ) -> Game:
@@ -126,35 +62,45 @@ def replayed(
         head: of the critic.
         improve: how the verdict reaches the actor.
         discount: γ, for transitions of several steps.
-        steps: n of such transitions.
-        capacity: of the buffer.
-        batch_size: B.
-        warmup: observations before the first step, besides the n − 1 that a first transition of n
-            steps needs.
+        replay: how transitions are replayed. The warm-up does not count the n − 1 observations that
+            a first transition of n steps needs.
         noise: entry of the batch -> `(key, B) -> noise`: drawn anew with every batch.
         transform_target: of the targets.
         penalty: added to the critic's loss.
     """
-    source = n_step(source, steps, discount, step=-1 if warmup else 0)
-    lean = source._replace(sample=lambda world, key: _lean(source.sample(world, key)))
+    sizes = with_defaults(replay, Replay())
+    source = n_step(source, sizes.n_step, discount, step=-1 if sizes.warmup else 0)
     game = actor_critic(
-        actor, critic, lean, acted, target, head, improve,
+        actor, critic, without_truncation(source), state_action_view, target, head, improve,
         transform_target=transform_target, penalty=penalty,
     )  # fmt: skip
-    game = replay(game, capacity, batch_size, warmup)
-    if not noise:
-        return game
-    drawn = game.sample
+    game = stabilizers.replay(game, sizes.capacity, sizes.batch_size, sizes.warmup)
+    return with_draws(game, noise, sizes.batch_size) if noise else game
+
+
+def without_truncation(source: Source) -> Source:
+    """The source whose transitions lack `truncated`, which a target of single ones never reads."""
+
+    def sample(world: World, key: Key) -> Batch:
+        transition = source.sample(world, key)
+        return {name: leaf for name, leaf in transition.items() if name != "truncated"}
+
+    return source._replace(sample=sample)
+
+
+def with_draws(game: Game, noise: Mapping[str, Draw], batch_size: int) -> Game:
+    """The game whose batches also hold noise, which is drawn anew with every batch.
+
+    Args:
+        game: whose batches are dicts.
+        noise: entry of the batch -> `(key, B) -> noise`.
+        batch_size: B.
+    """
 
     def sample(world: World, key: Key) -> Batch:
         batch_key, *keys = jax.random.split(key, 1 + len(noise))
         drawers = zip(noise.items(), keys, strict=True)
-        fresh = {name: draw(k, batch_size) for (name, draw), k in drawers}
-        return {**drawn(world, batch_key), **fresh}
+        drawn = {name: draw(k, batch_size) for (name, draw), k in drawers}
+        return {**game.sample(world, batch_key), **drawn}
 
     return game._replace(sample=sample)
-
-
-def _lean(transition: Batch) -> Batch:
-    """Without what a target of single transitions never reads."""
-    return {name: leaf for name, leaf in transition.items() if name != "truncated"}

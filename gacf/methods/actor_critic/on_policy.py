@@ -5,62 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from gacf import envs
 from gacf.core.checks import require
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Params, World
+from gacf.methods.actor_critic.acting import actions_alone, by_policy
+from gacf.methods.actor_critic.actions import actions_of
 from gacf.methods.actor_critic.constructor import Source, actor_critic
-from gacf.methods.actor_critic.environment import actions_of, environment
-from gacf.methods.actor_critic.heads import Head
+from gacf.methods.actor_critic.environment import Finish, as_environment, environment
+from gacf.methods.actor_critic.heads import Divergence, make_head
 from gacf.methods.actor_critic.improve import advantage, clipped, natural
-from gacf.methods.actor_critic.normalize import standardised
-from gacf.methods.actor_critic.off_policy import Divergence, acted, default_network, head_of, made
-from gacf.methods.actor_critic.policies import (
-    SHARED_LOG_SCALES,
-    Policy,
-    categorical,
-    gaussian,
-    shared_scale,
-    yields,
-)
-from gacf.methods.actor_critic.sac import acting
+from gacf.methods.actor_critic.players import policy_of, v_network
+from gacf.methods.actor_critic.policies import Policy
+from gacf.methods.actor_critic.settings import Rollout, takes_settings, with_defaults
 from gacf.methods.actor_critic.target import (
     lambda_target,
     recorded_target,
     row_returns,
     state_value,
 )
-from gacf.networks import Model, column, model
+from gacf.methods.actor_critic.view import state_action_view, state_view
+from gacf.networks import Model, column
 from gacf.stabilizers.compatible import compatible
-
-
-def policy_of(env: envs.Environment, network: Any, log_scale: float) -> tuple[Model, Policy]:
-    """The model and policy of an actor: categorical, or Gaussian with one σ for all states."""
-    if isinstance(env.action, envs.Discrete):
-        policy = categorical(env.action.n)
-        wide = default_network(env, (64, 64), (policy.width,), jnp.tanh)
-        actor = model("actor", wide if network is None else network)
-        return standardised(yields(actor, policy.width)), policy
-    require("env", env.action.shape, lambda s: len(s) == 1, "actions that are vectors")
-    (size,) = env.action.shape
-    wide = default_network(env, (64, 64), (size,), jnp.tanh)
-    mean = model("actor", wide if network is None else network)
-    policy = gaussian(size, SHARED_LOG_SCALES)
-    return standardised(shared_scale(mean, size, log_scale)), policy
-
-
-def seen(batch: Batch, action: jax.Array) -> dict[str, Any]:
-    """The view of a critic of states."""
-    del action
-    return {"taken": (batch["observation"],)}
-
-
-def v_network(env: envs.Environment, network: Any, head: Head) -> Model:
-    """The model of a critic of states, by default an MLP of 2 × 64."""
-    wide = default_network(env, (64, 64), head.shape, jnp.tanh)
-    return standardised(model("critic", wide if network is None else network))
 
 
 def _check(discount: Any, trace: Any) -> None:
@@ -73,37 +40,30 @@ def _played(
     actor: Model,
     policy: Policy,
     discount: float | jax.Array,
-    normalize_rewards: bool,
-    record_log_prob: bool = False,
-    **settings: Any,
+    rollout: Rollout,
+    finish: Finish | None = None,
 ) -> Source:
-    """What the policy has just done; `settings` are those of `environment`."""
-    explore, exploit = acting(actor, policy)
+    """What the policy has just done; with its `log_prob` if somebody is to finish it."""
+    explore, exploit = by_policy(actor, policy)
     return environment(
-        env,
-        explore if record_log_prob else lambda *args: explore(*args).action,
-        exploit,
-        actions_of(env).to_env,
-        normalize_rewards=discount if normalize_rewards else None,
-        **settings,
-    )
+        env, actions_alone(explore) if finish is None else explore, exploit, actions_of(env).to_env,
+        rollout, discount=discount, finish=finish,
+    )  # fmt: skip
 
 
+@takes_settings
 def a2c(
     env: envs.Environment | str,
     actor: Any = None,
     critic: Any = None,
+    *,
     discount: float | jax.Array = 0.99,
     trace: float | jax.Array = 0.95,
     entropy: float | jax.Array = 0.0,
     standardise: bool = False,
-    num_envs: int = 16,
-    length: int = 8,
     divergence: Divergence = "squared_error",
     log_scale: float = 0.0,
-    episodes: int = 100,
-    normalize_observations: bool = False,
-    normalize_rewards: bool = False,
+    rollout: Rollout = Rollout(),
 ) -> Game:
     """Advantage actor-critic with generalised advantages, on what has just been played.
 
@@ -124,13 +84,9 @@ def a2c(
         trace: λ.
         entropy: weight of the policy's entropy.
         standardise: advantages to mean 0 and deviation 1 over a batch, of at least 2 transitions.
-        num_envs: environments N.
-        length: time steps T between two updates.
         divergence: a name in `DIVERGENCES`, a function, or a `Head`.
         log_scale: log σ at the start, for boxes, in [−20, 20].
-        episodes: an evaluation plays, with the policy's mode.
-        normalize_observations: by their running mean and deviation.
-        normalize_rewards: by the running deviation of the discounted return.
+        rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Returns:
         A `Game`; a batch is the T·N transitions of a step.
@@ -140,38 +96,35 @@ def a2c(
 
     Example:
         >>> import gacf
-        >>> sorted(gacf.a2c("CartPole-v1", num_envs=2).losses)
+        >>> sorted(gacf.a2c("CartPole-v1", rollout=gacf.Rollout(num_envs=2)).losses)
         ['actor', 'critic']
     """
-    env = made(env)
+    env = as_environment(env)
     _check(discount, trace)
     pi, policy = policy_of(env, actor, log_scale)
-    head = head_of(divergence)
+    head = make_head(divergence)
     v = v_network(env, critic, head)
-    source = _played(
-        env, pi, policy, discount, normalize_rewards, num_envs=num_envs, episodes=episodes,
-        length=length, normalize_observations=normalize_observations,
-    )  # fmt: skip
-    target = lambda_target(state_value(v, head), discount, trace, length)
-    return actor_critic(pi, v, source, seen, target, head, advantage(policy, entropy, standardise))
+    steps = with_defaults(rollout, Rollout(num_envs=16, length=8))
+    source = _played(env, pi, policy, discount, steps)
+    target = lambda_target(state_value(v, head), discount, trace, steps.length)
+    improve = advantage(policy, entropy, standardise)
+    return actor_critic(pi, v, source, state_view, target, head, improve)
 
 
+@takes_settings
 def ppo(
     env: envs.Environment | str,
     actor: Any = None,
     critic: Any = None,
+    *,
     discount: float | jax.Array = 0.99,
     trace: float | jax.Array = 0.95,
     clip: float | jax.Array = 0.2,
     entropy: float | jax.Array = 0.0,
     standardise: bool = True,
-    num_envs: int = 16,
-    length: int = 128,
     divergence: Divergence = "squared_error",
     log_scale: float = 0.0,
-    episodes: int = 100,
-    normalize_observations: bool = False,
-    normalize_rewards: bool = False,
+    rollout: Rollout = Rollout(),
 ) -> Game:
     """Proximal policy optimisation; the passes over a batch are a rule's.
 
@@ -191,13 +144,9 @@ def ppo(
         entropy: weight of the policy's entropy.
         standardise: advantages to mean 0 and deviation 1 over a minibatch, of at least 2
             transitions.
-        num_envs: environments N.
-        length: time steps T between two batches.
         divergence: a name in `DIVERGENCES`, a function, or a `Head`.
         log_scale: log σ at the start, for boxes, in [−20, 20].
-        episodes: an evaluation plays, with the policy's mode.
-        normalize_observations: by their running mean and deviation.
-        normalize_rewards: by the running deviation of the discounted return.
+        rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Returns:
         A `Game`; a batch is the T·N transitions of a step.
@@ -207,51 +156,44 @@ def ppo(
 
     Example:
         >>> import gacf, optax
-        >>> game = gacf.ppo("CartPole-v1", num_envs=4, length=8)
+        >>> game = gacf.ppo("CartPole-v1", rollout=gacf.Rollout(num_envs=4, length=8))
         >>> moves = {p: optax.adam(3e-4) for p in game.losses}
         >>> rule = gacf.rules.minibatches(gacf.rules.simultaneous(moves), epochs=4, count=4)
         >>> algorithm = gacf.compose(game, rule)
     """
-    env = made(env)
+    env = as_environment(env)
     _check(discount, trace)
     pi, policy = policy_of(env, actor, log_scale)
-    head = head_of(divergence)
+    head = make_head(divergence)
     v = v_network(env, critic, head)
     value = state_value(v, head)
+    steps = with_defaults(rollout, Rollout(num_envs=16, length=128))
 
     def finish(params: Params, world: World, found: Batch, key: Key) -> Batch:
         now_key, then_key = jax.random.split(key)
         now = value(params, world, found["observation"], now_key)
         then = value(params, world, found["next_observation"], then_key)
-        returns = row_returns(found, then, discount, trace, length)
+        returns = row_returns(found, then, discount, trace, steps.length)
         kept = ("observation", "action", "log_prob")
         lean = {name: found[name] for name in kept}
         return {**lean, "return": returns, "advantage": returns - now}
 
-    source = _played(
-        env, pi, policy, discount, normalize_rewards, record_log_prob=True, num_envs=num_envs,
-        episodes=episodes, length=length, normalize_observations=normalize_observations,
-        finish=finish,
-    )  # fmt: skip
-    return actor_critic(
-        pi, v, source, seen, recorded_target("return"), head,
-        clipped(policy, clip, entropy, standardise),
-    )  # fmt: skip
+    source = _played(env, pi, policy, discount, steps, finish)
+    improve = clipped(policy, clip, entropy, standardise)
+    return actor_critic(pi, v, source, state_view, recorded_target("return"), head, improve)
 
 
+@takes_settings
 def natural_actor_critic(
     env: envs.Environment | str,
     actor: Any = None,
     critic: Any = None,
+    *,
     discount: float | jax.Array = 0.99,
     trace: float | jax.Array = 0.95,
-    num_envs: int = 16,
-    length: int = 8,
     divergence: Divergence = "squared_error",
     log_scale: float = 0.0,
-    episodes: int = 100,
-    normalize_observations: bool = False,
-    normalize_rewards: bool = False,
+    rollout: Rollout = Rollout(),
 ) -> Game:
     """The natural policy gradient, which a compatible critic holds in its weights.
 
@@ -264,38 +206,31 @@ def natural_actor_critic(
         critic: network of V, [B, O] -> [B] or [B, 1]; by default an MLP of 2 × 64, tanh.
         discount: γ.
         trace: λ of the return G, which goes on from V alone.
-        num_envs: environments N.
-        length: time steps T between two updates.
         divergence: a name in `DIVERGENCES`, or a function.
         log_scale: log σ at the start, for boxes, in [−20, 20].
-        episodes: an evaluation plays, with the policy's mode.
-        normalize_observations: by their running mean and deviation.
-        normalize_rewards: by the running deviation of the discounted return.
+        rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Reference:
         Kakade 2002; Peters & Schaal 2008; Bhatnagar et al. 2009, algorithm 3.
 
     Example:
         >>> import gacf, jax
-        >>> game = gacf.natural_actor_critic("CartPole-v1", num_envs=2)
+        >>> game = gacf.natural_actor_critic("CartPole-v1", rollout=gacf.Rollout(num_envs=2))
         >>> params, _ = game.init(jax.random.key(0))
         >>> sorted(params["critic"])
         ['baseline', 'weights']
     """
-    env = made(env)
+    env = as_environment(env)
     _check(discount, trace)
     pi, policy = policy_of(env, actor, log_scale)
-    base = v_network(env, critic, head_of(divergence))
+    base = v_network(env, critic, make_head(divergence))
     q = compatible(pi, base, policy.log_prob)
-    source = _played(
-        env, pi, policy, discount, normalize_rewards, num_envs=num_envs, episodes=episodes,
-        length=length, normalize_observations=normalize_observations,
-    )  # fmt: skip
+    steps = with_defaults(rollout, Rollout(num_envs=16, length=8))
+    source = _played(env, pi, policy, discount, steps)
 
     def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
         return column(base.apply(params["critic"]["baseline"], world, observation, key=key)[0])
 
-    return actor_critic(
-        pi, q, source, acted, lambda_target(value, discount, trace, length), head_of(divergence),
-        natural(lambda params: params["weights"]),
-    )  # fmt: skip
+    target = lambda_target(value, discount, trace, steps.length)
+    improve = natural(lambda params: params["weights"])
+    return actor_critic(pi, q, source, state_action_view, target, make_head(divergence), improve)

@@ -15,44 +15,41 @@ from gacf.core.checks import require, whole
 from gacf.core.game import Game, add_player
 from gacf.core.tracing import scan_widened
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
+from gacf.methods.actor_critic.acting import actions_alone, by_policy, with_states
+from gacf.methods.actor_critic.actions import action_box, actions_of
 from gacf.methods.actor_critic.constructor import actor_critic
-from gacf.methods.actor_critic.environment import environment
+from gacf.methods.actor_critic.environment import as_environment, environment
+from gacf.methods.actor_critic.heads import Divergence, Head, make_head
 from gacf.methods.actor_critic.improve import Evidence, Improve, reparameterised
 from gacf.methods.actor_critic.normalize import standardised
-from gacf.methods.actor_critic.off_policy import (
-    Divergence,
-    box,
-    head_of,
-    made,
-    q_network,
-    replayed,
-)
-from gacf.methods.actor_critic.on_policy import policy_of, seen, v_network
+from gacf.methods.actor_critic.off_policy import READS, one_time_step, replayed
+from gacf.methods.actor_critic.players import policy_of, q_network, stochastic, v_network
 from gacf.methods.actor_critic.policies import Policy
-from gacf.methods.actor_critic.sac import acting, stochastic
+from gacf.methods.actor_critic.settings import Replay, Rollout, takes_settings, with_defaults
 from gacf.methods.actor_critic.target import lambda_target, q_target, sampled, state_value
+from gacf.methods.actor_critic.view import state_view
 from gacf.networks import MLP, Model, model
 from gacf.stabilizers import target_networks
 
+NOT_SCALED = "chains along a model are paid in the environment's units"
 
+
+@takes_settings
 def svg(
     env: envs.Environment | str,
     horizon: float = 0,
     actor: Any = None,
     critic: Any = None,
     dynamics: Any = None,
+    *,
     discount: float | jax.Array = 0.99,
     trace: float | jax.Array = 0.95,
     bootstrap: bool = True,
-    batch_size: int = 256,
-    capacity: int = 100_000,
-    warmup: int = 1_000,
     target_rate: float | jax.Array = 0.005,
-    num_envs: int | None = None,
     divergence: Divergence = "squared_error",
     log_scale: float = -1.0,
-    episodes: int = 100,
-    normalize_observations: bool = False,
+    rollout: Rollout = Rollout(),
+    replay: Replay = Replay(),
 ) -> Game:
     """SVG(0), SVG(1), … SVG(∞): the value's gradient along `horizon` steps of a model.
 
@@ -75,31 +72,28 @@ def svg(
         discount: γ.
         trace: λ of the critic's target, for h >= 1.
         bootstrap: whether V stands at the chain's end.
-        batch_size: B, for h = 0.
-        capacity: of the replay buffer, for h = 0.
-        warmup: steps of uniformly random actions before the first update, for h = 0.
         target_rate: Polyak rate of the slow copies, for h = 0.
-        num_envs: environments N; 1 for h = 0, otherwise 16. A batch holds h·N transitions.
         divergence: as for `ddpg`.
         log_scale: log σ at the start, for h >= 1, in [−20, 20].
-        episodes: an evaluation plays, with the policy's mode.
-        normalize_observations: by their running mean and deviation.
+        rollout: how evidence is gathered; for h >= 1 a batch holds h·N transitions. An evaluation
+            plays the policy's mode.
+        replay: how it is replayed, for h = 0.
 
     Returns:
         A `Game` of `actor`, `critic`, and `model` if dynamics are learned.
 
     Raises:
-        ValueError: discrete actions, unknown names, sizes below 1.
+        ValueError: discrete actions, unknown names, settings that do not fit.
 
     Reference:
         Heess et al. 2015, algorithms 1 and 2.
 
     Example:
         >>> import gacf
-        >>> sorted(gacf.svg("Pendulum-v1", horizon=4, num_envs=2).losses)
+        >>> sorted(gacf.svg("Pendulum-v1", horizon=4, rollout=gacf.Rollout(num_envs=2)).losses)
         ['actor', 'critic', 'model']
     """
-    env = made(env)
+    env = as_environment(env)
     if horizon == math.inf:
         traced = isinstance(env.horizon, jax.core.Tracer)
         require("horizon", horizon, lambda _: not traced, "a number, since the env's is traced")
@@ -108,45 +102,63 @@ def svg(
     horizon = int(horizon)
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     require("trace", trace, lambda x: 0 <= x <= 1, "a number in [0, 1]")
-    _, actions = box(env)
-    head = head_of(divergence)
+    head = make_head(divergence)
     if horizon == 0:
-        pi, policy = stochastic(env, actor)
-        q = standardised(q_network(env, critic, head))
-        explore, exploit = acting(pi, policy)
-        source = environment(
-            env, lambda *args: explore(*args).action, exploit, actions.to_env, num_envs or 1,
-            episodes, normalize_observations=normalize_observations,
-        )  # fmt: skip
-        game = replayed(
-            source, pi, q, q_target(pi, q, discount, head, sampled(policy)), head,
-            reparameterised(policy), discount, 1, capacity, batch_size, warmup,
-            {"noise": policy.noise, "next_noise": policy.noise},
-        )  # fmt: skip
-        return target_networks(game, target_rate, reads={"critic": ("actor", "critic")})
-
+        return _without_model(
+            env, actor, critic, discount, target_rate, head, rollout=rollout, replay=replay
+        )
+    fresh = "nothing for a horizon of at least 1, since only what was just played is learned from"
+    require("replay", replay, lambda r: r == Replay(), fresh)
     vector = isinstance(env.observation, envs.Box) and len(env.observation.shape) == 1
+    _, actions = action_box(env)
     require("env", env.observation, lambda _: vector, "observations that are real vectors, [O]")
-    pi, policy = policy_of(env, actor, log_scale)
-    v = v_network(env, critic, head)
-    value = state_value(v, head)
-    explore, exploit = acting(pi, policy)
     true = isinstance(dynamics, str)
     if true:
         require("dynamics", dynamics, lambda name: name == "true", "a network, or 'true'")
-    source = environment(
-        env, lambda *args: explore(*args).action, exploit, actions.to_env, num_envs or 16,
-        episodes, horizon, normalize_observations=normalize_observations, keep_states=true,
-    )  # fmt: skip
+    pi, policy = policy_of(env, actor, log_scale)
+    v = v_network(env, critic, head)
+    explore, exploit = by_policy(pi, policy)
+    explore = with_states(actions_alone(explore)) if true else actions_alone(explore)
+    steps = with_defaults(
+        rollout,
+        Rollout(num_envs=16, length=horizon, normalize_rewards=False),
+        {"length": "a batch is one chain of `horizon` steps", "normalize_rewards": NOT_SCALED},
+    )
+    source = environment(env, explore, exploit, actions.to_env, steps)
+    value = state_value(v, head)
     target = lambda_target(value, discount, trace, horizon)
-    if true:
-        follow = _true(env, actions.to_env)
-        improve = _along(follow, pi, policy, value, discount, horizon, bootstrap)
-        return actor_critic(pi, v, source, seen, target, head, improve)
-    network = model("model", _wide(env) if dynamics is None else dynamics)
-    improve = _along(_learned(network), pi, policy, value, discount, horizon, bootstrap)
-    game = actor_critic(pi, v, source, seen, target, head, improve)
-    return _with_model(game, env, network)
+    network = None
+    if not true:
+        network = model("model", _wide(env) if dynamics is None else dynamics)
+    follow = _true(env, actions.to_env) if network is None else _learned(network)
+    improve = _along(follow, pi, policy, value, discount, horizon, bootstrap)
+    game = actor_critic(pi, v, source, state_view, target, head, improve)
+    return game if network is None else _with_model(game, env, network)
+
+
+def _without_model(
+    env: envs.Environment,
+    actor: Any,
+    critic: Any,
+    discount: float | jax.Array,
+    target_rate: float | jax.Array,
+    head: Head,
+    rollout: Rollout,
+    replay: Replay,
+) -> Game:
+    """SVG(0): the gradient of Q along the policy's own noise, from replayed transitions."""
+    pi, policy = stochastic(env, actor)
+    q = standardised(q_network(env, critic, head))
+    explore, exploit = by_policy(pi, policy)
+    source = environment(
+        env, actions_alone(explore), exploit, actions_of(env).to_env, one_time_step(rollout)
+    )
+    game = replayed(
+        source, pi, q, q_target(pi, q, discount, head, sampled(policy)), head,
+        reparameterised(policy), discount, replay,
+        {"noise": policy.noise, "next_noise": policy.noise},
+    )  # fmt: skip
+    return target_networks(game, target_rate, reads=READS)
 
 
 # `(params, world, row of the batch) -> first carry`, and

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from gacf.core.checks import require, whole
+from gacf.core.clock import steps_made
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.flows.parts import adversary, begin, built, examples, no_metrics, rows
@@ -152,7 +153,7 @@ def domain_adversarial(
         features, entries = encode(own, world, batch, code_key)
         lost, _ = surprise(params["posterior"], world, features["real"], batch, read_key)
         told, _, _ = judge.learn(params["critic"], params, world, features, judge_key)
-        size = weight(world["step"]) if callable(weight) else weight
+        size = weight(steps_made(world)) if callable(weight) else weight
         return lost - size * told, Outcome({"domain_loss": told}, entries)
 
     losses = {"encoder": encoder_loss, "posterior": posterior_loss, "critic": critic_loss}

@@ -30,7 +30,7 @@ def rewarded(game: Game, reward: Reward) -> Game:
 
     Example:
         >>> import gacf, jax.numpy as jnp
-        >>> game = gacf.a2c("CartPole-v1", num_envs=2)
+        >>> game = gacf.a2c("CartPole-v1")
         >>> game = rewarded(game, lambda params, world, batch: jnp.ones_like(batch["reward"]))
         >>> sorted(game.losses)
         ['actor', 'critic']
@@ -103,7 +103,7 @@ def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None 
         >>> from gacf.networks import MLP
         >>> seen = {"observation": jnp.ones((5, 3)), "action": jnp.ones((5, 1))}
         >>> seen |= {"next_observation": jnp.ones((5, 3)), "terminated": jnp.zeros(5, bool)}
-        >>> game = gail(gacf.sac("Pendulum-v1", warmup=8), MLP((8,)), seen)
+        >>> game = gail(gacf.sac("Pendulum-v1"), MLP((8,)), seen)
         >>> sorted(game.losses)
         ['actor', 'critic', 'discriminator', 'temperature']
     """

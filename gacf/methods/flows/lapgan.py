@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gacf.core.checks import lookup, require
+from gacf.core.clock import clock_of, without_clock
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Loss, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.constructor import Penalty
@@ -18,8 +19,6 @@ from gacf.methods.gan import gan, normal
 from gacf.methods.gan.constructor import DRAWS
 from gacf.methods.gan.inputs import check_examples
 from gacf.networks import model
-
-CLOCK = ("step", "update")  # entries of the world that belong to nobody
 
 
 def side_by_side(games: Mapping[str, Game]) -> Game:
@@ -48,10 +47,10 @@ def side_by_side(games: Mapping[str, Game]) -> Game:
             for entry, value in entries.items()
             if entry.startswith(f"{name}/")
         }
-        return {**own, **{entry: entries[entry] for entry in CLOCK if entry in entries}}
+        return {**own, **clock_of(entries)}
 
     def put_world(name: str, entries: World) -> World:
-        return put(name, {entry: value for entry, value in entries.items() if entry not in CLOCK})
+        return put(name, without_clock(entries))
 
     def keys(key: Key) -> dict[str, Key]:
         return dict(zip(games, jax.random.split(key, len(games)), strict=True))
@@ -70,13 +69,12 @@ def side_by_side(games: Mapping[str, Game]) -> Game:
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
         metrics: Metrics = {}
-        clock = {entry: world[entry] for entry in CLOCK if entry in world}
         seen: World = {}
         for name, own_key in keys(key).items():
             own, found = games[name].observe(take(name, params), take(name, world), own_key)
             seen |= put_world(name, own)
             metrics |= put(name, found)
-        return {**seen, **clock}, metrics
+        return {**seen, **clock_of(world)}, metrics
 
     def sample(world: World, key: Key) -> Batch:
         batch: dict[str, Any] = {}
@@ -86,7 +84,7 @@ def side_by_side(games: Mapping[str, Game]) -> Game:
         return batch
 
     def settle(params: Params, world: World, outcomes: Mapping[str, Outcome]) -> World:
-        settled: World = {entry: world[entry] for entry in CLOCK if entry in world}
+        settled = clock_of(world)
         for name, game in games.items():
             own = {
                 player: outcome._replace(world=take(name, outcome.world))

@@ -11,6 +11,7 @@ import numpy as np
 from flax import linen
 
 from gacf.core.checks import require, whole
+from gacf.core.clock import steps_made
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic import DIVERGENCES
@@ -306,9 +307,7 @@ def seqgan(
             better = value - others if baseline else value
             return -jnp.mean(jnp.sum(ratio * better, axis=-1)), jnp.mean(value[:, -1])
 
-        # while the game is initialised there is no step yet
-        step = world.get("step", jnp.zeros((), jnp.int32))
-        loss, reward = jax.lax.cond(step < pretrain, imitate, improve, own)
+        loss, reward = jax.lax.cond(steps_made(world) < pretrain, imitate, improve, own)
         return loss, Outcome({"reward": reward}, {})
 
     def judge(key: Key) -> jax.Array:

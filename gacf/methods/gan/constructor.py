@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gacf.core.checks import lookup, require, whole
+from gacf.core.clock import steps_made
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.data import Feed
@@ -226,9 +227,8 @@ def gan(
         if coin_tossed:
             batch["coin"] = jax.random.bernoulli(coin_key, 0.5, (packs,))
         if instance_noise is not None:
-            # while the game is initialised there is no step yet
-            step = world.get("step", jnp.zeros((), jnp.int32))
-            size = instance_noise(step) if callable(instance_noise) else instance_noise
+            annealed = callable(instance_noise)
+            size = instance_noise(steps_made(world)) if annealed else instance_noise
             blur = jax.random.normal(blur_key, (2, *rows.shape), rows.dtype)
             batch["blur"] = (size * blur).astype(rows.dtype)
         return batch

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gacf
+from gacf.core.clock import with_clock
 from gacf.lab.cli import main
 from gacf.lab.inspect import draw
 from gacf.methods import flows
@@ -54,7 +55,7 @@ def blocks(game: gacf.Game) -> dict[str, set[str]]:
         params, world = game.init(key)
         params, push = (jax.tree.map(lambda x, k=k: x + near(k, x), params) for k in (0, 1))
         push = jax.tree.map(jnp.subtract, push, params)
-        world = {**world, "step": jnp.array(50), "update": jnp.array(50)}
+        world = with_clock(world, 50)
         # several steps: running statistics of one observation alone would saturate every policy
         world = jax.lax.fori_loop(
             0, 8, lambda i, w: game.observe(params, w, jax.random.fold_in(key, i))[0], world

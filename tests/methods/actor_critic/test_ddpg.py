@@ -12,10 +12,11 @@ import pytest
 
 import gacf
 from gacf import envs, rules
-from gacf.methods.actor_critic.environment import actions_of
+from gacf.methods.actor_critic import actions_of
 from gacf.methods.actor_critic.exploration import ornstein_uhlenbeck
 from gacf.methods.gan import zero_centred
 from gacf.networks import MLP
+from tests.methods.actor_critic.packed import packed
 from tests.methods.actor_critic.probes import one_reward, probe
 
 KEY = jax.random.key(0)
@@ -25,7 +26,7 @@ NUMBER = (lambda key: jnp.zeros(()), lambda w, o, a: jnp.zeros(len(o)) + w)
 
 def make(env: Any, actor: Any = STILL, critic: Any = NUMBER, **options: Any) -> gacf.Game:
     sizes = {"batch_size": 8, "capacity": 64, "warmup": 4, "num_envs": 2, "episodes": 4}
-    return gacf.ddpg(env, actor, critic, **{**sizes, **options})
+    return gacf.ddpg(env, actor, critic, **packed(**{**sizes, **options}))
 
 
 def critic_only(game: gacf.Game, rate: float = 1.0, **options: Any) -> gacf.Algorithm:
@@ -77,8 +78,8 @@ def test_the_target_is_transformed_and_the_divergence_chosen():
 def test_the_actor_finds_the_best_action():
     env = probe(lambda t, action: -((action - 1.3) ** 2), low=0.0, high=2.0)
     game = gacf.ddpg(
-        env, MLP((8,), (1,)), MLP((16,)), exploration=0.3, batch_size=32, capacity=512, warmup=64,
-        num_envs=4, episodes=2,
+        env, MLP((8,), (1,)), MLP((16,)), exploration=0.3,
+        rollout=gacf.Rollout(num_envs=4, episodes=2), replay=gacf.Replay(512, 32, 64),
     )  # fmt: skip
     optimizers = {p: optax.adam(1e-2) for p in game.losses}
     algorithm = gacf.compose(game, rules.alternating(optimizers))

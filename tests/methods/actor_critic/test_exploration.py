@@ -49,8 +49,8 @@ def test_memory_is_that_of_the_episode():
     still = (lambda key: jnp.zeros(1), lambda p, o: jnp.zeros((len(o), 1)) + p[None])
     number = (lambda key: jnp.zeros(()), lambda w, o, a: jnp.zeros(len(o)) + w)
     game = gacf.ddpg(
-        one_reward(length=3), still, number, exploration=ornstein_uhlenbeck(0.05), warmup=0,
-        batch_size=1, capacity=8, num_envs=2,
+        one_reward(length=3), still, number, exploration=ornstein_uhlenbeck(0.05),
+        rollout=gacf.Rollout(num_envs=2), replay=gacf.Replay(8, 1, warmup=0),
     )  # fmt: skip
     algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)), still="actor")
 

@@ -228,13 +228,14 @@ def test_a_single_advantage_is_not_standardised():
     here, params = at(recorded(0.5))
     with pytest.raises(ValueError, match=message):
         here.gradient("actor", params)
+    one = gacf.Rollout(num_envs=1, length=1)
     for game, rule in (
-        (gacf.ppo("probe-match", num_envs=1, length=1), gacf.rules.simultaneous),
+        (gacf.ppo("probe-match", rollout=one), gacf.rules.simultaneous),
         (
-            gacf.ppo("probe-match", num_envs=2, length=2),
+            gacf.ppo("probe-match", rollout=gacf.Rollout(num_envs=2, length=2)),
             lambda o: gacf.rules.minibatches(gacf.rules.simultaneous(o), 1, 4),
         ),
-        (gacf.a2c("probe-match", num_envs=1, length=1, standardise=True), gacf.rules.simultaneous),
+        (gacf.a2c("probe-match", rollout=one, standardise=True), gacf.rules.simultaneous),
     ):
         algorithm = gacf.compose(game, rule({p: optax.sgd(0.1) for p in game.losses}))
         with pytest.raises(ValueError, match=message) as error:

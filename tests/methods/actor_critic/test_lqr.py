@@ -13,7 +13,9 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock
 from gacf.games import LQR, gain_gradient, optimal_gain, q_function, value
+from tests.methods.actor_critic.packed import packed
 
 KEY = jax.random.key(0)
 GAMMA = 0.9
@@ -54,7 +56,7 @@ def played(game: gacf.Game, steps: int = 1) -> Any:
     def play(key: jax.Array) -> Any:
         params, world = game.init(key)
         for i in range(steps):
-            clocked = {**world, "step": jnp.array(i), "update": jnp.array(i)}
+            clocked = with_clock(world, i)
             world, _ = game.observe(params, clocked, jax.random.fold_in(key, i))
         return params, world, game.sample(world, key)
 
@@ -73,8 +75,8 @@ def test_svg_has_the_analytic_policy_gradient(horizon, bootstrap):
     """
     env = regulator(TWO, noise=0.0, horizon=100)
     game = gacf.svg(
-        env, horizon, linear(GAIN), exact_value(TWO, GAIN), "true", GAMMA, bootstrap=bootstrap,
-        log_scale=-20.0, num_envs=3,
+        env, horizon, linear(GAIN), exact_value(TWO, GAIN), "true", discount=GAMMA,
+        bootstrap=bootstrap, log_scale=-20.0, rollout=gacf.Rollout(num_envs=3),
     )  # fmt: skip
     params, world, batch = played(game)
     found = actor_gradient(game, params, world, batch)["mean"]
@@ -101,7 +103,7 @@ def test_chains_are_what_was_played_and_a_right_model_has_the_true_derivatives()
     horizon, copies = 5, 4
     env = regulator(TWO, noise=0.3, horizon=3)
     arguments = (env, horizon, linear(GAIN), exact_value(TWO, GAIN))
-    options: dict[str, Any] = {"discount": GAMMA, "log_scale": -0.7, "num_envs": copies}
+    options = packed(discount=GAMMA, log_scale=-0.7, num_envs=copies)
     true = gacf.svg(*arguments, "true", **options)
     params, world, batch = played(true, 2)
 
@@ -197,11 +199,12 @@ class Case(NamedTuple):
 
 
 START = linear([[0.1]])
-OFF: dict[str, Any] = {
-    "discount": GAMMA, "batch_size": 128, "capacity": 4096, "warmup": 50, "num_envs": 8,
-    "target_rate": 0.2, "episodes": 2,
-}  # fmt: skip
-ON: dict[str, Any] = {"discount": GAMMA, "num_envs": 32, "episodes": 2}
+OFF = packed(
+    discount=GAMMA, batch_size=128, capacity=4096, warmup=50, num_envs=8, target_rate=0.2,
+    episodes=2,
+)  # fmt: skip
+MANY: dict[str, Any] = {"discount": GAMMA, "num_envs": 32, "episodes": 2}
+ON = packed(**MANY)
 CASES = {
     "ddpg": Case(
         lambda e: gacf.ddpg(e, START, quadratic(), exploration=0.5, **OFF),
@@ -212,12 +215,12 @@ CASES = {
         lambda w: w[:, :3], gain=lambda p: p[:, 0, 0],
     ),
     "dpg": Case(
-        lambda e: gacf.dpg(e, START, square(), exploration=0.5, length=8, **ON),
+        lambda e: gacf.dpg(e, START, square(), exploration=0.5, **packed(length=8, **MANY)),
         lambda w: w["baseline"][:, :1], gain=lambda p: p[:, 0, 0],
     ),
     "natural": Case(
         lambda e: gacf.natural_actor_critic(
-            e, START, square(), length=4, trace=0.5, log_scale=-1.0, **ON
+            e, START, square(), trace=0.5, log_scale=-1.0, **packed(length=4, **MANY)
         ),
         lambda w: w["baseline"][:, :1],
         (0.03, 0.05),

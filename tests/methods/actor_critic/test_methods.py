@@ -13,9 +13,11 @@ from jax.flatten_util import ravel_pytree
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock
 from gacf.methods.actor_critic import METHODS, heads
 from gacf.networks import MLP
 from gacf.rules import field
+from tests.methods.actor_critic.packed import packed
 from tests.methods.actor_critic.probes import one_reward
 
 KEY = jax.random.key(0)
@@ -42,7 +44,9 @@ TWINS = (
 def test_td3_goes_on_from_the_smaller_of_its_slow_critics():
     env = one_reward(truncates=True)
     actor = (lambda key: jnp.array(0.3), lambda p, o: jnp.arctanh(p * o))
-    game = gacf.td3(env, actor, TWINS, discount=0.9, divergence=told, target_noise=0.0, **SMALL)
+    game = gacf.td3(
+        env, actor, TWINS, discount=0.9, divergence=told, target_noise=0.0, **packed(**SMALL)
+    )
     params, world, batch, here = at(game)
     assert params["critic"].shape == (2, 2) and world["slow"]["critic"].shape == (2, 2)
     slow = jnp.array([[2.0, 1.0], [1.0, 2.0]])
@@ -60,7 +64,7 @@ def test_td3_goes_on_from_the_smaller_of_its_slow_critics():
 def test_twins_of_quantiles(head):
     env = one_reward(truncates=True)
     critic = MLP((4,), head.shape)
-    game = gacf.td3(env, MLP((4,), (1,)), critic, divergence=head, discount=0.0, **SMALL)
+    game = gacf.td3(env, MLP((4,), (1,)), critic, divergence=head, discount=0.0, **packed(**SMALL))
     params, _, _, here = at(game)
     for player in game.losses:
         value, outcome = here.loss(player, params[player], params)
@@ -74,7 +78,7 @@ def test_td3_smooths_its_target_within_the_clip():
     slope = (lambda key: jnp.zeros(()), lambda c, o, a: c + a[:, 0])
     game = gacf.td3(
         env, actor, slope, discount=1.0, divergence=told, target_noise=9.0, target_clip=0.25,
-        **{**SMALL, "batch_size": 1},
+        **packed(**{**SMALL, "batch_size": 1}),
     )  # fmt: skip
 
     def target(key):
@@ -90,7 +94,7 @@ def test_td3_smooths_its_target_within_the_clip():
 def sac(**options: Any) -> gacf.Game:
     actor = (lambda key: jnp.array([0.2, -0.7]), lambda p, o: jnp.tile(p[None], (len(o), 1)))
     env = one_reward(truncates=True)
-    return gacf.sac(env, actor, TWINS, discount=0.9, **{**SMALL, **options})
+    return gacf.sac(env, actor, TWINS, discount=0.9, **packed(**{**SMALL, **options}))
 
 
 def test_sac_in_formulas():
@@ -150,14 +154,13 @@ def test_a_leader_differentiates_through_the_critic(name):
     to what was played, which no longer depends on the actor: nothing is added.
     """
     env = envs.make("probe-truncation")
-    game = METHODS[name](env, MLP((4,), (1,)), MLP((4,)), **SIZES[name])
+    game = METHODS[name](env, MLP((4,), (1,)), MLP((4,)), **packed(**SIZES[name]))
     leader = rules.implicit("actor", "critic", "gmres", 4, damping=0.1)
 
     @jax.jit
     def play(key):
         params, world = game.init(key)
-        clocked = {**world, "step": jnp.array(0), "update": jnp.array(0)}
-        world, _ = game.observe(params, clocked, key)
+        world, _ = game.observe(params, with_clock(world), key)
         here = field(game, world, game.sample(world, key), key)
 
         def heard(critic):
@@ -179,10 +182,11 @@ def test_ppo_records_what_it_will_be_judged_by():
     env = envs.make("probe-truncation", length=3)
     critic = (lambda key: jnp.array([0.5, 0.2]), lambda v, o: v[0] + v[1] * o[:, 0])
     actor = (lambda key: jnp.array([0.1]), lambda k, o: k[None] * o)
-    game = gacf.ppo(env, actor, critic, 0.9, 0.7, num_envs=2, length=4)
+    game = gacf.ppo(
+        env, actor, critic, discount=0.9, trace=0.7, rollout=gacf.Rollout(num_envs=2, length=4)
+    )
     params, world = game.init(KEY)
-    clocked = {**world, "step": jnp.array(0), "update": jnp.array(0)}
-    world, _ = jax.jit(game.observe)(params, clocked, KEY)
+    world, _ = jax.jit(game.observe)(params, with_clock(world), KEY)
     batch = game.sample(world, KEY)
     assert sorted(batch) == ["action", "advantage", "log_prob", "observation", "return"]
     o = np.asarray(batch["observation"]).reshape(4, 2)
@@ -206,7 +210,8 @@ def test_nfqca_is_fitted_to_all_transitions_at_once(grow):
     env = one_reward(truncates=True)
     still = (lambda key: jnp.zeros(()), lambda p, o: 0 * o + p)
     number = (lambda key: jnp.zeros(()), lambda q, o, a: jnp.zeros(len(o)) + q)
-    game = gacf.nfqca(env, still, number, discount=0.5, transitions=8, num_envs=2, grow=grow)
+    rollout = gacf.Rollout(num_envs=2)
+    game = gacf.nfqca(env, still, number, discount=0.5, transitions=8, grow=grow, rollout=rollout)
     moves = {p: optax.sgd(0.5) for p in game.losses}
     rule = rules.alternating(moves, steps={"critic": 30})
     algorithm = gacf.compose(game, rule)
@@ -230,7 +235,8 @@ def test_nfqca_is_fitted_to_all_transitions_at_once(grow):
 
 def quantiles() -> gacf.Game:
     head, networks = heads.quantile(4), (MLP((2,), (1,)), MLP((2,), (3,)))
-    return gacf.ddpg("probe-constant", *networks, divergence=head, **{**SMALL, "warmup": 0})
+    settings = packed(**{**SMALL, "warmup": 0})
+    return gacf.ddpg("probe-constant", *networks, divergence=head, **settings)
 
 
 def critic_loss(game: gacf.Game) -> Any:
@@ -246,7 +252,7 @@ def critic_loss(game: gacf.Game) -> Any:
     ("call", "message"),
     [
         (lambda: gacf.td3("probe-match", critics=0), "critics: 0 was given"),
-        (lambda: gacf.ddpg("probe-match", n_step=0), "n_step: 0 was given"),
+        (lambda: gacf.ddpg("probe-match", replay=gacf.Replay(n_step=0)), "n_step: 0 was given"),
         (lambda: gacf.sac("probe-match", temperature=0.0), "temperature: 0.0 was given"),
         (lambda: gacf.sac("CartPole-v1"), "env: CartPole-v1 has discrete actions"),
         (lambda: gacf.svg("probe-match", horizon=-1), "horizon: -1 was given"),
@@ -256,10 +262,10 @@ def critic_loss(game: gacf.Game) -> Any:
         ),
         (lambda: gacf.a2c("probe-mach"), "did you mean 'probe-match'"),
         (lambda: gacf.a2c("probe-match", trace=1.5), r"trace: 1.5 was given"),
-        (lambda: gacf.a2c("probe-match", length=0), "length: 0 was given"),
+        (lambda: gacf.a2c("probe-match", rollout=gacf.Rollout(length=0)), "length: 0 was given"),
         (lambda: gacf.ppo("probe-match", clip=0.0), "clip: 0.0 was given"),
         (
-            lambda: gacf.nfqca("probe-match", transitions=10, num_envs=4),
+            lambda: gacf.nfqca("probe-match", transitions=10, rollout=gacf.Rollout(num_envs=4)),
             "transitions: 10 was given; allowed: a multiple of num_envs, 4",
         ),
         (lambda: gacf.dpg("probe-match", discount=-1), "discount: -1 was given"),
@@ -313,7 +319,7 @@ def test_numbers_may_be_traced(name):
     settings, numbers = SWEPT[name]
 
     def step(numbers: Any) -> Any:
-        game = METHODS[name]("probe-match", **settings, **numbers)
+        game = METHODS[name]("probe-match", **packed(**settings, **numbers))
         optimizers = {p: optax.sgd(0.1) for p in game.losses}
         algorithm = gacf.compose(game, rules.simultaneous(optimizers))
         return algorithm.step(algorithm.init(KEY))
@@ -377,7 +383,7 @@ def test_networks_and_environments_may_differ_in_precision(name, of_env, of_netw
 
     if settings.get("horizon") and "dynamics" not in settings:
         settings = {**settings, "dynamics": network(env.observation.shape[0] + 1)}
-    game = METHODS[method](env, actor=network(outputs), critic=network(), **settings)
+    game = METHODS[method](env, actor=network(outputs), critic=network(), **packed(**settings))
     rule = rules.alternating({p: optax.adam(1e-3) for p in game.losses})
     algorithm = gacf.compose(game, rule)
     state = jax.eval_shape(algorithm.init, KEY)
@@ -394,13 +400,14 @@ def test_svg_with_precise_networks_has_the_gradient_of_the_true_chain():
     actor = (lambda key: jnp.array([0.3], jnp.float64), lambda p, o: p[None] + 0 * o[:, :1])
     critic = (lambda key: jnp.zeros((), jnp.float64), lambda v, o: v + 0 * o[:, 0])
     game = gacf.svg(
-        uneven("float32"), 3, actor, critic, "true", num_envs=4, bootstrap=False, log_scale=-1.0
-    )
+        uneven("float32"), 3, actor, critic, "true", bootstrap=False, log_scale=-1.0,
+        rollout=gacf.Rollout(num_envs=4),
+    )  # fmt: skip
 
     @jax.jit
     def play(key: Any) -> Any:
         params, world = game.init(key)
-        world, _ = game.observe(params, {**world, "step": 0, "update": 0}, key)
+        world, _ = game.observe(params, with_clock(world), key)
         batch = game.sample(world, key)
         return batch, field(game, world, batch, key).gradient("actor", params)[0]
 
@@ -420,7 +427,7 @@ def test_clipped_targets_are_counted():
     @jax.jit
     def share(high: Any) -> Any:
         head = heads.two_hot(-1.0, high, 4)
-        game = gacf.ddpg(env, actor, critic, divergence=head, critics=2, **SMALL)
+        game = gacf.td3(env, actor, critic, divergence=head, **packed(**SMALL))
         params, world = game.init(KEY)
         here = field(game, world, game.sample(world, KEY), KEY)
         return here.loss("critic", params["critic"], params)[1].metrics["clipped/taken"]
@@ -430,7 +437,8 @@ def test_clipped_targets_are_counted():
 
 def test_one_quantile_is_read_from_one_number_an_example():
     critic = (lambda key: jnp.array(0.5), lambda v, o: v * jnp.ones(len(o)))
-    game = gacf.a2c("probe-match", critic=critic, divergence=heads.quantile(1), num_envs=2)
+    rollout = gacf.Rollout(num_envs=2)
+    game = gacf.a2c("probe-match", critic=critic, divergence=heads.quantile(1), rollout=rollout)
 
     def loss(key: Any) -> Any:
         params, world = game.init(key)

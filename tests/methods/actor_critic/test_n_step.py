@@ -128,8 +128,8 @@ def test_a_buffer_holds_each_transition_once(n, warmup):
     actor = (lambda key: jnp.zeros(()), lambda p, o: o[:, :1] * 0 + p)
     critic = (lambda key: jnp.zeros(()), lambda q, o, a: o[:, 0] * 0 + q)
     game = gacf.ddpg(
-        counted(), actor, critic, discount=GAMMA, n_step=n, warmup=warmup, batch_size=2,
-        capacity=200, num_envs=3,
+        counted(), actor, critic, discount=GAMMA, rollout=gacf.Rollout(num_envs=3),
+        replay=gacf.Replay(200, 2, warmup, n_step=n),
     )  # fmt: skip
     algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.0)), still="actor")
     steps = 20
@@ -175,8 +175,8 @@ def test_values_do_not_depend_on_n():
     actor = (lambda key: jnp.zeros(()), lambda p, o: jnp.full((len(o), 1), np.arctanh(0.5)) + p)
     critic = (lambda key: jnp.zeros(3), lambda q, o, a: q[(o[:, 0] + 1).astype(int)])
     game = gacf.ddpg(
-        envs.make("probe-delayed"), actor, critic, discount=GAMMA, n_step=2, exploration=0.0,
-        warmup=0, batch_size=32, capacity=64, target_rate=1.0,
+        envs.make("probe-delayed"), actor, critic, discount=GAMMA, exploration=0.0,
+        target_rate=1.0, replay=gacf.Replay(64, 32, warmup=0, n_step=2),
     )  # fmt: skip
     algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(1.0)), still="actor")
 

@@ -10,6 +10,7 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock, without_clock
 from gacf.methods.actor_critic import normalize
 from gacf.networks import model
 from tests.methods.actor_critic.probes import probe
@@ -76,7 +77,7 @@ def tell(**options):
     see = (lambda key: jnp.ones(()), lambda k, o: k * o)
     number = (lambda key: jnp.zeros(()), lambda v, o: v * o[:, 0])
     env = envs.make("LQR", spread=3.0, horizon=5)
-    return gacf.a2c(env, see, number, log_scale=-20.0, num_envs=3, length=2, **options)
+    return gacf.a2c(env, see, number, log_scale=-20.0, rollout=gacf.Rollout(3, 2, **options))
 
 
 def steps(game, number):
@@ -142,17 +143,16 @@ def test_statistics_are_those_of_the_observations_that_are_acted_on():
 
     see = (lambda key: jnp.zeros(()), watched)
     number = (lambda key: jnp.zeros(()), lambda v, o: v * o[:, 0])
-    game = gacf.a2c(journey(), see, number, num_envs=4, length=7, normalize_observations=True)
+    rollout = gacf.Rollout(num_envs=4, length=7, normalize_observations=True)
+    game = gacf.a2c(journey(), see, number, rollout=rollout)
 
     # by `observe` alone, so that no loss watches too
     @jax.jit
     def play(key):
         params, world = game.init(key)
-        clock = {"step": jnp.zeros((), jnp.int32), "update": jnp.zeros((), jnp.int32)}
 
         def step(world, key):
-            world, _ = game.observe(params, {**world, **clock}, key)
-            world = {name: entry for name, entry in world.items() if name not in clock}
+            world = without_clock(game.observe(params, with_clock(world), key)[0])
             return world, (world["env"]["transition"]["observation"], world["observations"])
 
         return jax.lax.scan(step, world, jax.random.split(key, 9))[1]
@@ -185,8 +185,8 @@ def test_contexts_of_a_bandit_reach_the_policy_standardised():
     see = (lambda key: jnp.ones(()), lambda k, o: k * o)
     number = (lambda key: jnp.zeros(()), lambda v, o: v * o[:, 0])
     game = gacf.a2c(
-        env._replace(step=step), see, number, log_scale=-20.0, num_envs=32, length=4,
-        normalize_observations=True,
+        env._replace(step=step), see, number, log_scale=-20.0,
+        rollout=gacf.Rollout(num_envs=32, length=4, normalize_observations=True),
     )  # fmt: skip
     world, _ = steps(game, 20)
     seen = np.asarray(world["env"]["transition"]["action"])[4:]
@@ -197,8 +197,8 @@ def test_replayed_observations_are_stored_as_they_are_and_standardised_when_read
     see = (lambda key: jnp.ones(()), lambda k, o: k * o[:, :1])
     number = (lambda key: jnp.zeros(()), lambda v, o, a: v * o[:, 0])
     game = gacf.ddpg(
-        journey(), see, number, exploration=0.0, warmup=6, capacity=100, batch_size=4, num_envs=3,
-        normalize_observations=True,
+        journey(), see, number, exploration=0.0, replay=gacf.Replay(100, 4, 6),
+        rollout=gacf.Rollout(num_envs=3, normalize_observations=True),
     )  # fmt: skip
     world, _ = steps(game, 5)
     buffer = jax.tree.map(lambda x: x[-1], world["buffer"])
@@ -228,9 +228,8 @@ def test_rewards_are_divided_by_the_deviation_of_the_discounted_return():
     env = probe(lambda t, action: 5.0 + 3.0 * t, length=3)
     still = (lambda key: jnp.zeros(()), lambda p, o: 0 * o)
     number = (lambda key: jnp.zeros(()), lambda v, o: v * o[:, 0])
-    game = gacf.a2c(
-        env, still, number, discount, num_envs=num_envs, length=length, normalize_rewards=True
-    )
+    rollout = gacf.Rollout(num_envs, length, normalize_rewards=True)
+    game = gacf.a2c(env, still, number, discount=discount, rollout=rollout)
     world, metrics = steps(game, 4)
     scaled = np.asarray(world["env"]["transition"]["reward"])
     raw = np.tile([5.0, 8.0, 11.0], 3)[:8].reshape(4, length)
@@ -255,7 +254,8 @@ def test_the_discounted_return_begins_anew_with_each_episode(truncates):
     number = (lambda key: jnp.zeros(()), lambda v, o: v * o[:, 0])
 
     def scaled(env, number_of_steps):
-        game = gacf.a2c(env, still, number, 0.5, num_envs=2, length=3, normalize_rewards=True)
+        rollout = gacf.Rollout(num_envs=2, length=3, normalize_rewards=True)
+        game = gacf.a2c(env, still, number, discount=0.5, rollout=rollout)
         return np.asarray(steps(game, number_of_steps)[0]["env"]["transition"]["reward"])
 
     same = scaled(probe(lambda t, action: 7.0, length=1, truncates=truncates), 3)

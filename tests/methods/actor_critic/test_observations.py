@@ -10,7 +10,9 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock
 from gacf.networks import MLP
+from tests.methods.actor_critic.packed import packed
 
 KEY = jax.random.key(0)
 N = 5
@@ -66,22 +68,21 @@ def observed(game):
     @jax.jit
     def act(key):
         params, world = game.init(key)
-        clock = {"step": jnp.int32(0), "update": jnp.int32(0)}
-        return game.observe(params, {**world, **clock}, key)[0]
+        return game.observe(params, with_clock(world), key)[0]
 
     return act(KEY)
 
 
 SMALL = {"warmup": 2, "capacity": 64, "batch_size": 4}
 METHODS = {
-    "a2c": lambda env, **more: gacf.a2c(env, length=2, **more),
-    "ppo": lambda env, **more: gacf.ppo(env, length=2, **more),
-    "natural": lambda env, **more: gacf.natural_actor_critic(env, length=2, **more),
-    "dpg": lambda env, **more: gacf.dpg(env, length=2, **more),
-    "ddpg": lambda env, **more: gacf.ddpg(env, n_step=2, **SMALL, **more),
-    "td3": lambda env, **more: gacf.td3(env, **SMALL, **more),
-    "sac": lambda env, **more: gacf.sac(env, n_step=3, **SMALL, **more),
-    "svg": lambda env, **more: gacf.svg(env, **SMALL, **more),
+    "a2c": lambda env, **more: gacf.a2c(env, **packed(length=2, **more)),
+    "ppo": lambda env, **more: gacf.ppo(env, **packed(length=2, **more)),
+    "natural": lambda env, **more: gacf.natural_actor_critic(env, **packed(length=2, **more)),
+    "dpg": lambda env, **more: gacf.dpg(env, **packed(length=2, **more)),
+    "ddpg": lambda env, **more: gacf.ddpg(env, **packed(n_step=2, **SMALL, **more)),
+    "td3": lambda env, **more: gacf.td3(env, **packed(**SMALL, **more)),
+    "sac": lambda env, **more: gacf.sac(env, **packed(n_step=3, **SMALL, **more)),
+    "svg": lambda env, **more: gacf.svg(env, **packed(**SMALL, **more)),
 }
 
 
@@ -145,7 +146,7 @@ def test_names_are_one_hot_and_their_numbers_mean_nothing():
     other = env._replace(reset=renamed(env.reset), step=renamed(env.step))
 
     def stepped(env, permute):
-        game = gacf.a2c(env, num_envs=N, length=4)
+        game = gacf.a2c(env, rollout=gacf.Rollout(N, 4))
 
         @jax.jit
         def play(key):
@@ -155,8 +156,7 @@ def test_names_are_one_hot_and_their_numbers_mean_nothing():
                 for player in params:
                     first = params[player]["Dense_0"]
                     first["kernel"] = first["kernel"].at[order].set(first["kernel"])
-            clock = {"step": jnp.int32(0), "update": jnp.int32(0)}
-            world, _ = game.observe(params, {**world, **clock}, key)
+            world, _ = game.observe(params, with_clock(world), key)
             batch = game.sample(world, key)
 
             def loss(own):
@@ -182,10 +182,10 @@ def test_a_network_of_ones_own_gets_observations_as_they_are_unless_it_is_wrappe
 
     env = environment("name", envs.Discrete(2))
     own = (lambda key: jnp.zeros((7, 2)), table), (lambda key: jnp.zeros(7), table)
-    observed(gacf.a2c(env, *own, num_envs=N, length=2, normalize_observations=True))
+    observed(gacf.a2c(env, *own, **packed(num_envs=N, length=2, normalize_observations=True)))
     assert set(seen) == {((N,), jnp.dtype("int32"))}
     wrapped = gacf.networks.encoded(envs.features(env.observation), MLP((4,), (2,)))
-    params, _ = jax.eval_shape(gacf.a2c(env, wrapped, own[1], num_envs=N).init, KEY)
+    params, _ = jax.eval_shape(gacf.a2c(env, wrapped, own[1], rollout=gacf.Rollout(N)).init, KEY)
     assert params["actor"]["Dense_0"]["kernel"].shape == (7, 4)
 
 
@@ -204,7 +204,8 @@ def test_names_are_stored_as_whole_numbers_and_replayed_copies_explore_apart():
     read = envs.features(SPACES["mixed"][0])
     actor = (lambda key: jnp.ones(()), lambda p, o: p * read(o)[:, :1])
     critic = (lambda key: jnp.ones(()), lambda p, o, a: p * read(o)[:, 0])
-    game = gacf.ddpg(environment("mixed"), actor, critic, num_envs=N, n_step=2, **SMALL)
+    settings = packed(num_envs=N, n_step=2, **SMALL)
+    game = gacf.ddpg(environment("mixed"), actor, critic, **settings)
     buffer = observed(game)["buffer"]
     items, size = buffer.items, int(buffer.size)
     assert len(np.unique(np.asarray(items["action"])[:size])) == size
@@ -216,7 +217,7 @@ def test_names_are_stored_as_whole_numbers_and_replayed_copies_explore_apart():
 
 def test_an_actor_that_answers_once_for_all_copies_is_refused():
     one = (lambda key: jnp.zeros(1), lambda p, o: jnp.zeros((1, 1)) + p[None])
-    game = gacf.ppo(environment("dict"), one, num_envs=N, length=2)
+    game = gacf.ppo(environment("dict"), one, rollout=gacf.Rollout(N, 2))
     with pytest.raises(
         ValueError, match=r"actor: it yields actions \[1, 1\] for observations of 5"
     ):

@@ -11,8 +11,7 @@ import pytest
 from scipy import special, stats
 
 import gacf
-from gacf.methods.actor_critic import policies
-from gacf.methods.actor_critic.on_policy import policy_of
+from gacf.methods.actor_critic import policies, policy_of
 from gacf.methods.actor_critic.policies import (
     categorical,
     gaussian,

@@ -13,8 +13,10 @@ import pytest
 
 import gacf
 from gacf import envs, rules
+from gacf.core.clock import with_clock
 from gacf.envs import probes
 from tests.methods.actor_critic import linear
+from tests.methods.actor_critic.packed import packed
 
 GAMMA = 0.5
 TOLERANCE = 0.1
@@ -46,11 +48,14 @@ class Case(NamedTuple):
     actions: str = "continuous"
 
 
-OFF: dict[str, Any] = {
+FLAT: dict[str, Any] = {
     "discount": GAMMA, "batch_size": 64, "capacity": 1024, "warmup": 32, "num_envs": 4,
     "target_rate": 0.2, "episodes": 4,
 }  # fmt: skip
-ON: dict[str, Any] = {"discount": GAMMA, "num_envs": 32, "episodes": 4}
+OFF, TWO_STEPS = packed(**FLAT), packed(n_step=2, **FLAT)
+ON, IN_TWOS, IN_FOURS = (
+    packed(discount=GAMMA, num_envs=32, episodes=4, length=length) for length in (None, 2, 4)
+)
 
 
 def q(w: Any, o: jax.Array, a: jax.Array) -> jax.Array:
@@ -104,7 +109,7 @@ Q, V = linear.of_actions(), linear.of_states()
 CASES = {
     "ddpg": Case(lambda e: gacf.ddpg(e, DETERMINISTIC, Q, exploration=0.3, **OFF), q, squashed),
     "td3": Case(
-        lambda e: gacf.td3(e, DETERMINISTIC, Q, exploration=0.3, n_step=2, **OFF), first, squashed,
+        lambda e: gacf.td3(e, DETERMINISTIC, Q, exploration=0.3, **TWO_STEPS), first, squashed,
         delayed,
     ),
     "sac": Case(
@@ -120,34 +125,35 @@ CASES = {
     ),
     "nfqca": Case(
         lambda e: gacf.nfqca(
-            e, DETERMINISTIC, Q, GAMMA, 256, exploration=0.3, num_envs=4, episodes=4
+            e, DETERMINISTIC, Q, discount=GAMMA, transitions=256, exploration=0.3,
+            rollout=gacf.Rollout(num_envs=4, episodes=4),
         ),
         q, squashed, fit, 100,
     ),
     "dpg": Case(
-        lambda e: gacf.dpg(e, DETERMINISTIC, V, exploration=0.1, length=2, **ON), base, squashed
+        lambda e: gacf.dpg(e, DETERMINISTIC, V, exploration=0.1, **IN_TWOS), base, squashed
     ),
     "a2c": Case(
-        lambda e: gacf.a2c(e, DETERMINISTIC, V, length=4, log_scale=-1.5, **ON), v, mean
+        lambda e: gacf.a2c(e, DETERMINISTIC, V, log_scale=-1.5, **IN_FOURS), v, mean
     ),
     "a2c, discrete": Case(
-        lambda e: gacf.a2c(e, linear.actor(0.0, 0.0), V, length=4, **ON), v, mode,
+        lambda e: gacf.a2c(e, linear.actor(0.0, 0.0), V, **IN_FOURS), v, mode,
         actions="discrete",
     ),
     "ppo": Case(
-        lambda e: gacf.ppo(e, DETERMINISTIC, V, length=4, log_scale=-1.5, **ON), v, mean,
+        lambda e: gacf.ppo(e, DETERMINISTIC, V, log_scale=-1.5, **IN_FOURS), v, mean,
         in_pieces, 200,
     ),
     "ppo, discrete": Case(
-        lambda e: gacf.ppo(e, linear.actor(0.0, 0.0), V, length=4, **ON), v, mode,
+        lambda e: gacf.ppo(e, linear.actor(0.0, 0.0), V, **IN_FOURS), v, mode,
         in_pieces, 200, actions="discrete",
     ),
     "natural": Case(
-        lambda e: gacf.natural_actor_critic(e, DETERMINISTIC, V, length=4, log_scale=-1.0, **ON),
+        lambda e: gacf.natural_actor_critic(e, DETERMINISTIC, V, log_scale=-1.0, **IN_FOURS),
         base, mean, rates=(1.0, 0.05), optimizer=optax.sgd,
     ),
     "natural, discrete": Case(
-        lambda e: gacf.natural_actor_critic(e, linear.actor(0.0, 0.0), V, length=4, **ON),
+        lambda e: gacf.natural_actor_critic(e, linear.actor(0.0, 0.0), V, **IN_FOURS),
         base, mode, rates=(0.5, 0.05), optimizer=optax.sgd, actions="discrete",
     ),
 }  # fmt: skip
@@ -188,7 +194,7 @@ def learned(case: Case, names: list[str]) -> Any:
             return algorithm.step(state)[0], None
 
         state, _ = jax.lax.scan(step, algorithm.init(jax.random.key(1)), length=case.steps)
-        world = {**state.world, "step": state.step, "update": state.step}
+        world = with_clock(state.world, state.step)
         batch = game.sample(world, jax.random.key(2))
         o, a = batch["observation"], batch["action"]
         said = case.value(state.params["critic"], o, a)

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import gacf
+from gacf.core.clock import with_clock
 from gacf.methods import flows
 from gacf.methods.gan import r1
 from gacf.networks import MLP, model
@@ -36,7 +37,7 @@ def at(game: gacf.Game, key: Any = KEY) -> tuple[Any, Any, Any, Any]:
     def everything() -> Any:
         params, world = game.init(key)
         batch = game.sample(world, key)
-        here = field(game, {**world, "step": jnp.zeros((), jnp.int32)}, batch, key)
+        here = field(game, with_clock(world), batch, key)
         values = {p: here.loss(p, params[p], params)[0] for p in game.losses}
         return params, batch, values, {p: here.gradient(p, params)[0] for p in game.losses}
 
@@ -149,7 +150,7 @@ def test_the_encoder_of_two_domains_reverses_the_critics_gradient() -> None:
 
 def rollout(rewards: str) -> tuple[gacf.Game, dict[str, Any]]:
     env = gacf.envs.make("probe-match", actions="discrete")
-    game = gacf.a2c(env, linear(2), linear(1), num_envs=2, length=3, episodes=2)
+    game = gacf.a2c(env, linear(2), linear(1), rollout=gacf.Rollout(2, 3, 2))
     names = ("observation", "action", "next_observation", "terminated")
     rows = (np.ones((4, 1)), np.ones(4, np.int32), np.ones((4, 1)), np.zeros(4, bool))
     expert: dict[str, Any] = dict(zip(names, rows, strict=True))
@@ -171,9 +172,7 @@ def test_the_discriminator_is_the_reward(rewards: str) -> None:
     @jax.jit
     def paid() -> Any:
         params, world = game.init(KEY)
-        world, _ = game.observe(
-            params, {**world, "step": jnp.zeros((), jnp.int32), "update": 0}, KEY
-        )
+        world, _ = game.observe(params, with_clock(world), KEY)
         batch = game.sample(world, KEY)
         # the environment's own reward is not read
         other = {**batch, "reward": batch["reward"] + 5}
@@ -212,7 +211,8 @@ def test_the_discriminator_is_the_reward(rewards: str) -> None:
 
 def test_a_method_that_records_returns_cannot_be_paid_otherwise() -> None:
     env = gacf.envs.make("probe-match", actions="discrete")
-    game = flows.rewarded(gacf.ppo(env, num_envs=2, length=2), lambda p, w, b: b["return"])
+    game = gacf.ppo(env, rollout=gacf.Rollout(num_envs=2, length=2))
+    game = flows.rewarded(game, lambda p, w, b: b["return"])
     params, world = jax.eval_shape(game.init, KEY)
     batch = jax.eval_shape(game.sample, world, KEY)
     with pytest.raises(ValueError, match="records no `reward`"):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gacf
+from gacf.core.clock import with_clock
 from gacf.lab.inspect import draw
 from gacf.methods import flows
 from gacf.rules import field
@@ -117,7 +118,7 @@ def test_pretraining_is_maximum_likelihood() -> None:
     params, world = made.init(jax.random.key(0))
     batch = made.sample(world, jax.random.key(1))
     for step, imitates in ((4, True), (5, False)):
-        here = field(made, {**world, "step": jnp.array(step)}, batch, jax.random.key(2))
+        here = field(made, with_clock(world, step), batch, jax.random.key(2))
         loss = here.loss("actor", params["actor"], params)[0]
         wanted = -np.log(chance(params["actor"], batch["real"])).mean() / T
         assert (loss == pytest.approx(wanted, rel=1e-5)) == imitates

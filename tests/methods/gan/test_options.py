@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import gacf
+from gacf.core.clock import with_clock
 from gacf.methods.gan import generate, r1
 from gacf.rules import field
 
@@ -95,7 +96,7 @@ def test_instance_noise_follows_the_step():
         return jnp.maximum(0.0, 1 - step / 10)
 
     game = gacf.gan(GENERATOR, watching([]), DATA, batch_size=4, noise=2, instance_noise=annealed)
-    sizes = [np.std(game.sample({"step": jnp.array(step)}, KEY)["blur"]) for step in (0, 5, 10, 20)]
+    sizes = [np.std(game.sample(with_clock({}, step), KEY)["blur"]) for step in (0, 5, 10, 20)]
     np.testing.assert_allclose(sizes, [sizes[0], sizes[0] / 2, 0, 0], rtol=1e-5)
     rule = gacf.rules.simultaneous({"critic": optax.sgd(0.1)})
     algorithm = gacf.compose(game, rule, still="actor")

@@ -272,8 +272,8 @@ def test_packs_relativistic_losses_and_traced_strengths():
 def test_q_functions_too():
     def loss(layer: Any) -> Any:
         game = gacf.ddpg(
-            one_reward(), critic=Normed(layer), batch_size=4, capacity=8, warmup=1,
-            penalty=zero_centred(1.0),
+            one_reward(), critic=Normed(layer), penalty=zero_centred(1.0),
+            replay=gacf.Replay(capacity=8, batch_size=4, warmup=1),
         )  # fmt: skip
         params, world = jax.eval_shape(game.init, KEY)
         batch = jax.eval_shape(game.sample, world, KEY)

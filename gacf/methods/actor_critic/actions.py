@@ -1,0 +1,82 @@
+"""How a method's actions become an environment's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gacf.envs import Box, Environment
+
+
+class Actions(NamedTuple):
+    """How a method's actions become an environment's.
+
+    Attributes:
+        bounded: whether they lie in [−1, 1]^A.
+        to_env: one action as the environment wants it.
+    """
+
+    bounded: bool
+    to_env: Callable[[jax.Array], jax.Array]
+
+
+def actions_of(env: Environment) -> Actions:
+    """Boxes with finite bounds are [−1, 1]^A, scaled and clipped; all others are as they are.
+
+    Real actions reach the environment in JAX's default precision at least, whatever their
+    network's.
+
+    Raises:
+        ValueError: bounds of which some are finite and others not, that are NaN or in the wrong
+            order, or so far apart that their distance is not finite.
+    """
+    if not isinstance(env.action, Box):
+        return Actions(False, lambda action: action)
+
+    def real(action: jax.Array) -> jax.Array:
+        return action.astype(jnp.promote_types(action.dtype, jnp.result_type(float)))
+
+    if not _bounded(env.action, f"env: {env.name}"):
+        return Actions(False, real)
+    low, high = jnp.asarray(env.action.low), jnp.asarray(env.action.high)
+    return Actions(True, lambda a: low + (jnp.clip(real(a), -1, 1) + 1) / 2 * (high - low))
+
+
+def _bounded(space: Box, where: str) -> bool:
+    """Whether all bounds of a box of actions are finite, for they are, or none is."""
+    low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
+    finite = np.isfinite(low) & np.isfinite(high)
+    held = jnp.result_type(space.low, space.high, jnp.float32)
+    largest = float(jnp.finfo(held).max)  # of the numbers that scale an action
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
+        faults = (
+            (~(low <= high), "with low <= high"),
+            (~finite & ((low > -np.inf) | (high < np.inf)), "all finite, or none"),
+            (finite & (reach > largest), f"at most {largest:.3g} apart, or −inf and inf"),
+            (finite != finite.all(), "all finite, or none"),
+        )
+    for fault, allowed in faults:
+        if fault.any():
+            at = np.unravel_index(np.argmax(fault), fault.shape)
+            index = f"[{', '.join(map(str, at))}]" if at else ""
+            raise ValueError(
+                f"{where}: action{index} has the bounds {low[at]:.9g} and {high[at]:.9g}; "
+                f"allowed: bounds of actions {allowed}"
+            )
+    return bool(finite.all())
+
+
+def action_box(env: Environment) -> tuple[tuple[int, ...], Actions]:
+    """Shape of an action, and how it reaches the environment.
+
+    Raises:
+        ValueError: discrete actions.
+    """
+    if not isinstance(env.action, Box):
+        raise ValueError(f"env: {env.name} has discrete actions; allowed: a box of actions")
+    return env.action.shape, actions_of(env)

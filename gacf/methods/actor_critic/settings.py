@@ -79,7 +79,8 @@ class Rollout:
     normalize_observations: bool | None = None
     normalize_rewards: bool | None = None
 
-    __repr__ = _given
+    def __repr__(self) -> str:
+        return _given(self)
 
     def __post_init__(self) -> None:
         numbers = dict.fromkeys(("num_envs", "length", "episodes"), WHOLE)
@@ -111,7 +112,8 @@ class Replay:
     warmup: int | None = None
     n_step: int | None = None
 
-    __repr__ = _given
+    def __repr__(self) -> str:
+        return _given(self)
 
     def __post_init__(self) -> None:
         numbers = dict.fromkeys(("capacity", "batch_size", "n_step"), WHOLE)

@@ -7,6 +7,7 @@ module makes the clock that is read there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -41,7 +42,7 @@ def without_clock(world: World) -> World:
     return {name: entry for name, entry in world.items() if name not in NAMES}
 
 
-def clock_of(world: World) -> World:
+def clock_of(world: Mapping[str, Any]) -> World:
     """The clock's entries alone; none where there is no clock."""
     return {name: world[name] for name in NAMES if name in world}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
 import jax.core
@@ -15,7 +16,7 @@ from gacf.core.types import PyTree
 MARK = "gacf."  # begins the name of every scope, so that a profile tells them from JAX's own
 
 
-def scope(name: str) -> AbstractContextManager[None]:
+def scope(name: str) -> AbstractContextManager[Any]:
     """Labels the operations traced inside it, so that a profile can say what they are for.
 
     The innermost scope of an operation counts. Rules use a player's name for what the player

@@ -116,6 +116,7 @@ def target_networks(
             return jnp.where(rate == 1, live, moved)
 
         def copy(slow: jax.Array, live: jax.Array) -> jax.Array:
+            assert period is not None
             return jnp.where((updates_made(world) + 1) % period == 0, live, slow)
 
         live = {name: params[name] for name in copied}

@@ -227,8 +227,8 @@ def gan(
         if coin_tossed:
             batch["coin"] = jax.random.bernoulli(coin_key, 0.5, (packs,))
         if instance_noise is not None:
-            annealed = callable(instance_noise)
-            size = instance_noise(steps_made(world)) if annealed else instance_noise
+            given: Any = instance_noise
+            size = given(steps_made(world)) if callable(given) else given
             blur = jax.random.normal(blur_key, (2, *rows.shape), rows.dtype)
             batch["blur"] = (size * blur).astype(rows.dtype)
         return batch

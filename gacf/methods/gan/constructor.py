@@ -228,7 +228,7 @@ def gan(
             batch["coin"] = jax.random.bernoulli(coin_key, 0.5, (packs,))
         if instance_noise is not None:
             given: Any = instance_noise
-            size = given(steps_made(world)) if callable(given) else given
+            size: Any = given(steps_made(world)) if callable(given) else given
             blur = jax.random.normal(blur_key, (2, *rows.shape), rows.dtype)
             batch["blur"] = (size * blur).astype(rows.dtype)
         return batch

@@ -77,8 +77,6 @@ def _number(holds: Callable[[float], bool], allowed: str) -> Limit:
 _COUNT = _whole(1)
 _STEPS = _whole(1, MOST_STEPS)
 _RATE = Limit(lambda x: not isinstance(x, float) or math.isfinite(x), "a number that is finite")
-_FRACTION = _number(lambda x: 0 <= x <= 1, "a number in [0, 1]")
-_NOT_NEGATIVE = _number(lambda x: 0 <= x < math.inf, "a number >= 0")
 
 # By the last part of a key, so that actor.learning_rate and learning_rate share a line.
 LIMITS: dict[str, Limit] = {
@@ -90,21 +88,7 @@ LIMITS: dict[str, Limit] = {
     "checkpoint_every": _STEPS,
     "map": Limit(lambda x: x in MAPS, "one of " + ", ".join(MAPS)),
     "x64": Limit(lambda x: isinstance(x, bool), "true or false"),
-    "batch_size": _COUNT,
-    "capacity": _COUNT,
-    "updates": _COUNT,
-    "episodes": _COUNT,
-    "hidden": Limit(
-        lambda x: all(_COUNT.holds(n) for n in (x if isinstance(x, tuple) else (x,))),
-        "whole numbers >= 1",
-    ),
-    "warmup": _whole(0),
     "learning_rate": _number(lambda x: 0 < x < math.inf, "a number > 0"),
-    "discount": _FRACTION,
-    "target_rate": _FRACTION,
-    "exploration": _NOT_NEGATIVE,
-    "weight_decay": _NOT_NEGATIVE,
-    "damping": _NOT_NEGATIVE,
 }
 
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
+from gacf.core.checks import require, whole
+
 
 class MLP(linen.Module):
     """A multilayer perceptron over the concatenation of its inputs, each flattened to [B, ·].
@@ -27,6 +29,12 @@ class MLP(linen.Module):
     activation: Callable[[jax.Array], jax.Array] = linen.relu
     last: Callable[[jax.Array], jax.Array] | None = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "shape"):
+            for width in getattr(self, name):
+                require(name, width, whole, "whole numbers >= 1")
+        super().__post_init__()
 
     @linen.compact
     def __call__(self, *inputs: jax.Array) -> jax.Array:

@@ -521,3 +521,11 @@ def test_statistics_and_ensembles_of_a_bfloat16_network():
         computed_in("float16", MLP((8,)))
     with pytest.raises(ValueError, match="network: a Model was given"):
         computed_in("bfloat16", normed)
+
+
+@pytest.mark.parametrize("wrong", [(0,), (8, -1), (2.0,), (True,)])
+def test_widths_of_an_mlp_are_whole_numbers(wrong) -> None:
+    with pytest.raises(ValueError, match=r"hidden: .* was given; allowed: whole numbers >= 1"):
+        MLP(wrong)
+    with pytest.raises(ValueError, match=r"shape: .* was given; allowed: whole numbers >= 1"):
+        MLP((), wrong)

@@ -192,7 +192,7 @@ def of_run(directory: Path) -> tuple[str, bool]:
         bare = lambda n: n.removeprefix("evaluate/").removeprefix("final/")  # noqa: E731
         return [f"{bare(n)} {values[n]:.4g}" + (way if n == key else "") for n in chosen]
 
-    if records.finished(directory):
+    if (directory / "summary.json").exists():
         parts = ["100 %  finished"]
         cells = read(directory)["cells"]
         for cell, entry in cells.items():

@@ -160,3 +160,27 @@ def test_a_wrong_call_names_the_argument_and_what_is_allowed(name: str):
     with pytest.raises((ValueError, TypeError), match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def toy(rate: float = 0.1) -> gacf.Algorithm:
+    losses = {"x": lambda p, batch, key: jnp.sum(p["x"] ** 2)}
+    game = gacf.from_losses({"x": jnp.ones(2)}, losses)
+    return gacf.compose(game, gacf.rules.simultaneous({"x": optax.sgd(rate)}))
+
+
+@pytest.mark.parametrize("combine", ["sequence", "parallel", "repeat", "every"])
+def test_optimisers_are_no_rules(combine: str) -> None:
+    arguments = {"repeat": (optax.sgd(0.1), 2), "every": (2, optax.sgd(0.1))}
+    with pytest.raises(ValueError, match=f"{combine}: .* was given; allowed: rules, as"):
+        getattr(gacf.rules, combine)(*arguments.get(combine, (optax.sgd(0.1),)))
+
+
+@pytest.mark.parametrize("leaf", [[], ["a", "b"], [True, False], [None]])
+def test_hyperparameters_that_are_no_numbers(leaf: Any) -> None:
+    with pytest.raises(ValueError, match=r"hyper: .* was given; allowed: leaves of numbers"):
+        gacf.run(lambda h: toy(h["r"]), jax.random.key(0), 2, hyper={"r": np.array(leaf)})
+
+
+def test_counts_may_be_numbers_of_jax() -> None:
+    _, metrics = gacf.run(toy(), jax.random.key(0), jnp.int32(4), log_every=jnp.int32(2))
+    assert metrics["x/loss"].shape == (1, 2)

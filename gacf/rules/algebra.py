@@ -7,7 +7,7 @@ its optimiser and the memory of its direction), so two atoms that move one playe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -237,6 +237,14 @@ def _merge_states(rules: tuple[Rule, ...], params: Params) -> OptState:
     return merged
 
 
+def _check_rules(where: str, rules: Sequence[Rule]) -> None:
+    """Raises a ValueError unless these are rules, and at least one."""
+    require(where, rules, len, "at least one rule")
+    for rule in rules:
+        made = "rules, as player_step(player, optimizer) makes them"
+        require(where, rule, lambda r: isinstance(r, Rule), made)
+
+
 def sequence(*rules: Rule) -> Rule:
     """Applies one rule after the other, each on a fresh batch and to what the last one left.
 
@@ -249,7 +257,7 @@ def sequence(*rules: Rule) -> Rule:
         >>> sequence(step("critic", optax.sgd(0.1)), step("actor", optax.sgd(0.1))).players
         ('critic', 'actor')
     """
-    require("sequence", rules, len, "at least one rule")
+    _check_rules("sequence", rules)
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
         outcomes: dict[str, Outcome] = {}
@@ -277,7 +285,7 @@ def parallel(*rules: Rule) -> Rule:
         >>> parallel(step("actor", optax.sgd(0.1)), step("critic", optax.sgd(0.1))).players
         ('actor', 'critic')
     """
-    require("parallel", rules, len, "at least one rule")
+    _check_rules("parallel", rules)
     players = tuple(player for rule in rules for player in rule.players)
     for player in players:
         if players.count(player) > 1:
@@ -309,6 +317,7 @@ def repeat(rule: Rule, n: int) -> Rule:
         >>> repeat(gacf.rules.player_step("critic", optax.sgd(0.1)), 5).players
         ('critic',)
     """
+    _check_rules("repeat", (rule,))
     require("repeat: n", n, whole, "a whole number >= 1")
     if n == 1:
         return rule
@@ -343,6 +352,7 @@ def every(n: int, rule: Rule) -> Rule:
         >>> every(2, gacf.rules.player_step("actor", optax.sgd(0.1))).players
         ('actor',)
     """
+    _check_rules("every", (rule,))
     require("every: n", n, whole, "a whole number >= 1")
     if n == 1:
         return rule

@@ -65,6 +65,8 @@ class Program:
         lookup("map", map, dict.fromkeys(MAPS))
         build = builder(build, hyper)
         self.seeds, self.evaluates = seeds, evaluate
+        for leaf in jax.tree.leaves(hyper):
+            require("hyper", leaf, _is_numbers, "leaves of numbers [hypers, …]")
         self.hyper = jax.tree.map(jnp.asarray, () if hyper is None else hyper)
         lengths = {x.shape[:1] for x in jax.tree.leaves(self.hyper)}
         if hyper is not None and (len(lengths) != 1 or lengths == {()}):
@@ -241,6 +243,10 @@ class Program:
         body, step, metrics = program(self._consts, lanes.step, *control, lanes.hyper, lanes.body)
         body = self.placement.place_empty(body)
         return Lanes(lanes.hyper, body, step), self._batched(metrics)
+
+
+def _is_numbers(leaf: Any) -> bool:
+    return jnp.issubdtype(np.asarray(leaf).dtype, jnp.number) and np.size(leaf) > 0
 
 
 def check_seeds(seeds: int) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import operator
+from typing import NamedTuple
 
 import jax
-import jax.core
 import numpy as np
 
 from gacf.core.checks import at_most, require
-
-if TYPE_CHECKING:
-    pass
 from gacf.runner.memory import bytes_free
 
 MOST_STEPS = 2**31 - 1  # what the step counter, an int32, can count
@@ -33,6 +30,7 @@ def plan_windows(
         if n is not None or name != "evaluate_every":
             allowed = f"a whole number >= 1 and <= {MOST_STEPS}"
             require(name, n, at_most(MOST_STEPS), allowed)
+    steps, log_every = operator.index(steps), operator.index(log_every)
     if evaluate_every is not None and evaluate_every % log_every:
         raise ValueError(
             f"evaluate_every: {evaluate_every} was given; "

@@ -59,7 +59,7 @@ def is_library(filename: str) -> bool:
     )
 
 
-def told(error: BaseException, experiment: Path) -> tuple[str, str]:
+def located(error: BaseException, experiment: Path) -> tuple[str, str]:
     """Where in the user's code an error came from, and what it is: `("toy.py:7", "KeyError: 'a'")`.
 
     Args:
@@ -87,5 +87,5 @@ def blame(experiment: Path, doing: str) -> Iterator[None]:
     except BadInput:
         raise
     except (Exception, SystemExit) as error:
-        where, what = told(error, experiment)
+        where, what = located(error, experiment)
         raise BadInput(f"{doing} ({where}): {what}") from error

@@ -34,7 +34,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from gacf.core.tracing import through_data
-from gacf.core.types import Algorithm, State
+from gacf.core.types import State
 from gacf.lab.files import WRITING, shortened, temporary, writing
 
 KEEP = 3
@@ -256,10 +256,3 @@ def restore(checkpoint: Checkpoint, shape: State) -> tuple[State, dict[str, np.n
     with np.load(checkpoint.path / "metrics.npz") as file:
         metrics = {name.removeprefix("metric:"): file[name] for name in file.files}
     return jax.tree.unflatten(structure, leaves), metrics
-
-
-def batched_shape(algorithm: Algorithm, seeds: int) -> State:
-    """Shapes and dtypes of the state of `seeds` seeds."""
-    one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
-    add = lambda x: jax.ShapeDtypeStruct((seeds, *x.shape), x.dtype)  # noqa: E731
-    return State._make((*jax.tree.map(add, tuple(one[:4])), one.step))

@@ -49,7 +49,7 @@ def failing(path: Path, doing: Callable[[], str], again: bool) -> Iterator[None]
         if jax.process_count() > 1 and processes.is_loss(error):
             raise  # nothing failed here
         _forget_effects()
-        where, what = _of_callback(error, path) or blame.told(error, path)
+        where, what = _of_callback(error, path) or blame.located(error, path)
         raise Failed(f"{doing()} ({where}): {what}", again) from error
     finally:
         log.setLevel(level)

@@ -8,7 +8,8 @@ import jax
 
 from gacf.core.types import State
 from gacf.lab import experiment_file, run_directory
-from gacf.lab.checkpoint import Checkpoint, batched_shape, cell_directory, newest_first, restore
+from gacf.lab.checkpoint import Checkpoint, cell_directory, newest_first, restore
+from gacf.runner.program import batched_shape
 
 
 def load(run: str | Path) -> dict[str, State]:
@@ -34,5 +35,6 @@ def load(run: str | Path) -> dict[str, State]:
             whole = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
             if whole is None:
                 raise ValueError(f"load: {str(run)!r} has no whole checkpoint of {cell!r} yet")
-            states[cell], _ = restore(whole, batched_shape(algorithm, opened.config.seeds))
+            one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
+            states[cell], _ = restore(whole, batched_shape(one, (opened.config.seeds,)))
     return states

@@ -73,7 +73,7 @@ def _train(
     place: Path,
     out: Console,
     err: Console,
-    heard: Listener | None = None,
+    on_window: Listener | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> tuple[State, History, dict[str, float]]:
     """Trains one cell to its last step, from its newest checkpoint if it has one.
@@ -150,8 +150,8 @@ def _train(
                 checkpoint.save(directory, state, history[0], {**manifest, "seconds": seconds})
                 saving += time.perf_counter() - now
             display.update(step, {k: v.reshape(-1, kept) for k, v in scalars.items()})
-            if heard is not None:
-                heard(cell, grid.ends[these], scalars)
+            if on_window is not None:
+                on_window(cell, grid.ends[these], scalars)
     # On one device: a LAPACK call in `finish` could hang on a state spread over several.
     return jax.device_put(state, on_one_device()), history[0], seconds
 
@@ -165,7 +165,7 @@ def train(
     programs: Mapping[str, Program],
     out: Console,
     err: Console,
-    heard: Listener | None = None,
+    on_window: Listener | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Trains what is left to train, then writes results and pictures.
@@ -175,7 +175,7 @@ def train(
         programs: from `prepare`.
         out: progress.
         err: warnings.
-        heard: told after each call of the compiled program.
+        on_window: told after each call of the compiled program.
         guard: raises what it likes once this process may not write there any more; asked before
             anything is written.
 
@@ -191,8 +191,8 @@ def train(
     def note(cell: str, ends: np.ndarray, scalars: History) -> None:
         if processes.first():
             record(cell, ends, {k: v[None] for k, v in scalars.items()})
-        if heard is not None:
-            heard(cell, ends, scalars)
+        if on_window is not None:
+            on_window(cell, ends, scalars)
 
     trained = {
         cell: _train([run], cell, program, run.directory, out, err, note, guard)
@@ -218,7 +218,7 @@ def train_group(
     place: Path,
     out: Console,
     err: Console,
-    heard: Listener | None = None,
+    on_window: Listener | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> None:
     """Trains several runs as one; then each of them has what it would have had alone.
@@ -231,11 +231,11 @@ def train_group(
         place: where checkpoints of all lie while they train.
         out: progress.
         err: warnings.
-        heard: told after each call of the compiled program.
+        on_window: told after each call of the compiled program.
         guard: as in `train`.
     """
     trained = {
-        cell: _train(runs, cell, program, place, out, err, heard, guard)
+        cell: _train(runs, cell, program, place, out, err, on_window, guard)
         for cell, program in programs.items()
     }
     left: list[Callable[[], Any]] = []

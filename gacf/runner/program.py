@@ -120,12 +120,7 @@ class Program:
     def state_shape(self) -> State:
         """Shapes and dtypes of the batched state."""
         lead = (self.seeds,) if self.hypers is None else (self.hypers, self.seeds)
-
-        def batched(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype)
-
-        one = self._traces.init.shape
-        return State._make((*jax.tree.map(batched, one[:4]), one.step))
+        return batched_shape(self._traces.init.shape, lead)
 
     def one(self) -> tuple[PyTree, State]:
         """Shapes and dtypes of one lane's hyperparameters and state."""
@@ -243,6 +238,20 @@ class Program:
         body, step, metrics = program(self._consts, lanes.step, *control, lanes.hyper, lanes.body)
         body = self.placement.place_empty(body)
         return Lanes(lanes.hyper, body, step), self._batched(metrics)
+
+
+def batched_shape(one: State, lead: tuple[int, ...]) -> State:
+    """Shapes and dtypes of a batched state, from those of one seed's.
+
+    Args:
+        one: of one seed.
+        lead: the leading axes, (seeds,) or (hypers, seeds).
+    """
+
+    def batched(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype)
+
+    return State._make((*jax.tree.map(batched, tuple(one[:4])), one.step))
 
 
 def _is_numbers(leaf: Any) -> bool:

@@ -95,9 +95,9 @@ def train(run: Any, programs: Any, track: str | None, locks: Sequence[Any]) -> i
         tracker = held.enter_context(
             tracker_of(track if processes.first() else None, run.directory, err)
         )
-        heard = functools.partial(tracker, run.directory.name) if tracker else None
+        on_window = functools.partial(tracker, run.directory.name) if tracker else None
         try:
-            summary = training.train(run, programs, out, err, heard, guard)
+            summary = training.train(run, programs, out, err, on_window, guard)
         except Failed as error:
             if processes.first():
                 _tell_failure(run.directory, error)

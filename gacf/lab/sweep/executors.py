@@ -275,7 +275,7 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
     try:
         for i in range(min(workers, len(sweep.left()))):
             running[i] = start(i)
-        fruitless, stand, shown, told = 0, None, "", 0.0
+        lost_in_a_row, attempts, printed, printed_at = 0, None, "", 0.0
         silent: dict[int, float] = {}
         idle: float | None = None
         with out.status("") if out.is_terminal else contextlib.nullcontext() as status:
@@ -294,8 +294,10 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
                         continue
                     err.print(f"gacf: worker {i} was lost, exit code {code}", markup=False)
                     now = [(u.name, claims.status(sweep.place(u)).attempts) for u in sweep.left()]
-                    fruitless, stand = (fruitless + 1, stand) if now == stand else (1, now)
-                    if fruitless > ATTEMPTS * workers:
+                    lost_in_a_row, attempts = (
+                        (lost_in_a_row + 1, attempts) if now == attempts else (1, now)
+                    )
+                    if lost_in_a_row > ATTEMPTS * workers:
                         raise BadInput(f"workers end at once: {_tail(sweep.directory, i)}")
                     if any(n < ATTEMPTS for _, n in now):
                         running[i] = start(i)
@@ -308,9 +310,9 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
                 text = watch.line(watch.snapshot(sweep.directory), stored)
                 if status is not None:
                     status.update(escape(text))
-                elif text != shown and time.monotonic() - told > 5:
+                elif text != printed and time.monotonic() - printed_at > 5:
                     out.print(text, markup=False, soft_wrap=True)
-                    shown, told = text, time.monotonic()
+                    printed, printed_at = text, time.monotonic()
                 time.sleep(LOOK)
     finally:
         _end(running.values(), patience)

@@ -156,24 +156,24 @@ def _train(
     if programs is None and alone:
         programs = preparation.prepare(loaded, settings[0])
     programs = programs or preparation.prepare_group(loaded, settings, unit.traced)
-    heard = _Report(sweep, unit, claim, list(programs), settings[0], options.track)
+    on_window = _Report(sweep, unit, claim, list(programs), settings[0], options.track)
     if alone:
         where = sweep.directory / unit.variants[0]
         run = _opened(where, sweep, settings[0], claim)
-        training.train(run, programs, out, err, heard, claim.check)
+        training.train(run, programs, out, err, on_window, claim.check)
     else:
         runs = [
             _opened(sweep.directory / name, sweep, made, claim, create=False)
             for name, made in zip(unit.variants, settings, strict=True)
         ]
-        training.train_group(runs, programs, place, out, err, heard, claim.check)
+        training.train_group(runs, programs, place, out, err, on_window, claim.check)
     compiled = [p.compile_seconds for p in programs.values()]
     done = {
         "variants": unit.variants,
         "traced": unit.traced,
         "compilations": sum(x > 0 for x in compiled),
         "compile_seconds": sum(compiled),
-        "train_seconds": heard.seconds,
+        "train_seconds": on_window.seconds,
         "wall_seconds": time.perf_counter() - began,
         "peak_bytes": peak_bytes(),
         "devices": run_directory.devices(),

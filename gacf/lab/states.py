@@ -1,4 +1,4 @@
-"""The states that a run has left, for use in notebooks."""
+"""Loads the states of a run, for use in notebooks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gacf.lab.checkpoint import Checkpoint, batched_shape, cell_directory, newes
 
 
 def load(run: str | Path) -> dict[str, State]:
-    """The newest states of a run: after training, the final ones.
+    """The newest states of a run, which are the final ones after training.
 
-    It executes the run's `experiment.py`, which says what the states are made of: load only what
+    It executes the run's `experiment.py`, which defines the structure of the states: load only what
     you would run.
 
     Args:
@@ -24,7 +24,7 @@ def load(run: str | Path) -> dict[str, State]:
         Cell -> batched `State`; `gacf.take_seed` takes one seed out of it.
 
     Raises:
-        ValueError: no run there, or a cell without a whole checkpoint.
+        ValueError: there is no run, or a cell has no undamaged checkpoint.
     """
     opened = run_directory.open_run(run)
     states = {}

@@ -1,4 +1,4 @@
-"""Distances between the rows of two samples, right to float32 rounding wherever they lie."""
+"""Distances between the rows of two samples, exact to float32 rounding wherever they lie."""
 
 from __future__ import annotations
 

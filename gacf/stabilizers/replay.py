@@ -1,4 +1,4 @@
-"""Experience replay: batches come from a buffer of what was seen."""
+"""Experience replay: batches come from a buffer of past experience."""
 
 from __future__ import annotations
 

@@ -290,7 +290,7 @@ MOVES: dict[str, str | None] = {
     **{f"reduce_{how}": "axes" for how in ("sum", "max", "min", "prod", "and", "or")},
     **dict.fromkeys(("argmax", "argmin"), "axes"),
 }
-"""Operations that remove axes, and the name of the argument that lists these axes."""
+"""Operations that move or remove axes, and the argument that lists the axes they remove."""
 
 
 def weights_of(

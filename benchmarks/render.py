@@ -18,9 +18,9 @@ RESULTS = Path(__file__).parent / "results"
 INTRODUCTION = f"""\
 # Benchmarks
 
-Speed as ratios: both sides of a comparison run in one process and take turns (ABBA …), so that what
-else the machine does falls on both. A ratio is the median over the rounds of the ratio within a
-round; in brackets the middle half of them. Times are medians, after a warm-up call.
+Speeds are given as ratios. Both sides of a comparison run in one process and take turns (ABBA …), so
+that other work on the machine slows both of them. A ratio is the median of the ratios within each
+round, and the brackets hold the middle half of these. Times are medians, after a warm-up call.
 
     python -m benchmarks.foundation --json FILE            tables a to f; `--only` a section
     python -m benchmarks.rejax_peer PYTHON --json FILE     table g; PYTHON has rejax, see its --help
@@ -33,13 +33,14 @@ round; in brackets the middle half of them. Times are medians, after a warm-up c
     python -m benchmarks.peers --rejax PYTHON --json FILE  table p, all peers side by side
     python -m benchmarks.render                            this page, from benchmarks/results
 
-The MLP GAN: generator and discriminator 2 × 128, batch 256, 16-d noise, ring of 8 Gaussians sampled
-afresh, non-saturating, alternating, Adam. DDPG: 2 × 256 both, batch 256, Pendulum-v1 of gymnax, one
-environment step and one update a step, replay of 100,000, slow copies, Adam. DCGAN: two layers of 64 and 128
-channels each, batch normalised, batch 64, 64-d noise. The hand-written side
-(benchmarks/handwritten.py) imports nothing of gacf. On CPUs `map="auto"` is a loop over the seeds from
-{LOOP_FROM:.0e} floating-point operations a step on, and `vmap` below (tables b and f), over all devices.
-Nothing here was measured on a GPU or TPU, for want of one.
+The MLP GAN has a generator and a discriminator of 2 × 128, batch 256 and 16-d noise, learns a ring of 8
+Gaussians that is sampled afresh, and uses the non-saturating loss, alternating steps and Adam. DDPG has two
+networks of 2 × 256, batch 256, Pendulum-v1 of gymnax, one environment step and one update per step, a replay
+buffer of 100,000, slow copies and Adam. The DCGAN's networks have two layers of 64 and 128 channels each, with
+batch normalisation, batch 64 and 64-d noise. The hand-written side (benchmarks/handwritten.py) imports nothing
+from gacf. On CPUs `map="auto"` is a loop over the seeds if a step has at least {LOOP_FROM:.0e} floating-point operations,
+and `vmap` otherwise (tables b and f), spread over all devices. Nothing here was measured on a GPU or TPU,
+because none was available.
 """  # noqa: E501
 
 

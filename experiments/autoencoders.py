@@ -1,11 +1,11 @@
-"""Adversarial autoencoder and VAE-GAN on scikit-learn's digits, beside a plain autoencoder.
+"""Adversarial autoencoder and VAE-GAN on scikit-learn's digits, next to a plain autoencoder.
 
     gacf run experiments/autoencoders.py
 
-`reconstruction`: squared error on held-out digits, in units of their variance about their mean.
-`latent_mmd`: squared MMD of their codes to the prior N(0, 1). `kid`, `coverage`: of samples of the
-prior's codes, in the features of the small classifier. The plain autoencoder is the adversarial
-one with weight 0. Expected and cost: docs/information_flow.md.
+`reconstruction` is the squared error on held-out digits, in units of their variance about their
+mean. `latent_mmd` is the squared MMD of their codes to the prior N(0, 1). `kid` and `coverage` are
+those of samples from the prior, in the features of the small classifier. The plain autoencoder is
+the adversarial one with weight 0. Expected results and cost: docs/information_flow.md.
 """
 
 from typing import Any

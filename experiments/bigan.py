@@ -1,13 +1,14 @@
-"""BiGAN on scikit-learn's digits: what an encoder learns that never sees a reconstruction error.
+"""BiGAN on scikit-learn's digits: what an encoder learns without a reconstruction error.
 
     gacf run experiments/bigan.py
 
-`reconstruction`: squared error of A(E(x)) for held-out digits, in units of their variance about
-their mean. `chance`: that of A(E(x')), x' another digit: near 1 for a generator of blurs, near 2
-for a sharp one. `kept`: share of them that a classifier gives the label of x. `final/probe`:
-accuracy on held-out digits of ridge regression from the codes to the labels, fitted on the training
-half. In the cell `random encoder` the encoder does not move; the actor and the critic are trained
-as before. Expected and cost: docs/information_flow.md.
+`reconstruction` is the squared error of A(E(x)) for held-out digits, in units of their variance
+about their mean. `chance` is that of A(E(x')) with another digit x': near 1 for a generator of
+blurred images, near 2 for a sharp one. `kept` is the share of digits for which a classifier gives
+A(E(x)) the label of x. `final/probe` is the accuracy on held-out digits of ridge regression from
+the codes to the labels, fitted on the training half. In the cell `random encoder` the encoder stays
+as it is, and the actor and the critic are trained as before. Expected results and cost:
+docs/information_flow.md.
 """
 
 from typing import Any

@@ -2,9 +2,10 @@
 
     gacf run experiments/conditional_gan.py
 
-Two critics side by side: one sees the label beside the image, one by a projection of its features.
-`accuracy`: share of samples that the independent classifier takes for the digit asked for; its own
-accuracy on real digits is `classifier_accuracy`. Expected and cost: docs/information_flow.md.
+It compares two critics: one gets the label together with the image, the other by a projection of
+its features. `accuracy` is the share of samples that an independent classifier recognises as the
+digit asked for; the classifier's own accuracy on real digits is `classifier_accuracy`. Expected
+results and cost: docs/information_flow.md.
 """
 
 from typing import Any

@@ -5,9 +5,9 @@
     python experiments/control.py runs/control     # the table in docs/results.md
     python experiments/control.py --paired runs/control     # tests between its rules
 
-Keys that the command line leaves open are filled in from `METHODS` and `TASKS` below. Evaluation:
-100 episodes a seed of the deterministic policy, from start states common to all seeds.
-Expected and cost: docs/results.md.
+Keys that the command line does not set are filled in from `METHODS` and `TASKS` below. For
+evaluation the deterministic policy plays 100 episodes per seed, from start states that all seeds
+share. Expected results and cost: docs/results.md.
 """
 
 import itertools

@@ -1,15 +1,16 @@
-"""The Dirac-GAN under nine methods and two schedules: which converge, which circle, which leave.
+"""The Dirac-GAN under nine methods and two schedules: which converge, circle or diverge.
 
     gacf run experiments/dirac_gan.py
 
-Protocol: Mescheder, Geiger & Nowozin 2018: data at 0, generator θ, discriminator ψx, gradient
-steps of .2, 500 steps from (1, 1), at distance 1.414 from the equilibrium; alternating moves the
-generator first. Cost: two minutes on 2 cores, nearly all of it compilation.
+The protocol is that of Mescheder, Geiger & Nowozin 2018: data at 0, generator θ, discriminator ψx,
+and 500 gradient steps of size .2 from (1, 1), at distance 1.414 from the equilibrium. The
+alternating schedule moves the generator first. Cost: two minutes on 2 cores, nearly all of it
+compilation.
 
 Expected distance after 500 steps:
 
     method                     simultaneous     alternating
-    saturating                 3.10             1.42          leaves; circles
+    saturating                 3.10             1.42          diverges; circles
     non-saturating             .640             .284          stalls
     WGAN, clipped to 1         1.00             1.02          circles
     WGAN-GP λ = .7, target 1   1.80             1.22          circles
@@ -19,7 +20,7 @@ Expected distance after 500 steps:
     R1 γ = 1 (critical)        9.5e-22          7.5e-17       converges, without turning
     consensus γ = 1            2.6e-10          1.7e-11       converges
 
-`phase.png` shows the paths, `spectrum.png` the eigenvalues of what the players follow at the
+`phase.png` shows the paths, and `spectrum.png` the eigenvalues of the players' field at the
 equilibrium (points) and those of theory (circles).
 """
 

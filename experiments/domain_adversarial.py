@@ -2,9 +2,9 @@
 
     gacf run experiments/domain_adversarial.py
 
-The target domain: digits that lie one pixel further to the right, under noise of deviation 0.3.
-`accuracy`: on the target's held-out half. `source only` differs in one number, the weight of the
-critic's word. Expected and cost: docs/information_flow.md.
+In the target domain the digits are shifted one pixel to the right, and have noise of deviation 0.3.
+`accuracy` is that on the target's held-out half. `source only` differs in one number, the weight of
+the critic. Expected results and cost: docs/information_flow.md.
 """
 
 from typing import Any

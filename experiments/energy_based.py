@@ -2,12 +2,12 @@
 
     gacf run experiments/energy_based.py
 
-The critic's verdict is how badly it reconstructs an image. It learns to reconstruct real images,
-and samples no better than the margin. Cells: `EBGAN`; `EBGAN-PT`, with the pulling-away
-term; `GAN`, the non-saturating loss with R1 under a critic of the same hidden layers.
-`reconstruction`: squared error of the critic's autoencoder on held-out digits, in units of their
-variance about their mean; `energy_gap`: the energy of samples less that of held-out digits, in the
-same units. Expected and cost: docs/information_flow.md.
+The critic's verdict is its reconstruction error for an image. It learns to reconstruct real images,
+and to reconstruct samples no better than the margin. The cells are `EBGAN`; `EBGAN-PT`, with the
+pulling-away term; and `GAN`, the non-saturating loss with R1 and a critic of the same hidden
+layers. `reconstruction` is the squared error of the critic's autoencoder on held-out digits, in
+units of their variance about their mean. `energy_gap` is the energy of samples minus that of
+held-out digits, in the same units. Expected results and cost: docs/information_flow.md.
 """
 
 from typing import Any

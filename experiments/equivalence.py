@@ -2,19 +2,19 @@
 
     gacf run experiments/equivalence.py
 
-Rows: Goodfellow's algorithm written out by hand; the same GAN as an actor-critic method in the
-decision process of Pfau & Vinyals (2016), where the environment shows both images or tosses their
-coin; then the paper's assumptions removed one at a time. Columns:
+The rows are Goodfellow's algorithm written out by hand; the same GAN as an actor-critic method in
+the decision process of Pfau & Vinyals (2016), in which the environment shows both images, or tosses
+the paper's coin between them; and then the paper's assumptions removed one at a time. The columns:
 
     distance          ‖θ − θ_textbook‖ / ‖θ_textbook‖ at the end, both players together
     actor_cosine      between the expected first gradients of the row's actor and the textbook's
     actor_ratio       ⟨row, textbook⟩ / ‖textbook‖² of the same two: 1 is equal, ½ the coin's factor
-    critic_cosine, critic_ratio     the same of the critics
+    critic_cosine, critic_ratio     the same for the critics
     modes, high_quality             of 2,500 samples on the ring of 8 Gaussians
-    blind_quality     high quality where the actor sees noise in place of the state
+    blind_quality     high quality when the actor sees noise instead of the state
 
-Expected: the second row's distance is rounding, 1e-14; the coin's ratios are ½; each later row
-leaves the textbook's path. Cost: minutes on 2 cores, in float64.
+Expected: the distance of the second row is rounding, 1e-14; the coin's ratios are ½; each later row
+departs from the textbook's path. Cost: minutes on 2 cores, in float64.
 """
 
 import functools

@@ -6,21 +6,23 @@
     python experiments/gan.py runs/gan     # the tables in docs/results.md
 
 `data`: ring, grid, swiss_roll, digits, stacked_digits. `loss` and `penalty`: the names in
-`gacf.methods.gan.LOSSES` and `gacf.methods.gan.PENALTIES`, or no penalty, "none". `network`: mlp,
-dcgan, resnet (the last two for digits). `kernels`: of minibatch discrimination (mlp), 0 is without
-it. `rule`: alternating, simultaneous, or those with an actor that looks ahead: unrolled, implicit,
-lola.
-`critic_rate`: None is the actor's. A dcgan's critic is batch normalised as published, or by layer
-norm where there is a penalty, which batch statistics would make void. What else is left at None
-follows the data and the loss: R1, but a Wasserstein critic, which R1 leaves unbounded, has its
-slope held at 1 and five steps for each of the actor's. Mixtures are in units of their own
-deviation, and critics in the plane see `octaves` of sines beside the point itself: modes are a
-hundredth as wide as the picture, which a plain network is slow to resolve. Each kind of data has
-metrics of its own, the first of which is `score`: modes and high quality (ring, grid), sliced
-Wasserstein distance (swiss_roll; its negative, for more of a score is better), distances in the
-features of a small classifier (digits), modes of 1,000 and KL by that classifier (stacked_digits).
-Cost: half a minute a seed in the plane, more for convolutions; the sweep three quarters of an hour
-on one core. Expected: docs/results.md.
+`gacf.methods.gan.LOSSES` and `gacf.methods.gan.PENALTIES`, or "none" for no penalty. `network`:
+mlp, dcgan, resnet (the last two for digits). `kernels`: those of minibatch discrimination (mlp); 0
+is without it. `rule`: alternating, simultaneous, or one with an actor that looks ahead: unrolled,
+implicit, lola. `critic_rate`: None is the actor's rate.
+
+The critic of a dcgan uses batch normalisation as published, or layer normalisation if there is a
+penalty, which batch statistics would make meaningless. All other keys left at None follow the data
+and the loss: the penalty is R1, except for a Wasserstein critic, which R1 would leave unbounded;
+its slope is held at 1, and it makes five steps for each of the actor's. Mixtures are in units of
+their own deviation. Critics in the plane see `octaves` of sines in addition to the point itself,
+because modes are a hundredth as wide as the picture, which a plain network is slow to resolve.
+
+Each kind of data has metrics of its own, the first of which is `score`: modes and high quality
+(ring, grid), the negative sliced Wasserstein distance (swiss_roll; negative, because higher scores
+are better), distances in the features of a small classifier (digits), modes of 1,000 and KL by that
+classifier (stacked_digits). Cost: half a minute per seed in the plane, more for convolutions; the
+sweep takes three quarters of an hour on one core. Expected results: docs/results.md.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     gacf run experiments/imitation.py
 
-The expert is A2C on the environment's reward, always the same; the imitators are A2C on what their
-discriminator says. `share`: return of the policy's mode as a share of the expert's.
-Expected and cost: docs/information_flow.md.
+The expert is A2C on the environment's reward, and is the same in every run; the imitators are A2C
+on the reward from their discriminator. `share` is the return of the policy's mode as a share of the
+expert's. Expected results and cost: docs/information_flow.md.
 """
 
 from typing import Any

@@ -2,10 +2,11 @@
 
     gacf run experiments/infogan.py
 
-`accuracy`: of the held-out digits, sorted by the posterior into ten clusters, when each cluster is
-given the digit that suits it best, each digit once (`final/accuracy`, Hungarian method) or as often
-as it likes (`evaluate/majority`). The cell `code not trained for` differs in one number: its actor
-gains nothing from being read. Expected and cost: docs/information_flow.md.
+The posterior sorts the held-out digits into ten clusters, and each cluster gets the digit that fits
+it best. `final/accuracy` is the accuracy if each digit is used once (Hungarian method), and
+`evaluate/majority` if digits may be used several times. The cell `code not trained for` differs in
+one number: its actor is not rewarded if the code can be read. Expected results and cost:
+docs/information_flow.md.
 """
 
 from typing import Any

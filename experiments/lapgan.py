@@ -1,11 +1,11 @@
-"""LAPGAN on scikit-learn's digits, 2 × 2, 4 × 4 and 8 × 8, beside one GAN of the whole images.
+"""LAPGAN on scikit-learn's digits, 2 × 2, 4 × 4 and 8 × 8, next to one GAN of the whole images.
 
     gacf run experiments/lapgan.py
 
-`coverage/…` and `kid`: of chained samples against the held-out half, at 2 × 2 and 4 × 4 in pixels,
-at 8 × 8 in the features of the small classifier. The cell `GAN` has one level, of as many steps;
-its samples are pooled for the coarser sizes. The cell `real images` is the training half, scored
-like a generator. Expected and cost: docs/information_flow.md.
+`coverage/…` and `kid` compare chained samples with the held-out half, at 2 × 2 and 4 × 4 in pixels,
+and at 8 × 8 in the features of the small classifier. The cell `GAN` has one level and as many
+steps; its samples are pooled for the coarser sizes. The cell `real images` is the training half,
+scored like a generator. Expected results and cost: docs/information_flow.md.
 """
 
 from typing import Any

@@ -2,8 +2,9 @@
 
     gacf run experiments/pendulum_ddpg.py
 
-Replay, slow copies, Gaussian exploration; truncation is bootstrapped through. Evaluation: 100
-episodes a seed without noise, from start states common to all seeds.
+It uses replay, slow copies and Gaussian exploration, and bootstraps the value of truncated
+episodes. Each seed is evaluated on 100 episodes without noise, from start states that all seeds
+share.
 Expected: return −146, interval ±1.4. Cost: minutes on 2 cores.
 """
 

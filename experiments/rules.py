@@ -4,12 +4,13 @@
     gacf sweep experiments/rules.py --workdir runs/rules
     python experiments/rules.py runs/rules
 
-The sweep trains all rules on both games, the last line prints its table: docs/rules.md has it, and
-how to read it. Networks, optimisers and rates are those of ring_gan.py and pendulum_ddpg.py made
-smaller, the same for all rules but `competitive`, which takes plain step sizes. The ring has no
-gradient penalty here (`ring.r1`): it would cure what the rules are to be compared by. The actor's
-loss holds the real examples too (`ring.real_term`): leaders differentiate it in the critic.
-Expected: docs/rules.md. Cost of the sweep: half an hour on 2 cores.
+The sweep trains all rules on both games, and the last command prints its table, which docs/rules.md
+shows and explains. Networks, optimisers and rates are smaller versions of those in ring_gan.py and
+pendulum_ddpg.py. They are the same for all rules but `competitive`, which takes plain step sizes.
+The ring has no gradient penalty here (`ring.r1`), because it would remove the difficulty by which
+the rules are compared. The actor's loss holds the real examples too (`ring.real_term`), because
+leaders differentiate it with respect to the critic. Expected results: docs/rules.md. Cost of the
+sweep: half an hour on 2 cores.
 """
 
 from __future__ import annotations

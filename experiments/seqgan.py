@@ -1,13 +1,14 @@
-"""SeqGAN on sequences of a random oracle, beside maximum likelihood alone.
+"""SeqGAN on sequences of a random oracle, next to maximum likelihood alone.
 
     gacf run experiments/seqgan.py
 
-The oracle is an LSTM with weights from N(0, 1), always the same, as in Yu et al. 2017, but of a
-small vocabulary. All in nats a token. `oracle_nll`: of the actor's sequences under the oracle; it
-asks for quality alone. `held_out_nll`: of the oracle's held-out sequences under the actor, which
-asks for diversity too. `oracle_entropy`: the oracle's on its own sequences, what a perfect actor
-scores in both. Both cells begin with `pretrain` steps of maximum likelihood; the cell
-`maximum likelihood` goes on with it. Expected and cost: docs/information_flow.md.
+The oracle is an LSTM with weights from N(0, 1), the same in every run, as in Yu et al. 2017 but
+with a small vocabulary. All figures are in nats per token. `oracle_nll` is that of the actor's
+sequences under the oracle, and measures quality alone. `held_out_nll` is that of the oracle's
+held-out sequences under the actor, and measures diversity too. `oracle_entropy` is the oracle's on
+its own sequences, which is what a perfect actor scores in both. Both cells begin with `pretrain`
+steps of maximum likelihood; the cell `maximum likelihood` continues with it. Expected results and
+cost: docs/information_flow.md.
 """
 
 from typing import Any

@@ -8,14 +8,14 @@
     python experiments/table1.py --tuned runs/tune     # the strengths that a small sweep chooses
     gacf report experiments/results              # the table, Markdown, LaTeX, a heat map
     python experiments/table1.py --document      # that, and the tables of docs/table1.md
-    python experiments/table1.py --power         # which gains so many seeds would have found
+    python experiments/table1.py --power         # which gains this many seeds would have found
     gacf run experiments/table1.py --config.task=ring --config.strategy=freezing
 
-`task`: three GANs (ring, grid, digits) and three actor-critic methods (pendulum, mountain_car by
-DDPG, cart_pole by A2C), each with so few steps that the plain method has not arrived yet.
-`strategy`: one of `STRATEGIES` alone, on top of the plain method, which is "none". What a method
-has already (DDPG: replay, target networks) is measured by taking it away, "without_…". `strength`:
-None takes the one in `CHOSEN`. Cost and results: docs/table1.md.
+`task` is one of three GANs (ring, grid, digits) or three actor-critic tasks (pendulum and
+mountain_car by DDPG, cart_pole by A2C), each with so few steps that the plain method has not solved
+it yet. `strategy` is one of `STRATEGIES`, added alone to the plain method, or "none". A strategy
+that a method has already (DDPG: replay, target networks) is measured by taking it away,
+"without_…". `strength`: None takes the one in `CHOSEN`. Cost and results: docs/table1.md.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     gacf run experiments/transfer.py
 
 The reward is 1 in one corner of a grid and 0 elsewhere. Each seed first imitates an expert, the
-policy of maximum entropy that value iteration finds. Then its discriminator is fixed, and a fresh
-A2C learns from that alone in a grid where each of the four actions moves the other way. `share`:
-what that earns there of the most that can be earned; `before`: of the imitator, in the grid as the
-expert knew it. AIRL hands over g, which sees states alone; GAIL's discriminator, its only reward,
-sees actions too. Expected and cost: docs/information_flow.md.
+policy of maximum entropy that value iteration finds. Then its discriminator is fixed, and a new A2C
+learns from that alone in a grid where each of the four actions moves the other way. `share` is the
+return that it earns there as a share of the highest possible return, and `before` is that of the
+imitator in the expert's own grid. AIRL transfers g, which sees states alone; GAIL's discriminator,
+its only reward, sees actions too. Expected results and cost: docs/information_flow.md.
 """
 
 from typing import Any, NamedTuple

@@ -1,1 +1,1 @@
-"""The pure core: games, how a rule plays them, and the small types of which all is made."""
+"""The pure core: games, how a rule plays them, and the small types that everything else uses."""

@@ -1,4 +1,4 @@
-"""Checks of arguments, and the words of their error messages."""
+"""Checks of arguments, and the texts of their error messages."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def lookup(argument: str, name: str, table: Mapping[str, Any]) -> Any:
 def require(argument: str, value: Any, holds: Callable[[Any], Any], allowed: str) -> None:
     """Raises a ValueError unless `holds(value)`; traced hyperparameters pass unchecked.
 
-    A builder may be called with tracers in place of numbers (a sweep in one program), so
-    only concrete values can be refused.
+    A builder may be called with tracers instead of numbers (a sweep in one program), so only
+    concrete values can be refused.
     """
     if isinstance(value, jax.core.Tracer):
         return
@@ -49,7 +49,7 @@ def require(argument: str, value: Any, holds: Callable[[Any], Any], allowed: str
 
 
 def shown(value: Any) -> str:
-    """A value for an error message: numbers and short texts as they are, of others the kind.
+    """A value for an error message: numbers and short texts as they are, otherwise the type.
 
     Example:
         >>> shown(0.5), shown([1, 2]), shown(dict.fromkeys(range(99)))

@@ -1,8 +1,8 @@
 """The clock: steps and updates made so far, as two entries of the world while a step runs.
 
-Annealing, exploration, freezing and delays read it, and belong to nobody's own state. Wherever a
-game is observed, judged or evaluated outside a step (in a warm-up, by a drawing, in a test), this
-module makes the clock that is read there.
+Annealing, exploration, freezing and delays read it, so that none of them has to count by itself.
+Where a game is observed, judged or evaluated outside a step (in a warm-up, by a drawing, in a
+test), this module makes the clock for it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def with_clock(world: World, step: Any = 0, update: Any = None) -> World:
     """The world with a clock in it.
 
     Args:
-        world: the world; a clock that it has is replaced.
-        step: steps made so far. Negative ones are those of a warm-up, in which an explorer acts at
-            random.
-        update: updates made so far; by default as many as steps.
+        world: the world; if it has a clock already, that is replaced.
+        step: the number of steps made so far. Negative numbers are those of a warm-up, in which
+            exploration acts at random.
+        update: the number of updates made so far; by default the same as `step`.
 
     Example:
         >>> world = with_clock({"env": 1.0}, step=7)
@@ -43,21 +43,21 @@ def without_clock(world: World) -> World:
 
 
 def clock_of(world: Mapping[str, Any]) -> World:
-    """The clock's entries alone; none where there is no clock."""
+    """The entries of the clock alone; empty if there is no clock."""
     return {name: world[name] for name in NAMES if name in world}
 
 
 def steps_made(world: World) -> jax.Array:
-    """Steps made so far; 0 where there is no clock yet, while a game is initialised."""
+    """Steps made so far; 0 without a clock, which is the case while a game is initialised."""
     return world[STEP] if STEP in world else jnp.zeros((), jnp.int32)
 
 
 def updates_made(world: World) -> jax.Array:
-    """Updates made so far; 0 where there is no clock yet, while a game is initialised."""
+    """Updates made so far; 0 without a clock, which is the case while a game is initialised."""
     return world[UPDATE] if UPDATE in world else jnp.zeros((), jnp.int32)
 
 
 def check_names(world: World) -> None:
-    """Raises a ValueError if a game's own world has an entry by a name of the clock."""
+    """Raises a ValueError if a game's own world has an entry with one of the clock's names."""
     if taken := sorted(set(world) & set(NAMES)):
         raise ValueError(f"world: {taken[0]!r} is the step counter's name; take another")

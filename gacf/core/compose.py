@@ -25,12 +25,12 @@ EVALUATION = 0x65766C
 
 
 def _strong(leaf: Any) -> jax.Array:
-    """An array of fixed dtype: a weak one (a Python number's) could change on the first update."""
+    """An array of fixed dtype: a weak dtype (of a Python number) could change in an update."""
     return jnp.asarray(leaf, jnp.result_type(leaf))
 
 
 def _check_learnable(player: str, params: PyTree) -> None:
-    """Raises a ValueError for parameters that have no gradient."""
+    """Raises a ValueError if some parameters cannot have a gradient."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             name = player + jax.tree_util.keystr(path)
@@ -45,25 +45,24 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
     Keys: `key, observe_key, update_key = split(state.key, 3)`; with several updates,
     `split(update_key, updates)`.
 
-    Every player has to be moved by the rule or named in `still`: one that was forgotten, such as
-    SAC's temperature, would otherwise keep its initial parameters without a word.
+    Every player must be moved by the rule or named in `still`. Otherwise a forgotten player, such
+    as SAC's temperature, would silently keep its initial parameters.
 
     Args:
         game: any game.
         rule: any rule over its players.
-        updates: updates a step, static.
-        still: the player or players that the rule does not move and that shall keep their
-            parameters.
+        updates: the number of updates per step, static.
+        still: the player or players that the rule does not move and that keep their parameters.
 
     Returns:
         The `Algorithm`; its metrics are `player/name` for what a loss reports, and the bare names
         that `observe` and `evaluate` report.
 
     Raises:
-        ValueError: the rule moves somebody who is no player of the game, or leaves a player where
-            it is that `still` does not name; `still` names somebody who is no player or whom the
-            rule moves; `updates` < 1; or (from `init`) the game's world has an entry of its own
-            by a name of the clock's.
+        ValueError: the rule moves a player that the game does not have, or leaves out a player that
+            `still` does not name; `still` names an unknown player or one that the rule moves;
+            `updates` < 1; or (from `init`) the game's world has an entry of its own with one of the
+            clock's names.
 
     Example:
         >>> import gacf, jax, optax

@@ -9,7 +9,7 @@ Every loss has two slots for its own player's parameters: `own`, in which it is 
 
     field_i(params) = ∇_own loss_i(own=params[i], params)
 
-is a function of all parameters that can be differentiated again, and nothing need be stopped.
+is a function of all parameters that can be differentiated again, without any stopped gradient.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gacf.core.types import (
 
 
 def commit(params: Params, world: World, outcomes: Mapping[str, Outcome]) -> World:
-    """The default `settle`: the world with the entries that the step's outcomes renew."""
+    """The default `settle`: the world with the entries that the outcomes of a step renew."""
     del params
     for outcome in outcomes.values():
         world = {**world, **outcome.world}
@@ -63,8 +63,8 @@ class Game(NamedTuple):
         losses: player -> loss `(own, params, world, batch, key) -> (scalar, Outcome)`, in order.
         init: `key -> (params, world)`.
         observe: `(params, world, key) -> (world, metrics)`: act in the environment, once a step.
-        sample: `(world, key) -> batch`: one batch serves all players, and the noise is in it.
-        settle: `(params, world, outcomes) -> world`: commit what the step learned of the world.
+        sample: `(world, key) -> batch`: one batch, noise included, serves all players.
+        settle: `(params, world, outcomes) -> world`: commit what the step learned about the world.
         evaluate: `(params, world, key) -> metrics`: what a paper's table would report.
     """
 
@@ -89,8 +89,8 @@ class Rule(NamedTuple):
 
     Attributes:
         players: the players that the rule moves.
-        init: `params -> opt_state`, a flat dict: an entry a player, more where a rule needs it.
-        update: one move of each; reads the whole `opt_state`, changes the entries of its `init`.
+        init: `params -> opt_state`, a flat dict with an entry per player, and more if needed.
+        update: moves each player once; it reads all of `opt_state` and changes its own entries.
     """
 
     players: tuple[str, ...]
@@ -105,7 +105,7 @@ def check_player(game: Game, player: str, where: str) -> None:
 
 
 def _learnable(leaf: Any) -> jax.Array:
-    """A parameter: integers become floats, as gradients are."""
+    """A parameter as an array; integers become floats, because gradients are floats."""
     try:
         kind = jnp.result_type(leaf)
     except TypeError:
@@ -124,8 +124,8 @@ def from_losses(
 
     Args:
         init: the params dict, or `key -> params`.
-        losses: player -> `(params, batch, key) -> scalar`. Each is differentiated in its own
-            player's entry alone; all other entries are held fixed.
+        losses: player -> `(params, batch, key) -> scalar`. Each is differentiated with respect to
+            its own player's entry alone; all other entries are held fixed.
         sample: `key -> batch`; without it the batch is the empty tuple.
 
     Returns:
@@ -182,17 +182,17 @@ def from_losses(
 def add_loss(game: Game, player: str, term: Callable[..., Any]) -> Game:
     """The game with `term` added to one player's loss: loss_i + term.
 
-    Penalties, entropy, mutual information and feature matching are added so. The term sees the
-    batch that the loss sees, and a key of its own.
+    Penalties, entropy, mutual information and feature matching are added in this way. The term sees
+    the same batch as the loss, and a key of its own.
 
     Args:
         game: any game.
-        player: whose loss.
+        player: the player to whose loss the term is added.
         term: a loss `(own, params, world, batch, key) -> (scalar, Outcome)`, or one that
             returns the scalar alone.
 
     Raises:
-        ValueError: no such player, or a metric of the term's that the loss reports already.
+        ValueError: there is no such player, or the term has a metric that the loss reports already.
 
     Example:
         >>> import gacf
@@ -229,7 +229,7 @@ def add_player(game: Game, name: str, init: Callable[[Key], PyTree], loss: Loss)
     """The game with one more player.
 
     Args:
-        game: any game; its losses go on as they are.
+        game: any game; its losses stay as they are.
         name: the new player's name.
         init: `key -> params` of the new player.
         loss: the new player's loss `(own, params, world, batch, key) -> (scalar, Outcome)`.

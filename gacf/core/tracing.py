@@ -1,4 +1,4 @@
-"""Tools around tracing: scans that keep little, and functions that are traced once."""
+"""Tools for tracing: scans that keep only the last output, and functions that are traced once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import jax.numpy as jnp
 
 from gacf.core.types import PyTree
 
-MARK = "gacf."  # begins the name of every scope, so that a profile tells them from JAX's own
+MARK = "gacf."  # the start of every scope's name, which tells a profile that the scope is gacf's
 
 
 def scope(name: str) -> AbstractContextManager[Any]:
     """Labels the operations traced inside it, so that a profile can say what they are for.
 
-    The innermost scope of an operation counts. Rules use a player's name for what the player
-    differentiates, and "sample", "optimizer" and the like for what belongs to no player.
+    The innermost scope of an operation counts. Rules use a player's name for the derivatives that
+    the player takes, and "sample", "optimizer" and so on for work that belongs to no player.
 
     Example:
         >>> with scope("sample"):
@@ -56,11 +56,11 @@ def blank(shape: PyTree) -> PyTree:
 def scan_last(
     step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree, xs: PyTree
 ) -> tuple[PyTree, PyTree]:
-    """`lax.scan` that keeps the last output alone, and traces `step` once.
+    """A `lax.scan` that keeps only the last output, and traces `step` once.
 
     Args:
         step: `(carry, x) -> (carry, y)`.
-        carry: first carry.
+        carry: the first carry.
         xs: leaves with a leading axis of length >= 1.
 
     Returns:
@@ -80,9 +80,9 @@ def scan_widened(
     xs: PyTree,
     reverse: bool = False,
 ) -> tuple[PyTree, PyTree]:
-    """`lax.scan` whose first carry is raised to the precision that the body gives it.
+    """A `lax.scan` whose first carry is raised to the precision that the body gives it.
 
-    Networks and environments may differ in precision, and a scan takes no carry that changes.
+    Networks and environments may differ in precision, and a scan's carry must not change its type.
     """
     first = jax.tree.map(lambda x: x[0], xs)
     after, _ = jax.eval_shape(body, carry, first)
@@ -91,7 +91,7 @@ def scan_widened(
 
 
 def through_data(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """The function on an array, or on the numbers that keys consist of."""
+    """Applies the function to an array, or to the numbers of which keys consist."""
     if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         return function(x)
     return jax.random.wrap_key_data(function(jax.random.key_data(x)), impl=jax.random.key_impl(x))

@@ -1,4 +1,4 @@
-"""The handful of small types of which everything in gacf is made.
+"""The handful of small types that everything in gacf uses.
 
 Shape letters used throughout: S seeds, T steps, B batch, N environments, A actions,
 O observation, Z noise.
@@ -22,12 +22,12 @@ Metrics = dict[str, jax.Array]
 
 
 class Outcome(NamedTuple):
-    """What evaluating a loss taught, besides its value.
+    """The results of evaluating a loss, besides its value.
 
     Attributes:
         metrics: name -> scalar (or small array), for logging.
-        world: the entries of the world that this evaluation renews (running statistics, …);
-            only keys that belong to the loss's owner. Committed once per real step, by `settle`.
+        world: the entries of the world that this evaluation renews (running statistics, …), with
+            keys that belong to the loss's owner. `settle` commits them once per real step.
     """
 
     metrics: Metrics
@@ -44,7 +44,7 @@ class State(NamedTuple):
     Attributes:
         params: player -> what that player learns by gradient.
         world: owner -> what nobody learns by gradient.
-        opt_state: what the rule remembers: one entry a player, and more where a rule needs it.
+        opt_state: the memory of the rule: one entry per player, and more if the rule needs it.
         key: typed PRNG key of this seed.
         step: steps made, int32 scalar; the one leaf without a seed axis (a batched counter
             turns every `lax.cond` on it into "run both branches").

@@ -1,4 +1,4 @@
-"""Data. To add a set: a file beside these, and a line here."""
+"""Data sets and readers. To add one, write a file in this folder and add a line here."""
 
 from gacf.data.cifar import read_cifar_binary, read_cifar_pickle
 from gacf.data.digits import digits

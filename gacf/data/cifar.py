@@ -39,7 +39,7 @@ def _check_labels(where: str, labels: np.ndarray, classes: int) -> None:
 
 
 def read_cifar_binary(paths: Paths, kind: str = "cifar10") -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels in the binary version of CIFAR: a label and 3,072 pixels a record.
+    """Images and labels from the binary version of CIFAR, with a label and 3,072 pixels per record.
 
     Args:
         paths: a file, or several that are joined in this order.
@@ -79,7 +79,7 @@ def read_cifar_binary(paths: Paths, kind: str = "cifar10") -> tuple[np.ndarray, 
 
 
 def read_cifar_pickle(paths: Paths, kind: str = "cifar10") -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels in the Python version of CIFAR: pickles, of which nothing is run.
+    """Images and labels from the Python version of CIFAR; no code in its pickles is run.
 
     Args:
         paths: a file, or several that are joined in this order.

@@ -1,9 +1,10 @@
 """Data that do not fit into memory, read ahead on the host while a device trains.
 
-A feed holds `buffer` records a seed in the world. Each step the oldest `rows` of them give way to
-the next ones of the seed's own order, in which an epoch is a permutation of the source; batches
-are drawn from what is held. Threads of the host read what the next steps will ask for. What is
-read depends on the seed and on how much it has read alone, so runs resume exactly.
+A feed holds `buffer` records per seed in the world. At each step the next `rows` records in the
+seed's own order replace the oldest; in this order an epoch is a permutation of the source. Batches
+are drawn from the records that are held. Threads on the host read the records that the next steps
+will need. What is read depends only on the seed and on how much it has read, so runs resume
+exactly.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import numpy as np
 from gacf.core.checks import require, whole
 from gacf.core.types import Key, PyTree
 
-AHEAD_BYTES = 2**30  # of records read ahead and not yet asked for
+AHEAD_BYTES = 2**30  # of records that were read ahead and not used yet
 
 
 class Records(Protocol):
-    """Random access, as grain's, Hugging Face's and PyTorch's data sets have it, and arrays."""
+    """Random access to records, as arrays and data sets of grain, Hugging Face, PyTorch have it."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -40,23 +41,24 @@ class Records(Protocol):
 class Feed:
     """Records for training, drawn from a buffer that is renewed a little each step.
 
-    `gacf.gan` takes it as `data`. Whatever else takes a sampler takes its `sample`, which asks
-    for records at the moment they are needed and so cannot read ahead.
+    `gacf.gan` takes it as `data`. Everything else that takes a sampler can take its `sample`, which
+    reads records at the moment they are needed and so cannot read ahead.
 
     Args:
         source: the records: anything with `len(source)` and `source[i]`.
-        rows: records read each step, for each seed.
-        buffer: records held for each seed, a multiple of `rows`; by default 8 · rows. With `rows`
-            itself and one draw of as many a step, an epoch sees each record once.
+        rows: the number of records read per step, for each seed.
+        buffer: the number of records held for each seed, a multiple of `rows`; by default 8 · rows.
+            If it equals `rows` and each step draws one batch of that size, an epoch uses each
+            record once.
         transform: `record -> example` on the host: an array of one shape, or `(array, label)`.
-        scale: `examples [n, …] -> [n, …]` on the device, for instance from bytes to [−1, 1]:
-            buffers and checkpoints hold what is read.
-        ahead: steps that are read ahead for each seed; 0 reads nothing ahead.
-        threads: that read.
+        scale: `examples [n, …] -> [n, …]` on the device, for instance from bytes to [−1, 1].
+            Buffers and checkpoints hold the unscaled records.
+        ahead: the number of steps that are read ahead for each seed; 0 reads nothing ahead.
+        threads: the number of threads that read.
 
     Raises:
-        ValueError: grain is missing, a number out of bounds, or an example no array; what `source`
-            and `transform` raise comes with the number of the record.
+        ValueError: grain is missing, a number is out of bounds, or an example is not an array. For
+            errors of `source` and `transform`, the message names the record.
 
     Example:
         >>> import jax, numpy as np
@@ -93,7 +95,7 @@ class Feed:
         self._reader = _Reader(self._block, ahead, threads)
 
     def _example(self, index: int) -> Any:
-        """Record `index` as the device is to have it."""
+        """Record `index` in the form in which it goes to the device."""
         try:
             made = self.transform(self.source[index])
         except Exception as error:
@@ -128,7 +130,7 @@ class Feed:
         return jax.tree.map(lambda one, *parts: np.stack(parts).astype(one.dtype), self.one, *rows)
 
     def spread(self, n: int) -> PyTree:
-        """Examples of n records from all over the source, or of all, read at once on the host."""
+        """Examples of n records spread over the source, or of all, read at once on the host."""
         last = len(self.source) - 1
         return self._stack(np.linspace(0, last, min(n, last + 1)).astype(int))
 
@@ -141,7 +143,7 @@ class Feed:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), self.one)
 
     def init(self, key: Key) -> dict[str, Any]:
-        """What the world holds: the seed's `order`, the blocks `read` and the records `held`."""
+        """The entry of the world: the seed's `order`, the blocks `read` and the records `held`."""
         order = jax.random.bits(key, (), jnp.uint32)
         blocks = self.buffer // self.rows
 
@@ -154,7 +156,7 @@ class Feed:
         return {"order": order, "read": jnp.full((), blocks, jnp.int32), "held": held}
 
     def refresh(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """The entry one step later: its oldest `rows` records have given way to the next ones."""
+        """The entry one step later: the next `rows` records have replaced the oldest."""
         new = jax.pure_callback(
             self._read, self._shape(self.rows), entry["order"], entry["read"],
             vmap_method="broadcast_all",
@@ -166,7 +168,7 @@ class Feed:
         return {**entry, "read": entry["read"] + 1, "held": held}
 
     def draw(self, entry: dict[str, Any], key: Key, n: int) -> Any:
-        """A batch [n, …] of what is held, without repeats where there are n; a pair if labelled."""
+        """A batch [n, …] of the held records, without repeats if enough; a pair if labelled."""
         if n <= self.buffer:
             chosen = jax.random.permutation(key, self.buffer)[:n]
         else:
@@ -174,7 +176,7 @@ class Feed:
         return self._scaled(jax.tree.map(lambda x: x[chosen], entry["held"]))
 
     def sample(self, key: Key, n: int) -> Any:
-        """A batch [n, …] drawn from the whole source, read when it is asked for."""
+        """A batch [n, …] drawn from the whole source, and read only when it is requested."""
         chosen = jax.random.randint(key, (n,), 0, len(self.source))
 
         def read(indices: Any) -> PyTree:
@@ -202,7 +204,7 @@ class Feed:
 
 @functools.lru_cache(maxsize=4_096)
 def _order(n: int, order: int) -> Any:
-    """Which record comes when: one permutation of n records after the other."""
+    """The order of the records: one permutation of all n records after the other."""
     try:
         import grain
     except ImportError as error:
@@ -213,12 +215,12 @@ def _order(n: int, order: int) -> Any:
 
 
 class _Reader:
-    """Blocks by (order, number), those that will be asked for next read ahead by threads.
+    """Blocks by (order, number); threads read ahead those that will be needed next.
 
     Args:
         read: `(order, number) -> block`.
-        ahead: how many numbers.
-        threads: that read.
+        ahead: how many numbers are read ahead.
+        threads: the number of threads that read.
     """
 
     def __init__(self, read: Callable[[int, int], PyTree], ahead: int, threads: int):
@@ -229,7 +231,7 @@ class _Reader:
         self.lock = threading.Lock()  # several devices may call at once
 
     def take(self, wanted: list[tuple[int, int]]) -> list[PyTree]:
-        """The blocks; begins to read those after them."""
+        """Returns the requested blocks, and starts reading the blocks after them."""
         with self.lock:
             due = [self._begin(order, number) for order, number in wanted]
             for order, number in wanted:

@@ -19,13 +19,13 @@ Size = tuple[int, int]
 
 
 def _upright(image: Any) -> Any:
-    """The image as it is to be looked at: EXIF may say that it was taken lying or mirrored."""
+    """The image in its upright orientation: EXIF may say that it is stored turned or mirrored."""
     from PIL import Image
 
-    image.load()  # TIFF's reader turns the image itself, and only then says so
+    image.load()  # TIFF's reader turns the image itself while loading
     try:
         orientation = image.getexif().get(0x0112)
-    except Exception:  # a cut EXIF block does not make the image unreadable
+    except Exception:  # a truncated EXIF block does not make the image unreadable
         return image
     turn = Image.Transpose
     turns = {
@@ -36,7 +36,7 @@ def _upright(image: Any) -> Any:
 
 
 def _grey(image: Any, tags: Mapping[int, Any]) -> Any:
-    """Grey of more than 8 bits by the upper 8, as Pillow itself takes colours of 16 bits."""
+    """Reduces grey of more than 8 bits to its upper 8, as Pillow does for colours of 16 bits."""
     from PIL import Image
 
     bits, white_is_zero = tags.get(258, (16,))[0], tags.get(262) == 0  # what a TIFF says of itself
@@ -47,7 +47,7 @@ def _grey(image: Any, tags: Mapping[int, Any]) -> Any:
 def _converted(image: Any, kind: str | None, tags: Mapping[int, Any], mode: str) -> Any:
     """The image in 8 bits: `mode` is L, RGB or RGBA.
 
-    What is transparent keeps the colour beneath, as from RGBA to RGB.
+    Transparent pixels keep the colour stored beneath, as in Pillow's conversion of RGBA to RGB.
     """
     stored = image.mode
     # PNG and PGM know no whole numbers above 65,535, those of mode I are of 16 bits
@@ -80,7 +80,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, _Refused):
         return first
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        # Pillow's own limit, and the program's to move: a small file may unpack to any size
+        # Pillow's own limit, which a program may change: a small file may unpack to any size
         return f"too many pixels ({first}); the limit is twice PIL.Image.MAX_IMAGE_PIXELS"
     if isinstance(error, MemoryError):
         return "the image does not fit into memory"
@@ -92,9 +92,9 @@ def _reason(error: Exception) -> str:
 
 
 def _decoded(where: str, source: Any, channels: int, size: Size | None) -> np.ndarray:
-    """One image [H, W, C], uint8; of several in a file the first.
+    """One image [H, W, C], uint8; the first one if a file holds several.
 
-    A `Feed` calls this in threads, so nothing here may change what belongs to the process, such as
+    A `Feed` calls this in threads, so nothing here may change state of the whole process, such as
     the filters of warnings.
     """
     from PIL import Image  # its import takes a while
@@ -132,31 +132,32 @@ def _check(channels: int, size: Size | None) -> None:
 
 
 class ImageFiles:
-    """The images in a folder, or in its subfolders, each decoded when it is asked for.
+    """The images in a folder, or in its subfolders, each decoded only when it is requested.
 
-    `files[i]` is the pair of an image [H, W, C], uint8, and its label; `files.paths` says which
-    file that is, and `files.classes` what the labels mean. For a `Feed`, where they are too many
-    for `read_images`.
+    `files[i]` is the pair of an image [H, W, C], uint8, and its label; `files.paths` gives the path
+    of each file, and `files.classes` the meaning of the labels. Use it with a `Feed` if there are
+    too many images for `read_images`.
 
-    Images come as one looks at them: turned as their EXIF block says, 16 bits by their upper byte,
-    palettes as colours, CMYK as RGB, of animations and files of several pages the first. Without a
-    channel for it opacity is dropped, as Pillow does from RGBA to RGB: what is transparent shows
-    the colour stored beneath. Images of 32 bits a channel are refused, for they do not say which
-    number is white, and so are those of more pixels than Pillow takes: twice
-    `PIL.Image.MAX_IMAGE_PIXELS`, which is the program's to change.
+    Images are converted to what a viewer shows: turned according to their EXIF block, 16 bits
+    reduced to the upper byte, palettes to colours, CMYK to RGB, and of animations and files with
+    several pages the first. Without a channel for it, opacity is dropped as Pillow does from RGBA
+    to RGB, so that transparent pixels show the colour stored beneath. Images of 32 bits per channel
+    are refused, because they do not say which number is white. Images with more pixels than Pillow
+    accepts are refused too; its limit is twice `PIL.Image.MAX_IMAGE_PIXELS`, which a program may
+    change.
 
     Args:
-        folder: where they are. Images in it directly are of class 0, if it has no subfolders with
-            images; otherwise the classes are these subfolders, in alphabetical order ("10" comes
-            before "2"), and there may be no images beside them. Files whose names do not end like
-            images, and names that begin with a dot, are left out.
+        folder: the folder. If none of its subfolders holds images, the images directly in it are of
+            class 0. Otherwise the classes are these subfolders in alphabetical order ("10" comes
+            before "2"), and there may be no images directly in the folder. Files without the suffix
+            of an image, and names that begin with a dot, are left out.
         size: (height, width) to scale them to; None if all have one size already.
         channels: 1 for grey, 3 for colours, 4 with opacity.
 
     Raises:
-        ValueError: there are none, or some beside the classes; and, of `files[i]`, why it cannot
-            be read. The message names the file.
-        FileNotFoundError: no such folder.
+        ValueError: there are no images, or some lie outside the classes; `files[i]` raises it for
+            an image that cannot be read. The message names the file.
+        FileNotFoundError: there is no such folder.
 
     Example:
         >>> import tempfile
@@ -214,7 +215,7 @@ def read_images(
     """The images in a folder, or in its subfolders, each of which is a class.
 
     Args:
-        folder: where they are, as in `ImageFiles`.
+        folder: the folder, as in `ImageFiles`.
         size: (height, width) to scale them to; None if all have one size already.
         channels: 1 for grey, 3 for colours, 4 with opacity.
 
@@ -263,20 +264,20 @@ def read_datasets(
     with the data set is not run.
 
     Args:
-        folder: of the data set, or of a dictionary of several splits.
-        split: which of these; None for a single data set.
-        image: column of the images: encoded as files, or nested lists of numbers.
-        label: column of the labels; None if there are none.
+        folder: the folder of the data set, or of a dictionary of several splits.
+        split: the split to read; None for a single data set.
+        image: the column of the images, which are encoded files or nested lists of numbers.
+        label: the column of the labels; None if there are none.
         size: (height, width) to scale encoded images to; None if all have one size already.
-        channels: of encoded images: 1 for grey, 3 for colours, 4 with opacity.
+        channels: the channels of encoded images: 1 for grey, 3 for colours, 4 with opacity.
 
     Returns:
-        Images [n, H, W, C] of encoded ones, uint8, or else numbers [n, …]; and labels [n], int32,
-        or None.
+        Images [n, H, W, C], uint8, from encoded files, or numbers [n, …] from lists; and labels
+        [n], int32, or None.
 
     Raises:
-        ValueError: a file is truncated or corrupt, a name unknown, or an image unreadable; the
-            message names the file and the record.
+        ValueError: a file is truncated or corrupt, a name is unknown, or an image is unreadable;
+            the message names the file and the record.
         FileNotFoundError: no such data set.
     """
     _check(channels, size)

@@ -17,13 +17,13 @@ def read_idx(path: str | Path) -> np.ndarray:
     """The array in an IDX file, compressed with gzip or not.
 
     Args:
-        path: the file; whether it is compressed shows in its first two bytes.
+        path: the file; its first two bytes show whether it is compressed.
 
     Returns:
         The array, in the machine's byte order.
 
     Raises:
-        ValueError: the file is no IDX file, truncated or corrupt; the message names it.
+        ValueError: the file is not an IDX file, or is truncated or corrupt; the message names it.
         FileNotFoundError: no such file.
 
     Reference:

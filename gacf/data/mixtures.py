@@ -41,8 +41,8 @@ def ring(modes: int = 8, radius: float = 1.0, scale: float | jax.Array = 0.01) -
     """Gaussians evenly spaced on a circle.
 
     Args:
-        modes: how many, K.
-        radius: of the circle.
+        modes: the number of Gaussians, K.
+        radius: the radius of the circle.
         scale: standard deviation; may be traced.
 
     Reference:
@@ -55,7 +55,9 @@ def ring(modes: int = 8, radius: float = 1.0, scale: float | jax.Array = 0.01) -
     """
     require("modes", modes, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
     require("scale", scale, lambda s: s > 0, "a number > 0")
-    angle = 2 * np.pi * np.arange(modes) / modes  # a linspace with both ends has one mode twice
+    angle = (
+        2 * np.pi * np.arange(modes) / modes
+    )  # a linspace with both ends would have one mode twice
     means = radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     with jax.ensure_compile_time_eval():
         return Mixture(jnp.asarray(means, jnp.float32), scale)
@@ -65,8 +67,8 @@ def grid(side: int = 5, spacing: float = 2.0, scale: float | jax.Array = 0.05) -
     """Gaussians on a square grid around the origin; by default 25 on {-4, -2, 0, 2, 4}².
 
     Args:
-        side: Gaussians a side; K = side².
-        spacing: between neighbours.
+        side: the number of Gaussians per side; K = side².
+        spacing: the distance between neighbours.
         scale: standard deviation; may be traced.
 
     Reference:

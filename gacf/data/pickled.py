@@ -1,8 +1,8 @@
-"""A reader for pickles of plain data that runs nothing of what they say.
+"""A reader for pickles of plain data that runs no code from them.
 
-A pickle is a program; unpickling one that somebody else wrote can call any function that can be
-imported. Here the five names that arrays and bytes need stand for classes and functions of this
-file, every other name is refused, and what comes out is checked to be data.
+A pickle is a program: unpickling one that somebody else wrote can call any function that can be
+imported. Here the five names that arrays and bytes need are replaced by classes and functions of
+this file, every other name is refused, and the result is checked to be plain data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 
 class _Dtype:
-    """What `numpy.dtype` stands for: the type of an array of numbers."""
+    """Replaces `numpy.dtype`: the type of an array of numbers."""
 
     def __init__(self, code: Any = None, *others: Any) -> None:
         if not isinstance(code, str) or code[:1] not in ("u", "i", "f", "b") or len(code) > 3:
@@ -32,7 +32,7 @@ class _Dtype:
 
 
 class _Array:
-    """What `numpy.ndarray` stands for: an array whose contents may still be to come."""
+    """Replaces `numpy.ndarray`: an array whose contents may follow later."""
 
     value: np.ndarray | None = None
 
@@ -69,14 +69,14 @@ def _reconstruct(kind: Any, *others: Any) -> _Array:
 
 
 def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any, *others: Any) -> _Array:
-    """An array at protocol 5."""
+    """An array in a pickle of protocol 5."""
     array = _Array.__new__(_Array)
     array.value = _array(raw, dtype, shape, order)
     return array
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    """Bytes at protocols 0 to 2."""
+    """Bytes in a pickle of protocols 0 to 2."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise ValueError("a call that plain data do not need")
     return text.encode("latin-1")
@@ -94,7 +94,7 @@ NAMES = {
 
 
 class _Reader(pickle._Unpickler):  # type: ignore[name-defined]
-    """The unpickler in Python: that in C takes up memory by an index that the file makes up."""
+    """The unpickler written in Python: the one in C would allocate by an index in the file."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) not in NAMES:
@@ -104,7 +104,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined]
 
 
 def _checked(value: Any, done: dict[int, Any]) -> Any:
-    """The value with arrays in place of stand-ins; what is shared is looked at once."""
+    """The value with arrays instead of their replacements; shared parts are checked once."""
     if id(value) in done:
         return done[id(value)]
     if isinstance(value, _Array) and value.value is not None:
@@ -130,14 +130,14 @@ def _checked(value: Any, done: dict[int, Any]) -> Any:
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The plain data in a pickle: nothing in it is run, and no name in it looked up.
+    """The plain data in a pickle; no code in it is run and no name in it is imported.
 
     Args:
-        path: the file, of any protocol, by Python 2 or 3.
+        path: the file, of any protocol, written by Python 2 or 3.
 
     Returns:
-        Numbers, text, bytes, lists, tuples, dicts and NumPy arrays of numbers. Text of Python 2
-        that was bytes is text, each byte a character.
+        Numbers, text, bytes, lists, tuples, dicts and NumPy arrays of numbers. Byte strings of
+        Python 2 become text, with one character per byte.
 
     Raises:
         ValueError: the file is truncated or corrupt, or asks for anything else; the message names
@@ -156,6 +156,6 @@ def read_pickle(path: str | Path) -> Any:
         return _checked(_Reader(file, encoding="latin-1").load(), {})
     except RecursionError as error:
         raise ValueError(f"read_pickle: {path}: byte {file.tell()}: nested too deep") from error
-    except Exception as error:  # whatever a corrupt program makes of the unpickler
+    except Exception as error:  # a corrupt pickle may make the unpickler raise anything
         first = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"read_pickle: {path}: byte {file.tell()}: {first}") from error

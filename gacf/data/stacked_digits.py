@@ -15,8 +15,8 @@ class StackedDigits(NamedTuple):
     """Images of three digits, one in each colour; each of the thousand triples is a mode.
 
     Attributes:
-        images: of single digits [m, 8, 8, 1], float32 in [-1, 1].
-        labels: of the single digits [m], int32.
+        images: images of single digits [m, 8, 8, 1], float32 in [-1, 1].
+        labels: the labels of these digits [m], int32.
     """
 
     images: jax.Array
@@ -35,10 +35,10 @@ class StackedDigits(NamedTuple):
 
 
 def stacked_digits(split: str = "train") -> StackedDigits:
-    """Three digits drawn apart, stacked as the colours of an image: 1,000 modes.
+    """Three independently drawn digits, stacked as the colours of an image: 1,000 modes.
 
     Args:
-        split: of `digits`: "train", "test" or "all".
+        split: the split of `digits`: "train", "test" or "all".
 
     Raises:
         ValueError: another split.

@@ -19,7 +19,7 @@ class SwissRoll(NamedTuple):
 
     Attributes:
         noise: standard deviation of the noise, before scaling.
-        scale: what all is divided by.
+        scale: the number by which all coordinates are divided.
     """
 
     noise: float | jax.Array
@@ -38,7 +38,7 @@ def swiss_roll(noise: float | jax.Array = 0.25, scale: float | jax.Array = 7.5) 
 
     Args:
         noise: standard deviation of the noise, before scaling; may be traced.
-        scale: what all is divided by; may be traced.
+        scale: the number by which all coordinates are divided; may be traced.
 
     Raises:
         ValueError: a number out of bounds.

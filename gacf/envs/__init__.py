@@ -1,8 +1,8 @@
-"""Environments. To add one: a line in `ENVIRONMENTS`.
+"""Environments. To add one, add a line in `ENVIRONMENTS`.
 
-gymnax's, the linear-quadratic regulator and the probes need nothing more than gacf; brax's need the
-extra `brax`, and Gymnasium's, by names "gymnasium:<id>" that stand in no list, the extra
-`gymnasium`.
+gymnax's environments, the linear-quadratic regulator and the probes need only gacf. brax's need the
+extra `brax`. Gymnasium's need the extra `gymnasium`; their names have the form "gymnasium:<id>" and
+are not listed.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def make(name: str, **parameters: Any) -> Environment:
 
     Args:
         name: a key of `ENVIRONMENTS`, or "gymnasium:<id>" for any that Gymnasium knows.
-        **parameters: handed to its constructor.
+        **parameters: arguments of its constructor.
 
     Raises:
-        ValueError: an unknown name or parameter; the message tells the nearest one.
+        ValueError: the name or a parameter is unknown; the message suggests the nearest one.
 
     Example:
         >>> make("CartPole-v1").action

@@ -16,9 +16,9 @@ from gacf.core.checks import lookup, nearest, require, whole
 from gacf.core.types import Key, PyTree
 from gacf.envs.types import Box, Environment, Timestep, check_installed, restart
 
-# All that brax registers, but for "fast", which only tests its own training, and "swimmer", whose
-# fluid calls `clip` by a name that jax has dropped. A list, because listing names should not import
-# brax, which may not even be there.
+# All that brax registers except "fast", which only tests its own training, and "swimmer", whose
+# fluid calls `clip` by a name that jax has dropped. It is a list because listing names should not
+# import brax, which may not even be installed.
 NAMES = (
     "ant",
     "halfcheetah",
@@ -35,7 +35,7 @@ BACKENDS = ("spring", "positional", "generalized", "mjx")
 
 
 class BraxState(NamedTuple):
-    """Where an episode is.
+    """The state of an episode.
 
     Attributes:
         inner: brax's state.
@@ -48,7 +48,7 @@ class BraxState(NamedTuple):
 
 @contextlib.contextmanager
 def _as_brax_likes() -> Iterator[None]:
-    """Without warnings (it is unmaintained, and calls what is deprecated), broadcasting freely."""
+    """Runs brax without warnings (it calls deprecated functions) and with free broadcasting."""
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         warnings.simplefilter("ignore")
         yield
@@ -72,22 +72,22 @@ def from_brax(
 ) -> Environment:
     """A brax environment as an `Environment`; actions lie in [−1, 1].
 
-    brax's `done` alone is termination; steps are counted here, and `horizon` of them truncate.
-    A new episode starts from a start state of its own (brax's `AutoResetWrapper` keeps playing
-    from the first one).
+    Only brax's `done` means termination. Steps are counted here, and after `horizon` of them the
+    episode is truncated. Each new episode starts from a newly drawn start state (brax's
+    `AutoResetWrapper` always returns to the first one).
 
-    With the versions in constraints.txt, "spring" and "positional" run all names of `NAMES`;
-    "generalized" and "mjx" were tried on ant, reacher and inverted_pendulum, and run them, but
-    compile several times as long.
+    With the versions in constraints.txt, "spring" and "positional" run all names in `NAMES`.
+    "generalized" and "mjx" run ant, reacher and inverted_pendulum, on which they were tried, but
+    take several times as long to compile.
 
     Args:
-        name: brax's name for it; `gacf.envs.make` takes "brax-<name>".
+        name: brax's name of the environment; `gacf.envs.make` takes "brax-<name>".
         backend: "spring", "positional", "generalized" or "mjx".
-        horizon: steps after which an episode is truncated.
+        horizon: the number of steps after which an episode is truncated.
         **parameters: arguments of the environment's constructor.
 
     Raises:
-        ValueError: brax is missing, or an unknown name, backend or parameter.
+        ValueError: brax is missing, or a name, backend or parameter is unknown.
 
     Reference:
         Freeman et al. (2021), Brax.
@@ -113,7 +113,7 @@ def from_brax(
         return BraxState(inner, jnp.zeros((), jnp.int32)), jnp.asarray(inner.obs, jnp.float32)
 
     def step(key: Key, state: BraxState, action: jax.Array) -> tuple[BraxState, Timestep]:
-        inner = jax.tree.map(lambda leaf: leaf, state.inner)  # brax writes into the dicts in it
+        inner = jax.tree.map(lambda leaf: leaf, state.inner)  # brax writes into its dicts
         with _as_brax_likes():
             new = environment.step(inner, action)
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, state.inner)

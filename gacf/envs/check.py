@@ -1,4 +1,4 @@
-"""Whether an environment keeps its own word, found out by shapes alone."""
+"""Checks whether an environment does what its spaces declare, by shapes alone."""
 
 from __future__ import annotations
 
@@ -16,24 +16,29 @@ from gacf.envs.types import Box, Discrete, Environment, Timestep, is_space
 
 
 def check(env: Any) -> Environment:
-    """The environment itself, once its spaces, its functions and its horizon agree.
+    """Returns the environment if its spaces, its functions and its horizon agree.
 
-    Observations of another shape than the declared one, rewards or flags of another type, or a
-    state that changes its structure would run and yield wrong numbers, or end far from their cause.
-    `reset` and `step` are traced at the shapes of their arguments and never executed, so that a
-    host environment plays no step.
+    Observations of another shape than declared, rewards or flags of another type, or a state that
+    changes its structure could run and yield wrong numbers, or raise errors far from their cause.
+    `reset` and `step` are traced at the shapes of their arguments and never executed, so that an
+    environment on the host plays no step.
 
-    Checked are: the spaces; observations of `reset` and `step`, `next_observation` among them,
-    which have the space's structure and shape (whole numbers where it is discrete, real ones of any
-    width where it is a box) and one type; the reward, a real scalar; the flags, bool scalars; that
-    `step` takes an action of the space; that a state keeps its structure, shapes and types; that
-    the horizon is a whole number >= 1, or a traced one.
+    It checks the following:
+
+    - The spaces are valid.
+    - Observations of `reset` and `step`, including `next_observation`, have the structure and shape
+      of the space (whole numbers for discrete spaces, real ones of any width for boxes), and all
+      have the same type.
+    - The reward is a real scalar, and the flags are bool scalars.
+    - `step` takes an action of the space.
+    - A state keeps its structure, shapes and types.
+    - The horizon is a whole number >= 1, or a traced number.
 
     Args:
         env: an `Environment`.
 
     Raises:
-        ValueError: it does not; the message names the field, what it is and what is allowed.
+        ValueError: a check fails; the message names the field, what it is and what is allowed.
 
     Example:
         >>> import jax.numpy as jnp
@@ -73,7 +78,7 @@ def check(env: Any) -> Environment:
 
 
 def check_spaces(env: Any) -> Environment:
-    """The environment itself, once it is one and its spaces are spaces; as `check` does."""
+    """Returns the environment if it is one and its spaces are valid: a part of `check`."""
     if not isinstance(env, Environment):
         given = type(env).__name__
         raise ValueError(
@@ -91,14 +96,14 @@ def _refuse(env: Environment, field: str, came: str, allowed: str) -> NoReturn:
 
 
 class _Plain(str):
-    """Text that stands in a dict without quotation marks."""
+    """A text that is shown without quotation marks inside a dict."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def _said(tree: PyTree) -> str:
-    """Shapes and types as one reads them: float32[2], or {'state': float32[2]}."""
+    """Shapes and types in readable form: float32[2], or {'state': float32[2]}."""
 
     def leaf(x: Any) -> _Plain:
         return _Plain(f"{x.dtype}[{', '.join(map(str, x.shape))}]")
@@ -115,7 +120,7 @@ def _traced(
 ) -> Any:
     try:
         return jax.eval_shape(function, *args)
-    except Exception as error:  # whatever the user's code raises
+    except Exception as error:  # the user's code may raise anything
         said = (str(error).strip() or "nothing more").splitlines()[0]
         raise ValueError(
             f"env: `{name}` of {env.name!r} raised {type(error).__name__}: {said}; "

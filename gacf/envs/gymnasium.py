@@ -1,16 +1,17 @@
 """Gymnasium's environments, stepped on the host, behind gacf's protocol.
 
-For evaluation and for small runs: each step of each environment is a call of Python. And it is
-not pure, since a Gymnasium environment cannot be copied in general. What a state holds is the seed
-of its episode, the number of a host environment and the time. So
+They are meant for evaluation and for small runs, because each step of each environment is a call of
+Python. They are not pure either, since a Gymnasium environment cannot be copied in general. A state
+holds the seed of its episode, the number of a host environment and the time. So
 
-- a state is good for one step: whoever steps it a second time gets an error, not a wrong answer
-  (a state at the start of an episode is good for many, each with a host environment of its own);
+- a state can be stepped only once: a second step raises an error and gives no wrong answer (a state
+  at the start of an episode can be stepped often, each time by a host environment of its own);
 - a run cannot be resumed exactly from a checkpoint, which does not hold the host's environments;
 - there is no gradient through a step;
-- `lax.cond` under `vmap` runs both branches, so a step must not stand in a branch.
+- `lax.cond` under `vmap` runs both branches, so a step must not be inside a branch.
 
-`jit`, `scan`, `vmap` over copies and seeds, and the same bits for the same key are as elsewhere.
+`jit`, `scan` and `vmap` over copies and seeds work as with other environments, and the same key
+gives the same bits.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from gacf.core.types import Key
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, check_installed
 
 PREFIX = "gymnasium:"
-LONGEST = 1_000  # steps of an episode where the environment sets no limit
-WIDEST = 2**24  # as many whole numbers in a row are exact in float32
+LONGEST = 1_000  # steps of an episode if the environment sets no limit
+WIDEST = 2**24  # the whole numbers up to here are exact in float32
 
 
 class _Gone(ValueError):
-    """A state was stepped that no host environment plays."""
+    """A state was stepped, but no host environment is at that state."""
 
 
 class HostState(NamedTuple):
-    """Where an episode is that the host plays.
+    """The state of an episode that is played on the host.
 
     Attributes:
-        seed: which episode it is, uint32 scalar.
-        number: of the host environment that plays it, int32 scalar; −1 before its first step.
+        seed: the seed of the episode, uint32 scalar.
+        number: the number of the host environment, int32 scalar; −1 before the first step.
         time: steps since the start, int32 scalar.
     """
 
@@ -69,15 +70,15 @@ def _space(name: str, space: Any) -> Space:
 
 
 def _counts(space: Any) -> bool:
-    """Whether it is a box of whole numbers."""
+    """Whether the space is a box of whole numbers."""
     return not hasattr(space, "n") and np.issubdtype(space.dtype, np.integer)
 
 
 def _actions(name: str, space: Any) -> Space:
-    """The space of actions; half a number wider on both sides where they are whole.
+    """The space of actions; for whole numbers it is wider by one half on both sides.
 
-    Real numbers in it are rounded to the nearest whole one (`_Pool.take`), so that each of them,
-    the lowest and the highest too, has a share of the same size.
+    Real numbers in it are rounded to the nearest whole number (`_Pool.take`). So each whole number,
+    including the lowest and the highest, gets a share of the same size.
     """
     made = _space(name, space)
     if not (isinstance(made, Box) and _counts(space)):
@@ -102,16 +103,17 @@ def _close(environments: list[Any]) -> None:
 class _Pool:
     """Host environments: in the middle of an episode, at the start of one, or idle.
 
-    None is closed and made anew where one can be reused. An environment at the start of an episode
-    may be taken for another, for the first can be started again from its seed. So no more are
-    open than twice as many as ever were in the middle of an episode at once, and a few. All are
-    closed when an environment raises, when the pool is collected, and at exit.
+    Environments are reused instead of being closed and made again. An environment at the start of
+    an episode may be taken for another episode, because the first can be started again from its
+    seed. So the number of open environments is at most a few more than twice the largest number
+    that were in the middle of an episode at the same time. All are closed when an environment
+    raises, when the pool is collected, and at exit.
 
     Args:
         make: `() -> gymnasium.Env`.
-        first: one that has been made already.
-        limit: how many there may be; beyond it, the one unused for longest is taken.
-        horizon: steps after which an episode is cut.
+        first: an environment that has been made already.
+        limit: the largest number of environments; beyond it, the least recently used is taken.
+        horizon: the number of steps after which an episode is truncated.
     """
 
     def __init__(self, make: Callable[[], Any], first: Any, limit: int, horizon: int):
@@ -123,20 +125,20 @@ class _Pool:
         self.ready: OrderedDict[int, tuple[Any, np.ndarray]] = OrderedDict()
         self.playing: OrderedDict[int, tuple[Any, int]] = OrderedDict()
         self.count = 0
-        self.most = 1  # that were ever playing at once
+        self.most = 1  # the largest number that were playing at once
         # several devices may call at once
         self.lock = threading.Lock()
         # without a reference to the pool, which else would never be collected
         weakref.finalize(self, _close, self.everything)
 
     def close(self) -> None:
-        """Closes all; episodes can be started afterwards, and none can be continued."""
+        """Closes all environments; afterwards episodes can be started but not continued."""
         self.idle, self.ready, self.playing = [], OrderedDict(), OrderedDict()
         _close(self.everything)
 
     @contextlib.contextmanager
     def owned(self) -> Iterator[None]:
-        """One thread at a time; if the host raises, no environment is left open."""
+        """Admits one thread at a time; if the host raises, no environment is left open."""
         with self.lock:
             try:
                 yield
@@ -159,7 +161,7 @@ class _Pool:
         return action.astype(self.actions.dtype)
 
     def start(self, seed: int) -> tuple[Any, np.ndarray]:
-        """An environment at the start of that episode; it belongs to nobody yet."""
+        """An environment at the start of the episode, which is not in use yet."""
         if seed in self.ready:
             return self.ready.pop(seed)
         full = len(self.everything) >= self.limit
@@ -175,7 +177,7 @@ class _Pool:
         return env, self.show(env.reset(seed=seed)[0])
 
     def wait(self, seed: int, env: Any, observation: np.ndarray) -> None:
-        """The environment is at the start of that episode, until somebody plays it."""
+        """Keeps an environment at the start of the episode until it is played."""
         if seed in self.ready:  # many copies may begin the same episode
             self.idle.append(self.ready.pop(seed)[0])
         self.ready[seed] = env, observation
@@ -200,7 +202,7 @@ class _Pool:
                         f"from each state, at most {self.limit} episodes at once (argument "
                         "`limit`), no resuming"
                     )
-                del self.playing[number]  # it goes to the end of the row
+                del self.playing[number]  # it moves to the end of the order
             self.most = max(self.most, 1 + len(self.playing))
             seen, reward, terminated, truncated, _ = env.step(self.take(np.asarray(action)))
             led_to = observation = self.show(seen)
@@ -218,7 +220,7 @@ class _Pool:
         return HostState._make(state), Timestep._make(timestep)
 
     def release(self, seed: Any, number: Any, time: Any) -> np.ndarray:
-        """The state will not be stepped again: what plays it is free. The answer is 0."""
+        """Frees the environment of a state that will not be stepped again; returns 0."""
         with self.owned():
             if int(number) >= 0:
                 env, reached = self.playing.get(int(number), (None, -1))
@@ -238,25 +240,26 @@ def from_gymnasium(
 ) -> Environment:
     """A Gymnasium environment as an `Environment`; see the top of this file for what is not pure.
 
-    The host resets it with a seed drawn from the key, so an episode is a function of key and
-    actions as far as the environment's is. Rewards and observations of a box are float32, discrete
-    ones int32, and discrete spaces begin at 0, whatever the environment's do. Actions of a box of
-    whole numbers are real here, in [low − ½, high + ½], and are rounded to the nearest whole one.
+    The host resets it with a seed drawn from the key, so an episode is a function of the key and
+    the actions, if the environment is deterministic given its seed. Rewards and observations from a
+    box are float32, and discrete ones int32. Discrete spaces begin at 0, even if the environment's
+    own do not. Actions from a box of whole numbers are real here, in [low − ½, high + ½], and are
+    rounded to the nearest whole number.
 
     Host environments are reused from episode to episode and from evaluation to evaluation.
 
     Args:
-        name: Gymnasium's id for it, or a function that makes it. `gacf.envs.make` takes
+        name: Gymnasium's id of the environment, or a function that makes it. `gacf.envs.make` takes
             "gymnasium:<id>".
-        horizon: steps after which an episode is truncated; by default the environment's own limit,
-            or 1,000 where it has none.
+        horizon: the number of steps after which an episode is truncated; by default the
+            environment's own limit, or 1,000 if it has none.
         limit: how many episodes may be under way at once: copies × seeds, plus those of an
             evaluation.
-        **parameters: handed to `gymnasium.make`, or to the function.
+        **parameters: arguments of `gymnasium.make`, or of the function.
 
     Raises:
-        ValueError: Gymnasium is missing, does not know the id, or has a space that is neither a
-            Box nor Discrete, or whole actions without bounds.
+        ValueError: Gymnasium is missing or does not know the id; a space is neither a Box nor
+            Discrete; or actions are whole numbers without bounds.
 
     Reference:
         Towers et al. (2024), Gymnasium.
@@ -272,7 +275,7 @@ def from_gymnasium(
     import gymnasium
 
     if isinstance(name, str):
-        if ":" not in name:  # else it is "module:id", and the module registers it
+        if ":" not in name:  # otherwise it is "module:id", and the module registers it
             lookup("gymnasium", name, gymnasium.registry)
         # its checks of an environment's author are none of the user's
         parameters = {"disable_env_checker": True, **parameters}

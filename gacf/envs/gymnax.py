@@ -13,8 +13,8 @@ from gacf.core.checks import nearest, require
 from gacf.core.types import Key, PyTree
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep
 
-# All that gymnax registers, but for MNISTBandit, which fetches a data set when it is made.
-# A list, because importing gymnax takes two seconds, and who trains a GAN should not wait for it.
+# All that gymnax registers except MNISTBandit, which downloads a data set when it is made. It is a
+# list because importing gymnax takes two seconds, for which the training of a GAN should not wait.
 NAMES = (
     "CartPole-v1",
     "Pendulum-v1",
@@ -44,7 +44,7 @@ NAMES = (
 )
 
 LIMIT = "max_steps_in_episode"
-LONGEST = 1_000  # steps of an episode where the environment sets no limit
+LONGEST = 1_000  # steps of an episode if the environment sets no limit
 
 
 def _space(space: Any) -> Space:
@@ -58,10 +58,10 @@ def _space(space: Any) -> Space:
 
 
 def _steps(value: Any) -> Any:
-    """A limit of steps, which a sweep may give as a traced number of any kind, as a whole one.
+    """A limit of steps as a whole number; a sweep may give it as a traced number of any type.
 
     Raises:
-        ValueError: no whole number >= 1.
+        ValueError: it is not a whole number >= 1.
     """
     if isinstance(value, jax.core.Tracer):
         return jnp.ceil(value).astype(jnp.int32)
@@ -71,7 +71,7 @@ def _steps(value: Any) -> Any:
 
 
 def _made(name: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
-    """The gymnax environment and its parameters; each name goes where it belongs."""
+    """The gymnax environment and its parameters; each argument goes to the one that takes it."""
     import gymnax
 
     plain, defaults = gymnax.make(name)
@@ -96,16 +96,16 @@ def _made(name: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
 def from_gymnax(name: str, **parameters: Any) -> Environment:
     """A gymnax environment as an `Environment`.
 
-    Dtypes are pinned: rewards are float32 scalars, flags bool scalars, real observations float32,
-    and a state keeps the dtypes that `reset` gave it, so that it can be scanned.
+    Dtypes are fixed: rewards are float32 scalars, flags are bool scalars, real observations are
+    float32, and a state keeps the dtypes that `reset` gave it, so that it can be scanned.
 
     Args:
-        name: gymnax's name for it.
-        **parameters: fields of its `EnvParams` (they may be traced, `max_steps_in_episode` too, but
-            for those that set the bounds of a space), or arguments of its constructor.
+        name: gymnax's name of the environment.
+        **parameters: fields of its `EnvParams`, or arguments of its constructor. The fields may be
+            traced, including `max_steps_in_episode`, except those that set the bounds of a space.
 
     Raises:
-        ValueError: an unknown parameter, or a limit of steps that is no whole number >= 1.
+        ValueError: a parameter is unknown, or a limit of steps is not a whole number >= 1.
 
     Reference:
         Lange (2022), gymnax.
@@ -142,7 +142,7 @@ def from_gymnax(name: str, **parameters: Any) -> Environment:
             next_observation=jnp.asarray(info["final_observation"], seen),
             reward=jnp.asarray(reward, jnp.float32),
             terminated=terminated,
-            truncated=jnp.asarray(truncated, bool) & ~terminated,  # DeepSea's say both
+            truncated=jnp.asarray(truncated, bool) & ~terminated,  # DeepSea sets both flags
         )
 
     horizon = _steps(getattr(params, LIMIT, LONGEST))

@@ -13,7 +13,7 @@ from gacf.envs.types import Box, Environment, Timestep, restart
 
 
 class LQRState(NamedTuple):
-    """Where the system is.
+    """The state of the system.
 
     Attributes:
         position: s, [n].
@@ -42,14 +42,14 @@ def lqr(
     horizon: int = 20,
     bound: float = jnp.inf,
 ) -> Environment:
-    """The linear-quadratic regulator: linear dynamics, quadratic cost, all of it seen.
+    """The linear-quadratic regulator: linear dynamics, quadratic cost, fully observed.
 
         s' = As + Bu + noise · ξ,   reward = −(sᵀQs + uᵀRu),   s_0 = spread · ξ_0
 
     with ξ standard normal. An episode is truncated after `horizon` steps and never terminated, so
-    values are those of the endless problem: with gain K (u = −Ks) and P as in
-    `gacf.games.lqr.value`, V(s) = −sᵀPs − γ/(1−γ) noise² tr P; the noise moves no gain.
-    A step can be differentiated in the state, the action and all numbers above.
+    its values are those of the infinite problem: with gain K (u = −Ks) and P as in
+    `gacf.games.lqr.value`, V(s) = −sᵀPs − γ/(1−γ) noise² tr P; the best gain does not depend on the
+    noise. A step can be differentiated with respect to the state, the action and all numbers above.
 
     Args:
         a: A, [n, n]; here and below, a number stands for a matrix of size 1 × 1.
@@ -57,13 +57,13 @@ def lqr(
         q: Q, [n, n], symmetric.
         r: R, [m, m], symmetric.
         noise: standard deviation of the dynamics' noise.
-        spread: standard deviation of the start.
-        horizon: steps of an episode.
-        bound: actions are said to lie in [−bound, bound], for actors that need it said; nothing
-            holds them there.
+        spread: standard deviation of the start state.
+        horizon: the number of steps of an episode.
+        bound: the declared bounds of actions, [−bound, bound], for actors that need some; they are
+            not enforced.
 
     Raises:
-        ValueError: matrices that do not fit each other, or a horizon that is no whole number >= 1.
+        ValueError: the matrices do not fit each other, or the horizon is not a whole number >= 1.
 
     Reference:
         Bradtke (1993); Fazel, Ge, Kakade & Mesbahi (2018).

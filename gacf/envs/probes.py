@@ -1,14 +1,14 @@
 """Probe environments: so small that every value in them is known.
 
-Each asks one question, and together they tell wiring errors apart: a method that fails one of them,
-and passes those above it in this file, has the error that the failing one is named after.
+Each asks one question, and together they distinguish wiring errors: a method that fails one of them
+and passes those above it in this file has the error after which the failing one is named.
 
-In all of them, what an action earns does not depend on later ones. So Q below is that of every
-policy, V(o) = E_a Q(o, a) for the policy at hand, and where an action matters the V given is the
-best policy's. `value`, `action_value` and `best_action` give them as functions.
+In all of them, the reward of an action does not depend on later actions. So Q below holds for every
+policy, and V(o) = E_a Q(o, a) for the policy in question. Where actions matter, the V given is that
+of the best policy. `value`, `action_value` and `best_action` are these as functions.
 
-Actions are [1] in [−1, 1], or 0 and 1 with `actions="discrete"`. Where an action a matters,
-it has a goal g, and what counts is its
+Actions are [1] in [−1, 1], or 0 and 1 with `actions="discrete"`. Where an action a matters, there
+is a goal g, and the reward is given by the action's
 
     merit(a; g) = 1 − (a − g)²         or 1 where a = [g > 0] and 0 elsewhere, if discrete
 
@@ -30,10 +30,10 @@ from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, restart
 
 
 class ProbeState(NamedTuple):
-    """Where a probe is.
+    """The state of a probe.
 
     Attributes:
-        observation: what is seen, [O].
+        observation: the observation, [O].
         time: steps since the start, int32 scalar.
     """
 
@@ -42,7 +42,7 @@ class ProbeState(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """What a probe is, and what is true of it; o is [..., O].
+    """The definition of a probe, with its true values; o is [..., O].
 
     Attributes:
         start: `key -> o`.
@@ -50,8 +50,8 @@ class Probe(NamedTuple):
         value: `(γ, o) -> V(o)`.
         move: `(o, action) -> o'`.
         last: `o -> bool`: whether the step from o ends the episode for good.
-        goal: `o -> g(o)`, or None where all actions are alike.
-        length: steps of an episode, at most.
+        goal: `o -> g(o)`, or None if actions do not matter.
+        length: the largest number of steps of an episode.
     """
 
     start: Callable[[Key], jax.Array]
@@ -96,7 +96,7 @@ def _remember(o: jax.Array, action: jax.Array) -> jax.Array:
 
 
 def _flips(truncates: bool) -> Probe:
-    """The two that differ in how they end, and in nothing else."""
+    """The two probes that differ only in how they end."""
     return Probe(
         start=_sign,
         reward=lambda o, a: _is_plus(o),
@@ -231,7 +231,7 @@ def action_value(name: str, discount: Any, observation: Any, action: Any) -> jax
 
 
 def best_action(name: str, observation: Any, actions: str = "continuous") -> jax.Array | None:
-    """The action that earns most.
+    """The action with the highest value.
 
     Args:
         name: of the probe.
@@ -239,7 +239,7 @@ def best_action(name: str, observation: Any, actions: str = "continuous") -> jax
         actions: "continuous" or "discrete".
 
     Returns:
-        [..., 1] where it is continuous, [...] where it is discrete; None where all are alike.
+        [..., 1] if it is continuous, [...] if it is discrete; None if actions do not matter.
 
     Raises:
         ValueError: an unknown name or kind of actions.
@@ -262,17 +262,17 @@ def constant(actions: str = "continuous") -> Environment:
 
         o = 1,   V = Q = 1
 
-    Whoever bootstraps after the end finds 1/(1−γ).
+    A method that bootstraps after the end learns 1/(1−γ).
     """
     return _environment("probe-constant", actions)
 
 
 def observation(actions: str = "continuous") -> Environment:
-    """The reward is what is seen, ±1, then the end: does the critic see?
+    """The reward is the observation, ±1, then the end: does the critic see?
 
         V(o) = Q(o, a) = o
 
-    A critic that does not see finds 0.
+    A critic that does not see the observation learns 0.
     """
     return _environment("probe-observation", actions)
 
@@ -288,7 +288,7 @@ def action(actions: str = "continuous") -> Environment:
 
 
 def match(actions: str = "continuous") -> Environment:
-    """The merit depends on what is seen, ±1, then the end: are actions kept with what was seen?
+    """The merit depends on the observation, ±1, then the end: is each action kept with its own?
 
         g(o) = o/2,   Q(o, a) = merit(a; o/2),   V(o) = 1
 
@@ -302,7 +302,7 @@ def discount(actions: str = "continuous") -> Environment:
 
         o = 0, then 1;   V(o) = Q(o, a) = γ^(1−o)
 
-    At the start, V is the discount itself; whoever does not bootstrap finds 0.
+    At the start, V is the discount itself; a method that does not bootstrap learns 0.
     """
     return _environment("probe-discount", actions)
 
@@ -319,11 +319,11 @@ def delayed(actions: str = "continuous") -> Environment:
 
 
 def termination(actions: str = "continuous") -> Environment:
-    """The rewards of "probe-truncation", but the end is one: is nothing added after it?
+    """The rewards of "probe-truncation" with a true end: is nothing added after it?
 
         V(o) = Q(o, a) = [o = 1]
 
-    Whoever bootstraps after the end finds the values of "probe-truncation".
+    A method that bootstraps after the end learns the values of "probe-truncation".
     """
     return _environment("probe-termination", actions)
 
@@ -333,14 +333,14 @@ def truncation(actions: str = "continuous", length: int = 1) -> Environment:
 
         V(o) = Q(o, a) = [o = 1] + γ V(−o),   V(1) = 1/(1−γ²),   V(−1) = γ/(1−γ²)
 
-    The next episode starts at ±1, by chance. So with one step to the cut, whoever bootstraps from
-    the observation after it, instead of the one that the transition led to, finds
-    [o = 1] + γ/(2(1−γ)); whoever takes the cut for an end finds [o = 1], as in
+    The next episode starts at ±1, at random. So with one step to the cut, a method that bootstraps
+    from the first observation of the next episode, instead of the one that the transition led to,
+    learns [o = 1] + γ/(2(1−γ)). A method that treats the cut as an end learns [o = 1], as in
     "probe-termination".
 
     Args:
         actions: "continuous" or "discrete".
-        length: steps to the cut; the values do not depend on it.
+        length: the number of steps to the cut; the values do not depend on it.
     """
     return _environment("probe-truncation", actions, length)
 

@@ -30,7 +30,7 @@ class Discrete(NamedTuple):
     """The whole numbers 0 … n-1; its elements are int32 scalars.
 
     Attributes:
-        n: how many.
+        n: how many there are.
     """
 
     n: int
@@ -40,17 +40,17 @@ Space = Box | Discrete
 
 
 def is_space(node: PyTree) -> bool:
-    """Whether a node of a pytree of spaces is one of them; for `is_leaf`."""
+    """Whether a node of a pytree of spaces is a space; for `is_leaf`."""
     return isinstance(node, Box | Discrete)
 
 
 def features(spaces: PyTree) -> Callable[[PyTree], jax.Array]:
-    """How the default networks read observations: as numbers, and names as one-hot vectors.
+    """How the default networks read observations: real numbers as they are, discrete ones one-hot.
 
-    A whole number of a `Discrete` space is a name, and no size: one weight times it would order
-    what has no order. The arrays of a single box are left as they are; the parts of a pytree are
-    flattened and joined. A network of a user's own gets observations as they are, whole numbers
-    among them, unless it is wrapped:
+    A whole number of a `Discrete` space is a name and not a size: multiplying it by one weight
+    would impose an order on values that have none. The arrays of a single box are left as they are;
+    the parts of a pytree are flattened and joined. A network of your own gets observations as they
+    are, including whole numbers, unless it is wrapped:
     `gacf.networks.encoded(gacf.envs.features(env.observation), network)`.
 
     Args:
@@ -80,15 +80,16 @@ def features(spaces: PyTree) -> Callable[[PyTree], jax.Array]:
 
 
 class Timestep(NamedTuple):
-    """What one step of an environment showed.
+    """The result of one step of an environment.
 
     Attributes:
-        observation: what the actor sees next; after the end of an episode, the next one's first.
-        next_observation: what the transition really led to. A target bootstraps from this one,
-            also where the episode was truncated.
+        observation: what the actor sees next; after the end of an episode, the first observation of
+            the next episode.
+        next_observation: the observation to which the transition really led. A target bootstraps
+            from it, also if the episode was truncated.
         reward: float32 scalar.
-        terminated: bool scalar: the episode has ended, nothing is worth anything after it.
-        truncated: bool scalar: only the time limit ended it.
+        terminated: bool scalar: the episode has ended, and all values after it are zero.
+        truncated: bool scalar: only the time limit ended the episode.
     """
 
     observation: PyTree
@@ -102,15 +103,15 @@ class Environment(NamedTuple):
     """An environment as a tuple of pure functions; `step` starts a new episode by itself.
 
     Attributes:
-        name: for messages and tables.
+        name: the name for messages and tables.
         reset: `key -> (state, observation)`.
         step: `(key, state, action) -> (state, Timestep)`.
-        observation: the space of observations; a dict, a tuple or another pytree of spaces where
-            observations are one of arrays.
+        observation: the space of observations; a dict, a tuple or another pytree of spaces if
+            observations are such a pytree of arrays.
         action: the space of actions.
-        horizon: steps after which an episode has ended, at the latest; may be traced.
-        release: `state -> 0.0`, where a state holds something on the host: it will not be stepped
-            again. None where a state is nothing but arrays.
+        horizon: the number of steps after which every episode has ended; may be traced.
+        release: `state -> 0.0`, called for a state that will not be stepped again, so that what it
+            holds on the host is freed. None if a state consists only of arrays.
     """
 
     name: str
@@ -123,18 +124,18 @@ class Environment(NamedTuple):
 
 
 def restart(done: jax.Array, fresh: PyTree, state: PyTree) -> PyTree:
-    """The fresh state where an episode is done, the state it has reached otherwise.
+    """The fresh state if an episode is done, and otherwise the state that it has reached.
 
     Args:
         done: bool scalar.
-        fresh: state at a start.
-        state: of the same structure, shapes and dtypes.
+        fresh: a state at the start of an episode.
+        state: a state of the same structure, shapes and dtypes.
     """
     return jax.tree.map(lambda first, now: jnp.where(done, first, now), fresh, state)
 
 
 def check_installed(package: str, name: str) -> None:
-    """Raises a ValueError that names the extra to install, unless the package is there."""
+    """Raises a ValueError that names the extra to install, unless the package is installed."""
     if importlib.util.find_spec(package) is None:
         raise ValueError(
             f"environment: {name!r} needs {package}, which is not installed; "

@@ -1,4 +1,4 @@
-"""Errors of the user's own code, in one line that names the file and the line in it."""
+"""Turns errors of the user's own code into one line that names the file and the line in it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from gacf.lab.errors import BadInput
 from gacf.lab.escape import plain
 
-LONGEST = 500  # letters of a message that are shown
+LONGEST = 500  # characters of a message that are shown
 
 
 def message(error: BaseException) -> str:
-    """An error's message; none if the error's own code cannot say it."""
+    """An error's message; empty if the error's own code fails to give it."""
     try:
         return str(error).strip()
     except Exception:
@@ -31,10 +31,10 @@ def one_line(error: BaseException) -> str:
 
 
 def user_line(error: BaseException, experiment: Path) -> traceback.FrameSummary | None:
-    """The last line of the user's own code that an error came through.
+    """The last line of the user's own code that an error passed through.
 
-    It is one of the experiment's file if there is one, or else one of a file that belongs neither
-    to Python, nor to an installed package, nor to gacf.
+    That is a line of the experiment's file if the error passed through it, and otherwise a line of
+    a file that belongs neither to Python, nor to an installed package, nor to gacf.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
@@ -63,14 +63,14 @@ def located(error: BaseException, experiment: Path) -> tuple[str, str]:
     """Where in the user's code an error came from, and what it is: `("toy.py:7", "KeyError: 'a'")`.
 
     Args:
-        error: what was raised.
-        experiment: the experiment's file, which is named where no line of the user's is known.
+        error: the error that was raised.
+        experiment: the experiment's file, which is named if no line of the user's code is known.
     """
     line = user_line(error, experiment)
     where = experiment.name if line is None else f"{Path(line.filename).name}:{line.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     last = frames[-1].filename if frames else ""
-    # What gacf refuses is a sentence by itself; what the user's own code raises names its kind.
+    # Messages of gacf are complete sentences; for other errors the type is given as well.
     kind = "" if type(error) is ValueError and is_library(last) else f"{type(error).__name__}: "
     if message(error):
         return plain(where), kind + one_line(error)
@@ -81,7 +81,7 @@ def located(error: BaseException, experiment: Path) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def blame(experiment: Path, doing: str) -> Iterator[None]:
-    """Turns what a file's code raises into a `BadInput` that names the file and the line."""
+    """Turns an error that a file's code raises into a `BadInput` that names file and line."""
     try:
         yield
     except BadInput:

@@ -1,16 +1,17 @@
-"""Checkpoints: the whole batched State by Orbax, checked byte by byte on the way back.
+"""Checkpoints: the whole batched State, saved by Orbax and checked byte by byte when restored.
 
     DIR/checkpoints/<cell>/<step>/state/          Orbax: params, world, opt_state, key, step
                                   metrics.npz     every metric from step 0 on, [S, windows]
                                   manifest.json   config, seconds, SHA-256 of every file above
                                   manifest.sha256
 
-A checkpoint is written beside its place and renamed into it, so a killed process leaves a whole
-one or none; what it leaves beside it, the next writer removes. Each holds the metrics so far:
-falling back to an older one loses nothing.
+A checkpoint is written under a temporary name and then renamed, so a killed process leaves a
+complete checkpoint or none; the next writer removes leftovers. Each checkpoint holds the metrics so
+far, so that falling back to an older one loses nothing.
 
-Where JAX runs in several processes, all call `save` and `restore` with the whole state, and see one
-directory; what lies there is the same as from one process, and any number of them goes on from it.
+If JAX runs in several processes, all of them call `save` and `restore` with the whole state and see
+the same directory. Its contents are the same as from one process, and any number of processes can
+go on from it.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ KEEP = 3
 
 
 class Damaged(Exception):
-    """A checkpoint whose bytes are not those that were written."""
+    """The bytes of a checkpoint differ from those that were written."""
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint on disk, found whole.
+    """A checkpoint on disk that is known to be undamaged.
 
     Attributes:
         path: its directory.
-        step: steps made.
-        manifest: what `save` was given.
+        step: the number of steps made.
+        manifest: the manifest that `save` was given.
     """
 
     path: Path
@@ -62,7 +63,7 @@ class Checkpoint(NamedTuple):
 def _quietly() -> Iterator[None]:
     """Keeps Orbax from printing every failure of its many threads: the first one is raised anyway.
 
-    After a failure it stays quiet, for what is still going on in the background fails as well.
+    After a failure it stays quiet, because the work still running in the background fails as well.
     """
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "concurrent.futures")]
     hook = sys.excepthook
@@ -84,7 +85,7 @@ def _quietly() -> Iterator[None]:
 
 
 def cell_directory(run: Path, cell: str) -> Path:
-    """Where the checkpoints of one cell lie, whatever its name: always inside the run's."""
+    """The directory of a cell's checkpoints; it lies inside the run's, whatever the cell's name."""
     name = quote(cell, safe=" ,()=+")
     name = "%2E" + name[1:] if name.startswith(".") else name
     return run / "checkpoints" / shortened(name)
@@ -96,7 +97,7 @@ def _digest(path: Path) -> str:
 
 
 def _named(state: State) -> dict[str, Any]:
-    """Path -> leaf; leaves without elements, which Orbax does not take, are left out."""
+    """Path -> leaf, without leaves that have no elements, which Orbax does not accept."""
     flat, _ = jax.tree_util.tree_flatten_with_path(state)
     return {jax.tree_util.keystr(path): leaf for path, leaf in flat if leaf.size}
 
@@ -108,7 +109,7 @@ def _meet(where: str) -> None:
 
 
 def _everywhere() -> Sharding:
-    """Whole on one device of each process."""
+    """A sharding that keeps an array whole on one device of each process."""
     if jax.process_count() == 1:
         return SingleDeviceSharding(jax.local_devices()[0])
     one = {d.process_index: d for d in reversed(jax.devices())}
@@ -116,7 +117,7 @@ def _everywhere() -> Sharding:
 
 
 def _shared(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """What each process holds whole, as arrays of all processes."""
+    """Makes a state that each process holds whole into arrays that span all processes."""
     if jax.process_count() == 1:
         return state
 
@@ -143,10 +144,10 @@ def save(
     """Saves a batched state and the metrics so far; keeps the last `KEEP` checkpoints.
 
     Args:
-        directory: the cell's.
+        directory: the cell's directory.
         state: leaves [S, …], the step a scalar.
         metrics: name -> [S, windows].
-        manifest: what else to keep, as JSON.
+        manifest: what else to store, as JSON.
 
     Returns:
         The checkpoint's directory.
@@ -155,7 +156,7 @@ def save(
         Unwritable: the file system refuses it.
     """
     place = directory / f"{int(state.step):010d}"
-    # Processes of one run write into one directory; others never do.
+    # Only processes of the same run write into one directory.
     several = jax.process_count() > 1
     beside = directory / f"{WRITING}{place.name}" if several else temporary(place)
     with writing():
@@ -178,7 +179,7 @@ def _save(
     first = jax.process_index() == 0
     if first:
         shutil.rmtree(beside, ignore_errors=True)
-        # No further up: a run's directory that was removed is not to come back in pieces.
+        # No folders further up are made: a run's directory that was removed must stay removed.
         for path in (directory.parent, directory, beside):
             path.mkdir(exist_ok=True)
     _meet("begun")
@@ -187,7 +188,7 @@ def _save(
     _meet("written")
     if not first:
         return place
-    # The prefix keeps a metric's name from being taken for an argument of savez.
+    # The prefix keeps a metric's name from being read as an argument of savez.
     named: dict[str, Any] = {f"metric:{name}": x for name, x in metrics.items()}
     np.savez(beside / "metrics.npz", **named)
     files = {str(p.relative_to(beside)): _digest(p) for p in beside.rglob("*") if p.is_file()}
@@ -226,7 +227,7 @@ def verify(path: Path) -> Checkpoint:
 
 
 def newest_first(directory: Path) -> Iterator[Checkpoint | Damaged]:
-    """The checkpoints of a cell from the newest on, damaged ones as the reason why."""
+    """The checkpoints of a cell, newest first; a damaged one is yielded as its `Damaged` error."""
     for path in _places(directory):
         try:
             yield verify(path)
@@ -238,7 +239,7 @@ def restore(checkpoint: Checkpoint, shape: State) -> tuple[State, dict[str, np.n
     """The state, on one device of each process, and the metrics so far.
 
     Args:
-        checkpoint: one that `verify` found whole.
+        checkpoint: a checkpoint that `verify` has checked.
         shape: shapes and dtypes of the batched state.
     """
     everywhere = _everywhere()

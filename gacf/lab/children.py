@@ -1,7 +1,7 @@
-"""Processes that gacf starts for itself: workers of a sweep, of one run, and the one that draws.
+"""Processes that gacf starts for itself: workers of a sweep or of a run, and the one that draws.
 
-They import what this process imports and nothing else, in whatever folder they are started, and
-end with the process that started them.
+They import exactly the modules that this process would import, whatever folder they are started in,
+and end when the process that started them ends.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 import os
 import sys
 
-GRACE = 5.0  # seconds that a process has to end in order once its parent has ended
-ANY = 0  # in place of a parent's number: whichever process starts this one
+GRACE = 5.0  # seconds that a process has to end cleanly once its parent has ended
+ANY = 0  # instead of a parent's number: whichever process starts this one
 _START = f"""\
 import importlib, json, os, sys, threading, time
 path, parent, function = json.loads(sys.argv.pop(1))
@@ -32,19 +32,19 @@ sys.exit(getattr(importlib.import_module(module), name)())
 def python(function: str, parent: int | None = None) -> list[str]:
     """The command that calls a function in a process of its own; arguments may follow.
 
-    That process searches for modules where this one does: not in the folder that it happens to be
-    started in. It watches for the end of its parent before it imports anything, for imports alone
+    The new process searches for modules where this one does, and not in the folder in which it is
+    started. It watches for the end of its parent before it imports anything, because imports alone
     take seconds.
 
     Args:
-        function: "module:function" without arguments; what it returns is the exit code.
-        parent: the process with which it is to end; `ANY`: the one that starts it; None: it
-            notices by itself that it is not needed.
+        function: "module:function", called without arguments; it returns the exit code.
+        parent: the process with which the new one ends; `ANY`: the process that starts it; None:
+            the new process notices by itself when it is no longer needed.
     """
     path = [os.path.abspath(p) if not p or os.path.exists(p) else p for p in map(str, sys.path)]
     return [sys.executable, "-P", "-c", _START, json.dumps([path, parent, function])]
 
 
 def parent() -> int:
-    """The process with which this one is to end."""
+    """The process with which this one ends."""
     return getattr(sys.modules["__main__"], "parent", None) or os.getppid()

@@ -1,26 +1,12 @@
-"""Configs of experiments: load the file, override, check, store.
+"""Configs of experiments: default values, derived values, checks, storage.
 
-An experiment is one Python file:
-
-    get_config() -> ConfigDict            its keys may be nested freely
-    build(config) -> Algorithm            or {cell: Algorithm}, trained one after the other
-    KEY_METRIC = "evaluate/…"             optional: in the progress bar, and first in tables
-    GOAL = "max" or "min"                 optional: whether more or less of KEY_METRIC is better;
-                                          without it no report ranks variants or names a best one
-    METRICS = ["evaluate/…", "final/…"]   optional: what tables show; else all of these two kinds
-    complete(config)                      optional: fills in keys that are left at None
-    finish(config, finals)                optional: -> {cell: {metric: array [S]}}, named final/…
-    pictures(config, finals)              optional: -> {file stem: matplotlib Figure}
-    get_sweep(config)                     optional: variants for `gacf sweep`, see `gacf.lab.sweep`
-
-`finals` is {cell: final batched State}, each on one device, outside the sharded program. Keys that
-every experiment has, and what stands in for one that the file leaves out:
+An experiment's `get_config` may leave out these keys, which every config has:
 
     seeds              16     seeds trained at once
     seed               0      of the PRNG key; seed i starts from fold_in(key(seed), i)
-    steps              -      steps a seed; no default
-    map                auto   how the seeds' axis runs, see `gacf.runner`
-    x64                False  whether numbers are float64 unless said otherwise
+    steps              -      steps per seed; it has no default
+    map                auto   how the axis of seeds runs, see `gacf.runner`
+    x64                False  whether numbers are float64 unless stated otherwise
     log_every          steps / 100, at least 1
     evaluate_every     10 × log_every; the last step is always evaluated
     checkpoint_every   evaluate_every
@@ -49,7 +35,7 @@ DERIVED = ("log_every", "evaluate_every", "checkpoint_every")
 
 
 class Limit(NamedTuple):
-    """What values a key may take: a test, and the words for it."""
+    """The values that a key may take: a test, and a description of the allowed values."""
 
     holds: Callable[[Any], bool]
     allowed: str
@@ -93,7 +79,7 @@ LIMITS: dict[str, Limit] = {
 
 
 def limit_of(key: str) -> Limit | None:
-    """What a key's values are limited to; every rate is finite, whatever it is the rate of."""
+    """The limit on a key's values; every rate must be finite, whatever it is the rate of."""
     last = key.rpartition(".")[2]
     return LIMITS.get(last, _RATE if re.search(r"(^|_)rate$", last) else None)
 
@@ -118,7 +104,7 @@ def leaves(config: Config, prefix: str = "") -> dict[str, Any]:
 
 
 def _keys(config: Config) -> Iterator[Any]:
-    """All keys, those of groups too."""
+    """All keys, including those of groups."""
     for key, value in dict.items(vars(config)["_fields"]):
         yield key
         if isinstance(value, ConfigDict):
@@ -126,7 +112,7 @@ def _keys(config: Config) -> Iterator[Any]:
 
 
 def base_config(experiment: Experiment) -> Config:
-    """What `get_config` gives, with the keys that every experiment has."""
+    """The config that `get_config` returns, with the keys that every experiment has."""
     with blame(experiment.path, "get_config()"):
         config = experiment.module.get_config()
     if not isinstance(config, ConfigDict):
@@ -150,7 +136,7 @@ def base_config(experiment: Experiment) -> Config:
 
 
 def checked(config: Config) -> Config:
-    """The config with its derived keys filled in; raises `BadInput` at the first bad value."""
+    """The config with its derived keys filled in; raises a `BadInput` for the first bad value."""
 
     def check(key: str, value: Any) -> None:
         limit = limit_of(key)
@@ -195,7 +181,7 @@ def _storable(value: Any) -> bool:
 
 
 def completed(experiment: Experiment, config: Config) -> Config:
-    """The config with what the experiment's `complete` fills in."""
+    """The config with the values that the experiment's `complete` fills in."""
     complete = getattr(experiment.module, "complete", None)
     if complete is not None:
         with blame(experiment.path, "complete(config)"):
@@ -223,10 +209,10 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(experiment: Experiment, stored: Mapping[str, Any]) -> Config:
-    """The config that `to_json` stored, typed as the experiment's `get_config` says.
+    """The config that `to_json` stored, with the types of the experiment's `get_config`.
 
     Raises:
-        BadInput: its keys or types are not those of the experiment.
+        BadInput: its keys or types differ from those of the experiment.
     """
     config = base_config(experiment)
     flat, mine = leaves(stored), leaves(config)
@@ -254,7 +240,7 @@ def from_json(experiment: Experiment, stored: Mapping[str, Any]) -> Config:
 
 
 def replaced(config: Config, values: Mapping[str, Any]) -> Config:
-    """The config with other values of some keys, of any type: they may be tracers.
+    """The config with other values of some keys; these may have any type and may be tracers.
 
     Args:
         config: a resolved config.

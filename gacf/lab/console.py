@@ -6,7 +6,7 @@ from typing import Any
 
 
 def console(stderr: bool = False) -> Any:
-    """A rich console that does not fold lines where they go to no terminal."""
+    """A rich console that does not wrap lines unless it writes to a terminal."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-POINTS = 200  # along a band: more cannot be seen, and each is a bootstrap of its own
-RESAMPLES = 400  # for a band: its ends are then off by less than the line is wide
+POINTS = 200  # of a band: more would not be visible, and each needs its own bootstrap
+RESAMPLES = 400  # for a band: the error of its ends is then below the width of a line
 
 
 class Curve(NamedTuple):
@@ -28,8 +28,8 @@ class Curve(NamedTuple):
 
     Attributes:
         steps: [T].
-        values: [S, T], NaN where a seed has none.
-        diverged: the seeds to leave out of mean and band.
+        values: [S, T], NaN where a seed has no value.
+        diverged: the seeds to leave out of the mean and the band.
     """
 
     steps: np.ndarray
@@ -37,19 +37,19 @@ class Curve(NamedTuple):
     diverged: Sequence[int]
 
 
-TITLE = 44  # letters of a line above a panel
-LABEL = 40  # letters of a line in a legend
+TITLE = 44  # characters of a line above a panel
+LABEL = 40  # characters of a line in a legend
 
 
 def apart(names: Sequence[str], width: int) -> list[str]:
-    """Titles that tell names apart, however long these are: folded, without what all have alike.
+    """Titles that distinguish long names: wrapped, and without the parts that all names share.
 
     Args:
         names: any texts.
-        width: letters a line.
+        width: characters per line.
 
     Returns:
-        As many texts, no two of them the same.
+        One text for each name, all of them different.
 
     Example:
         >>> apart(["the_rate_of_the_critic=0.1", "the_rate_of_the_critic=0.2"], 20)
@@ -60,7 +60,7 @@ def apart(names: Sequence[str], width: int) -> list[str]:
         # Only whole words go, so that 0.12 and 0.1 do not become 2 and nothing.
         words = [re.split(r"(?<=[^\w.])|(?<=_)|(?=[^\w.])|(?=_)", name) for name in names]
         alike = _alike(words)
-        first = max(0, alike - 2)  # what is before the difference is often the key: "rate="
+        first = max(0, alike - 2)  # the part before the difference is often the key: "rate="
         last = max(0, _alike([w[alike:][::-1] for w in words]) - 1)
         parts = ["".join(w[first : len(w) - last]) for w in words]
         shown = [f"{'…' if first else ''}{p}{'…' if last else ''}" for p in parts]
@@ -72,7 +72,7 @@ def apart(names: Sequence[str], width: int) -> list[str]:
 
 
 def _alike(lists: Sequence[Sequence[str]]) -> int:
-    """How many elements all lists begin with.
+    """How many elements at the start are the same in all lists.
 
     Example:
         >>> _alike(["abc", "abd", "ab"])
@@ -83,7 +83,7 @@ def _alike(lists: Sequence[Sequence[str]]) -> int:
 
 
 def _folded(text: str, width: int) -> str:
-    """Lines of at most so many letters, cut between words where there are any."""
+    """Lines of at most `width` characters, broken between words if possible."""
     lines = [""]
     for word in re.split(r"(?<=[^\w.])|(?<=_)", text):
         if lines[-1] and len(lines[-1]) + len(word.rstrip()) > width:
@@ -95,7 +95,7 @@ def _folded(text: str, width: int) -> str:
 
 
 def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
-    """A panel a metric, a colour a cell.
+    """Draws one panel per metric and one colour per cell.
 
     Args:
         curves: metric -> cell -> curve.
@@ -138,7 +138,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
 
 
 def _room(size: tuple[float, float], rows: int, columns: int, top: float) -> dict[str, float]:
-    """Margins of panels, for tick labels, titles and names of axes."""
+    """The margins of panels, for tick labels, titles and names of axes."""
     left, right, bottom = 0.65, 0.12, 0.45  # inches
     width, height = size
     return {
@@ -168,14 +168,14 @@ def _draw_one(ax: Axes, curve: Curve, colour: str) -> None:
     steps, kept = curve.steps[at], kept[:, at]
     ax.plot(steps, iqm(kept, axis=0), color=colour, linewidth=1.8, marker=marker, ms=4)
     if len(kept) > 1:
-        with warnings.catch_warnings():  # a metric may be unknown at first
+        with warnings.catch_warnings():  # a metric may have no value at first
             warnings.simplefilter("ignore")
             low, high = interval(kept, axis=0, resamples=RESAMPLES)
         ax.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
 
 
 def _draw_seeds(ax: Axes, curve: Curve, colour: str, marker: str | None) -> None:
-    """Every seed faintly, as one artist: a line each takes far longer."""
+    """Draws all seeds faintly, as one artist: a line for each would take far longer."""
     from matplotlib.collections import LineCollection
 
     style = {"color": colour, "alpha": 0.3}
@@ -188,7 +188,7 @@ def _draw_seeds(ax: Axes, curve: Curve, colour: str, marker: str | None) -> None
 
 
 def _limit(ax: Axes, curves: Sequence[Curve]) -> None:
-    """Keeps a run-away seed from flattening all others."""
+    """Limits the axis, so that one runaway seed does not flatten all others."""
     kept = [np.delete(c.values, list(c.diverged), axis=0).ravel() for c in curves]
     values = np.concatenate(kept)
     values = values[np.isfinite(values)]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 
-LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes that file systems take
-DEEPEST = 200  # folders within folders that Python follows
+LONGEST_NAME, LONGEST_PATH = 255, 4000  # bytes that file systems accept
+DEEPEST = 200  # nested folders that Python can handle
 
 
 class BadInput(ValueError):
-    """Something that the user gave is wrong; the message is one line."""
+    """An input of the user is wrong; the message is one line."""
 
 
 class Failed(Exception):
-    """Something went wrong after results had begun to be written; the message is one line.
+    """Something failed after the first results had been written; the message is one line.
 
     Args:
         message: what failed, and where.
@@ -26,7 +26,7 @@ class Failed(Exception):
 
 
 def check_text(argument: str, text: str, allowed: str) -> None:
-    """Raises a `BadInput` for a path that no file system takes: empty, with NUL, too long."""
+    """Raises a `BadInput` for a path that no file system accepts: empty, with NUL, too long."""
     if not text or "\0" in text:
         raise BadInput(f"{argument}: {text!r} was given; allowed: {allowed}")
     parts = [len(os.fsencode(part)) for part in text.split(os.sep)]

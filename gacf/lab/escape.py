@@ -1,8 +1,8 @@
-r"""Names as text that cannot be taken for anything else where it is shown.
+r"""Escapes names, so that they are shown as they are and not read as markup.
 
-Cells, variants, metrics and directories have names of the user's choosing. `plain` is for a
-terminal, `markdown` and `latex` for tables, `label` for what matplotlib draws; a page of HTML uses
-the standard library's `html.escape` on what `plain` gives.
+Users choose the names of cells, variants, metrics and directories. `plain` is for a terminal,
+`markdown` and `latex` are for tables, and `label` is for text that matplotlib draws. A page of HTML
+uses the standard library's `html.escape` on the result of `plain`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LATEX = {
 
 
 def plain(text: str) -> str:
-    r"""The text with whatever cannot be printed, such as ESC or a line's end, spelled out.
+    r"""The text with unprintable characters, such as ESC or a line break, written as escapes.
 
     Example:
         >>> print(plain("a\x1b[31m\nσ"))
@@ -33,7 +33,7 @@ def plain(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    r"""The text for a cell of a Markdown table, where it is shown as it is.
+    r"""The text escaped for a cell of a Markdown table.
 
     Example:
         >>> print(markdown("a|b $x$ [y](z) <i> 1 [0, 2]"))
@@ -43,7 +43,7 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    r"""The text for a cell of a LaTeX table.
+    r"""The text escaped for a cell of a LaTeX table.
 
     Example:
         >>> print(latex("a_b -1"))
@@ -51,15 +51,15 @@ def latex(text: str) -> str:
     """
     minus = re.sub(r"(?<![\w.])-(?=\d)", "\0", plain(text))
     made = "".join(_LATEX.get(c, c) for c in minus).replace("\0", "$-$")
-    return re.sub(r"^\[", "{[}", made)  # \\ would take a bracket after it for its argument
+    return re.sub(r"^\[", "{[}", made)  # \\ would read a bracket after it as its argument
 
 
 def label(text: str) -> str:
-    r"""The text for a figure, where dollars would be taken for mathematics.
+    r"""The text escaped for a figure, in which dollars would start mathematics.
 
     Example:
         >>> print(label("a$b"))
         a\$b
     """
     shown = plain(text).replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown  # matplotlib would leave it out
+    return f" {shown}" if shown.startswith("_") else shown  # matplotlib would hide it

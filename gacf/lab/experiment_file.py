@@ -1,4 +1,4 @@
-"""Configs of experiments: load the file, override, check, store.
+"""Experiment files: what they define, loading them, and building their algorithms.
 
 An experiment is one Python file:
 
@@ -7,25 +7,14 @@ An experiment is one Python file:
     KEY_METRIC = "evaluate/…"             optional: in the progress bar, and first in tables
     GOAL = "max" or "min"                 optional: whether more or less of KEY_METRIC is better;
                                           without it no report ranks variants or names a best one
-    METRICS = ["evaluate/…", "final/…"]   optional: what tables show; else all of these two kinds
+    METRICS = ["evaluate/…", "final/…"]   optional: what tables show; default: all of these kinds
     complete(config)                      optional: fills in keys that are left at None
     finish(config, finals)                optional: -> {cell: {metric: array [S]}}, named final/…
     pictures(config, finals)              optional: -> {file stem: matplotlib Figure}
     get_sweep(config)                     optional: variants for `gacf sweep`, see `gacf.lab.sweep`
 
-`finals` is {cell: final batched State}, each on one device, outside the sharded program. Keys that
-every experiment has, and what stands in for one that the file leaves out:
-
-    seeds              16     seeds trained at once
-    seed               0      of the PRNG key; seed i starts from fold_in(key(seed), i)
-    steps              -      steps a seed; no default
-    map                auto   how the seeds' axis runs, see `gacf.runner`
-    x64                False  whether numbers are float64 unless said otherwise
-    log_every          steps / 100, at least 1
-    evaluate_every     10 × log_every; the last step is always evaluated
-    checkpoint_every   evaluate_every
-
-The last two are multiples of `log_every`. Every wrong input is a `BadInput` of one line.
+`finals` is {cell: final batched State}, each on one device, outside the sharded program.
+`gacf.lab.config` lists the keys that every config has.
 """
 
 from __future__ import annotations
@@ -50,11 +39,11 @@ class Experiment(NamedTuple):
     """An experiment file, loaded.
 
     Attributes:
-        name: names the run and the cell of a plain `Algorithm`; the file's stem.
+        name: the file's stem; it names the run, and the cell of a plain `Algorithm`.
         path: the file.
-        module: what it defines: `get_config`, `build`, and if it likes `KEY_METRIC`, `METRICS`,
-            `finish`, `pictures`.
-        source: the file's bytes as they were executed; the file itself may change meanwhile.
+        module: the loaded module with `get_config`, `build`, and optionally `KEY_METRIC`,
+            `METRICS`, `finish` and `pictures`.
+        source: the file's bytes as they were executed; the file itself may change later.
     """
 
     name: str
@@ -64,7 +53,7 @@ class Experiment(NamedTuple):
 
     @property
     def key_metric(self) -> str | None:
-        """Shown in the progress bar, and first in tables."""
+        """The metric that is shown in the progress bar and comes first in tables."""
         return getattr(self.module, "KEY_METRIC", None)
 
     @property
@@ -74,7 +63,7 @@ class Experiment(NamedTuple):
 
     @property
     def metrics(self) -> list[str] | None:
-        """What tables show; None: all of `evaluate/…` and `final/…`."""
+        """The metrics that tables show; None: all of `evaluate/…` and `final/…`."""
         return getattr(self.module, "METRICS", None)
 
 
@@ -82,7 +71,7 @@ def load(path: str | Path, name: str | None = None) -> Experiment:
     """Loads an experiment file.
 
     Raises:
-        BadInput: no such file, it does not run, or it lacks `get_config` or `build`.
+        BadInput: there is no such file, it does not run, or it lacks `get_config` or `build`.
     """
     check_text("CONFIG", str(path), "a Python file")
     path = Path(path)
@@ -108,7 +97,7 @@ def load(path: str | Path, name: str | None = None) -> Experiment:
 
 
 def _check_stated(module: ModuleType, name: str) -> None:
-    """Raises a `BadInput` for what an experiment states about its metrics and is none."""
+    """Raises a `BadInput` if a statement of the experiment about its metrics is of a wrong kind."""
 
     def refuse(key: str, value: Any, allowed: str) -> None:
         raise BadInput(f"{key}: {value!r:.80} was given in {name}; {allowed}")
@@ -136,7 +125,7 @@ def _check_stated(module: ModuleType, name: str) -> None:
 
 
 def build(experiment: Experiment, config: Config) -> dict[str, Algorithm]:
-    """Cell -> algorithm, as the experiment's `build` gives them.
+    """Cell -> algorithm, as the experiment's `build` returns them.
 
     Raises:
         BadInput: `build` raised, or returned something else.

@@ -1,4 +1,4 @@
-"""What is raised once training has begun, in one line that says where."""
+"""Turns errors that are raised once training has begun into one line that says where."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gacf.lab.errors import BadInput, Failed
 
 
 def _forget_effects() -> None:
-    """Keeps JAX from printing a failed callback once more, in full, when the process ends."""
+    """Keeps JAX from printing a failed callback again, in full, when the process ends."""
     with contextlib.suppress(Exception):
         importlib.import_module("jax._src.dispatch").runtime_tokens.clear()
 
@@ -27,16 +27,16 @@ _INTERRUPTED = re.compile(r"^KeyboardInterrupt\b", re.MULTILINE)
 
 @contextlib.contextmanager
 def failing(path: Path, doing: Callable[[], str], again: bool) -> Iterator[None]:
-    """Turns what is raised once training has begun into a `Failed` that names file and line.
+    """Turns an error that is raised once training has begun into a `Failed` with file and line.
 
     Args:
         path: the file whose code may raise.
-        doing: what it was that failed.
+        doing: returns a description of what failed.
         again: whether another attempt may succeed.
     """
     log = logging.getLogger("jax._src.callback")
     level = log.level
-    log.setLevel(logging.CRITICAL)  # it would print the traceback, which the error holds
+    log.setLevel(logging.CRITICAL)  # JAX would print the traceback, which the error has anyway
     try:
         yield
     except (BadInput, Failed):
@@ -45,7 +45,7 @@ def failing(path: Path, doing: Callable[[], str], again: bool) -> Iterator[None]
         if isinstance(error, jax.errors.JaxRuntimeError) and _INTERRUPTED.search(
             blame.message(error)
         ):
-            raise KeyboardInterrupt from error  # it came while a callback ran on the host
+            raise KeyboardInterrupt from error  # it interrupted a callback on the host
         if jax.process_count() > 1 and processes.is_loss(error):
             raise  # nothing failed here
         _forget_effects()
@@ -56,7 +56,7 @@ def failing(path: Path, doing: Callable[[], str], again: bool) -> Iterator[None]
 
 
 def _of_callback(error: BaseException, path: Path) -> tuple[str, str] | None:
-    """Where a callback on the host raised and what, out of the text in which XLA hands it on."""
+    """Where a callback on the host raised, and what, read from the text of XLA's error."""
     text = blame.message(error)
     frames = re.findall(r'^  File "(.+?)", line (\d+)', text, re.MULTILINE)
     if not (isinstance(error, jax.errors.JaxRuntimeError) and frames):
@@ -64,7 +64,7 @@ def _of_callback(error: BaseException, path: Path) -> tuple[str, str] | None:
     own = [f for f in frames if Path(f[0]) == path]
     others = [f for f in frames if not blame.is_library(f[0])]
     name, line = (own or others or [(path.name, "")])[-1]
-    # What was raised follows the frames, the first line that is not indented.
+    # The raised error follows the frames; it is the first line that is not indented.
     after = text[text.rindex('  File "') :].splitlines()[1:]
     raised = next((x for x in after if re.match(r"[A-Za-z_][\w.]*(:|$)", x)), "")
     kind, colon, said = raised.partition(":")

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and file systems that refuse them."""
+"""Writes files completely or not at all, and reports file systems that refuse them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-LONGEST = 180  # bytes of a file's name that a user has chosen; most file systems take 255
+LONGEST = 180  # bytes of a file name that a user chose; most file systems accept 255
 WRITING = ".writing-"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEXTS = {
@@ -23,7 +23,7 @@ _TEXTS = {
     "No such file or directory": errno.ENOENT,
     "Stale file handle": errno.ESTALE,
     "Input/output error": errno.EIO,
-}  # what is left of an error's number once Orbax has reported it
+}  # texts in Orbax's errors, which replace the error's number
 
 
 class Unwritable(OSError):
@@ -31,12 +31,12 @@ class Unwritable(OSError):
 
     @property
     def full(self) -> bool:
-        """Whether there is no room."""
+        """Whether the disk is full."""
         return self.errno in _FULL
 
 
 def unwritable(error: BaseException) -> Unwritable | None:
-    """What an error says of the file system, or one that it came from; None: nothing."""
+    """The refusal of the file system behind an error or one of its causes; None: there is none."""
     left: list[BaseException | None] = [error]
     for one in left:
         if isinstance(one, Unwritable):
@@ -53,7 +53,7 @@ def unwritable(error: BaseException) -> Unwritable | None:
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Turns whatever a file system's refusal becomes in a library into an `Unwritable`."""
+    """Turns a file system's refusal into an `Unwritable`, whatever error a library makes of it."""
     try:
         yield
     except Exception as error:
@@ -63,7 +63,7 @@ def writing() -> Iterator[None]:
 
 
 def shortened(name: str) -> str:
-    """A name that a file may have, told from others by a digest if it was too long.
+    """A name that a file may have; if it was too long, a digest keeps it distinct.
 
     Example:
         >>> shortened("short"), len(shortened("long" * 100))
@@ -77,7 +77,7 @@ def shortened(name: str) -> str:
 
 
 def temporary(path: Path) -> Path:
-    """Where this process alone writes what is to take a place."""
+    """A path at which this process alone writes a file before it is renamed to `path`."""
     return path.with_name(f"{WRITING}{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
@@ -99,7 +99,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def clean(directory: Path) -> None:
-    """Removes what killed processes were writing; for the one process that writes there."""
+    """Removes unfinished files of killed processes; only for the process that writes there."""
     for path in directory.glob(f"{WRITING}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a trained run leaves behind: table, summary and pictures."""
+"""Writes what a trained run leaves behind: table, summary and pictures."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from gacf.lab.schedule import plan
 def write_results(
     run: Run, trained: Mapping[str, tuple[State, History, dict[str, float]]], painter: Painter
 ) -> Callable[[], dict[str, Any]]:
-    """Writes the table, and begins to draw the pictures.
+    """Writes the table, and starts drawing the pictures.
 
     Returns:
-        What writes these, and the summary last, for it says that all is there; it returns it. If
-        the experiment's own `finish` or `pictures` fail, it raises a `Failed` in place of writing
-        the summary; table and learning curves are there by then.
+        A function that writes the pictures and then the summary, which marks the run as complete,
+        and returns the summary. If the experiment's own `finish` or `pictures` failed, the function
+        raises a `Failed` instead of writing the summary; table and learning curves exist by then.
     """
     states = {cell: state for cell, (state, _, _) in trained.items()}
     with files.writing():
@@ -121,7 +121,7 @@ def _finish(run: Run, finals: dict[str, State]) -> dict[str, dict[str, np.ndarra
 
 
 def _pictures(run: Run, finals: dict[str, State]) -> dict[str, Any]:
-    """File stem -> figure, of the experiment's own."""
+    """File stem -> figure, for the pictures that the experiment itself draws."""
     pictures = getattr(run.experiment.module, "pictures", None)
     own = pictures(run.config, finals) if pictures else {}
     if own:
@@ -141,11 +141,11 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|%\ud800-\udfff]|^\.|[. ]$')
 
 
 def named_pictures(own: Mapping[Any, Any], taken: Iterable[str] = ()) -> dict[str, Any]:
-    """An experiment's pictures by names that files may have; none takes the place of another.
+    """Gives an experiment's pictures names that files may have, all of them different.
 
     Args:
         own: name -> figure.
-        taken: names of other pictures.
+        taken: names that other pictures have already.
 
     Example:
         >>> list(named_pictures({"gap": 1, "../gap": 2, "Gap": 3, "": 4, "curves": 5}, ["curves"]))
@@ -164,7 +164,7 @@ def named_pictures(own: Mapping[Any, Any], taken: Iterable[str] = ()) -> dict[st
 
 
 def show(run: Run, summary: dict[str, Any], out: Console) -> None:
-    """The final table, and where everything is."""
+    """Prints the final table, and where everything is."""
     out.print(table.terminal(table.compare([(run.directory.name, summary)])))
     pictures = ", ".join(sorted(p.name for p in run.directory.glob("*.png")))
     out.print(f"{run.directory}: metrics.parquet, summary.json, {pictures}", markup=False)

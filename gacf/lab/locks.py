@@ -3,10 +3,10 @@
     DIR/.lock   who writes there: a process, its machine, and when it last gave a sign of life
 
 The system's own lock (`flock`) decides wherever it works, also between containers of one machine,
-and it goes with its process however that ends. Not every network file system has it, or has it
-between machines: so the holder also touches the file every `BEAT` seconds, and a file that was not
-touched for `STALE` seconds no longer counts. A process is looked up by its number only by those
-that share its machine and its process namespace; for all others that number means nothing.
+and it disappears with its process, however that ends. Not every network file system has it, or has
+it between machines. So the holder also touches the file every `BEAT` seconds, and a file that was
+not touched for `STALE` seconds no longer counts. Only processes on the same machine and in the same
+process namespace look up the holder by its process number, which means nothing to all others.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from gacf.lab.files import Unwritable
 
 FILE = ".lock"
 BEAT, STALE = 5.0, 60.0
-PAUSE = 0.2  # seconds: between attempts, and before believing a lock that flock does not guard
+PAUSE = 0.2  # seconds between attempts, and before trusting a lock that flock does not guard
 _NONE = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Held(BadInput):
-    """Another process writes to the directory."""
+    """Another process is writing to the directory."""
 
 
 class Taken(BadInput):
-    """Something is there already."""
+    """The path exists already."""
 
 
 def identity() -> dict[str, Any]:
-    """What tells this process from all others, also from a later one with the same number."""
+    """What distinguishes this process from all others, even a later one with the same number."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -57,7 +57,7 @@ def identity() -> dict[str, Any]:
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, in the system's ticks; None if there is none, or no telling."""
+    """When a process started, in the system's ticks; None if there is none or it is unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -65,7 +65,7 @@ def _started(pid: int) -> str | None:
 
 
 def _boot() -> str | None:
-    """The machine since it was started: containers share it, two machines never do."""
+    """Identifies the machine since it was started; containers share it, two machines never do."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -73,7 +73,7 @@ def _boot() -> str | None:
 
 
 def _namespace() -> str | None:
-    """The set of process numbers that this process sees."""
+    """Identifies the set of process numbers that this process sees."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -81,7 +81,7 @@ def _namespace() -> str | None:
 
 
 def in_sight(owner: Mapping[str, Any]) -> bool:
-    """Whether the number of an owner's process means that process here."""
+    """Whether the process number of an owner refers to the same process here."""
     mine = (_boot(), _namespace())
     return None not in mine and (owner.get("boot"), owner.get("namespace")) == mine
 
@@ -93,7 +93,7 @@ def ended(owner: Mapping[str, Any]) -> bool:
 
 
 def read_owner(data: bytes) -> dict[str, Any]:
-    """What `identity` said; nothing for bytes that say something else.
+    """The identity stored in a lock file; empty if the bytes are something else.
 
     Example:
         >>> read_owner(b'{"pid": 3}'), read_owner(b"[1]"), read_owner(bytes(80))
@@ -109,7 +109,7 @@ def read_owner(data: bytes) -> dict[str, Any]:
 def silence(path: Path) -> float:
     """Seconds since a file was touched, by the clock of its file system.
 
-    A time to come says as little as one long past, so it counts as far away too.
+    A time in the future is no sign of life either, so its distance counts in the same way.
     """
     touched = path.stat().st_mtime
     try:
@@ -121,12 +121,12 @@ def silence(path: Path) -> float:
 
 
 class Lock:
-    """A directory held by this process; `acquire` and `make` give it.
+    """A directory held by this process; `acquire` and `make` return it.
 
     Args:
-        directory: which.
-        handle: of its lock file, open.
-        data: what stands in the file.
+        directory: the directory.
+        handle: the handle of its open lock file.
+        data: the contents of the lock file.
     """
 
     def __init__(self, directory: Path, handle: int, data: bytes):
@@ -148,11 +148,11 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT):
-            with contextlib.suppress(OSError):  # the file system's trouble; saving will tell it
+            with contextlib.suppress(OSError):  # if the file system refuses, saving will report it
                 os.utime(self._handle)
 
     def check(self) -> None:
-        """Raises an `Unwritable` if the directory is not this process's any more."""
+        """Raises an `Unwritable` if this process no longer holds the directory."""
         if not self.directory.is_dir():
             raise Unwritable(errno.ENOENT, "it was removed or moved")
         if not self._own():
@@ -164,19 +164,19 @@ class Lock:
         return os.pread(self._handle, len(self._data) + 1, 0) == self._data
 
     def release(self) -> None:
-        """Lets go of the directory."""
+        """Releases the directory."""
         if self._over.is_set():
             return
         self._over.set()
         self._thread.join()
-        with contextlib.suppress(OSError):  # who waits for this file sees that it is another now
+        with contextlib.suppress(OSError):  # a waiting process sees that the file was replaced
             if self._own():
                 (self.directory / FILE).unlink()
         os.close(self._handle)
 
 
 def _same(handle: int, path: Path) -> bool:
-    """Whether an open file is the one that lies at a path."""
+    """Whether an open file is the one at a path."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
@@ -206,13 +206,13 @@ def acquire(directory: Path, wait: float = 0.0) -> Lock:
 
 
 def _attempt(directory: Path) -> Lock | None:
-    """A lock; None: the file that was found is another one now."""
+    """A lock; None: the lock file was replaced in the meantime."""
     path = directory / FILE
     try:
         handle = _opened(path)
     except FileNotFoundError:
         if directory.is_dir():
-            return None  # it was removed between two looks
+            return None  # it was removed between two checks
         raise
     try:
         locked = _flock(handle)
@@ -222,12 +222,12 @@ def _attempt(directory: Path) -> Lock | None:
         owner = read_owner(os.pread(handle, 4096, 0))
         try:
             counts = _counts(owner, path, locked)
-        except FileNotFoundError:  # it was removed meanwhile
+        except FileNotFoundError:  # it was removed in the meantime
             os.close(handle)
             return None
         if counts:
             raise Held(f"DIR: {str(directory)!r} is being trained by another process{_who(owner)}")
-        if locked is False:  # held for a process that has ended, by one that it left behind
+        if locked is False:  # held by a child that outlived the process which took the lock
             os.close(handle)
             handle = -1
             handle = _replaced(directory)
@@ -247,13 +247,13 @@ def _attempt(directory: Path) -> Lock | None:
 
 
 def _opened(path: Path) -> int:
-    """The lock file, open for reading: an open file that may be written keeps a disk busy."""
+    """The lock file, open for reading: a file open for writing would keep the disk busy."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666))
     handle = os.open(path, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno == errno.EBADF:  # NFS locks only what may be written
+        if error.errno == errno.EBADF:  # NFS locks only files that are open for writing
             os.close(handle)
             return os.open(path, os.O_RDWR)
     return handle
@@ -269,7 +269,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _flock(handle: int) -> bool | None:
-    """Whether the system gave its lock; None where the file system has none."""
+    """Whether the system granted its lock; None if the file system has no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -282,7 +282,7 @@ def _flock(handle: int) -> bool | None:
 
 
 def _counts(owner: Mapping[str, Any], path: Path, locked: bool | None) -> bool:
-    """Whether the owner still writes to the directory."""
+    """Whether the owner still holds the directory."""
     if locked and (not owner or owner.get("boot") == _boot() is not None):
         return False  # its lock would still be there
     if in_sight(owner):
@@ -298,7 +298,7 @@ def _who(owner: Mapping[str, Any]) -> str:
 
 
 def _replaced(directory: Path) -> int:
-    """A lock file of this process in the place of the one that is there."""
+    """Replaces the existing lock file by one of this process."""
     beside = directory / f"{FILE}.{secrets.token_hex(8)}"
     handle = _opened(beside)
     _flock(handle)
@@ -307,7 +307,7 @@ def _replaced(directory: Path) -> int:
 
 
 def held(directory: Path) -> bool:
-    """Whether a process seems to write to a directory; only looks, and takes nothing."""
+    """Whether a process seems to hold a directory; this only looks and takes no lock."""
     path = directory / FILE
     try:
         owner = read_owner(path.read_bytes())
@@ -317,21 +317,21 @@ def held(directory: Path) -> bool:
 
 
 def make(directory: Path, files: Mapping[str, bytes]) -> Lock:
-    """Makes a directory with some files, whole or not at all, and holds it.
+    """Makes a directory with some files, completely or not at all, and holds it.
 
-    Of several processes that make the same one, one succeeds.
+    If several processes make the same directory, one of them succeeds.
 
     Args:
-        directory: a new one, or one that is empty.
+        directory: a new directory, or an empty one.
         files: name -> bytes.
 
     Raises:
-        Taken: something is there.
-        Held: another process is making it.
-        OSError: it cannot be made.
+        Taken: the path exists already.
+        Held: another process is making the directory.
+        OSError: the directory cannot be made.
     """
     check_free(directory)
-    if directory.exists():  # it may be a mount point, or lie where nothing else can be made
+    if directory.exists():  # it may be a mount point, or its parent may be read-only
         lock = acquire(directory)
         try:
             check_free(directory)
@@ -362,7 +362,7 @@ def _fill(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 def check_free(directory: Path) -> None:
-    """Raises a `Taken` unless nothing, or an empty directory, is there."""
+    """Raises a `Taken` unless the path is free or an empty directory."""
     if directory.exists() and not directory.is_dir():
         raise Taken(f"workdir: {str(directory)!r} is a file; allowed: a new directory")
     if directory.exists() and any(

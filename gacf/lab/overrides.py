@@ -1,32 +1,4 @@
-"""Configs of experiments: load the file, override, check, store.
-
-An experiment is one Python file:
-
-    get_config() -> ConfigDict            its keys may be nested freely
-    build(config) -> Algorithm            or {cell: Algorithm}, trained one after the other
-    KEY_METRIC = "evaluate/…"             optional: in the progress bar, and first in tables
-    GOAL = "max" or "min"                 optional: whether more or less of KEY_METRIC is better;
-                                          without it no report ranks variants or names a best one
-    METRICS = ["evaluate/…", "final/…"]   optional: what tables show; else all of these two kinds
-    complete(config)                      optional: fills in keys that are left at None
-    finish(config, finals)                optional: -> {cell: {metric: array [S]}}, named final/…
-    pictures(config, finals)              optional: -> {file stem: matplotlib Figure}
-    get_sweep(config)                     optional: variants for `gacf sweep`, see `gacf.lab.sweep`
-
-`finals` is {cell: final batched State}, each on one device, outside the sharded program. Keys that
-every experiment has, and what stands in for one that the file leaves out:
-
-    seeds              16     seeds trained at once
-    seed               0      of the PRNG key; seed i starts from fold_in(key(seed), i)
-    steps              -      steps a seed; no default
-    map                auto   how the seeds' axis runs, see `gacf.runner`
-    x64                False  whether numbers are float64 unless said otherwise
-    log_every          steps / 100, at least 1
-    evaluate_every     10 × log_every; the last step is always evaluated
-    checkpoint_every   evaluate_every
-
-The last two are multiples of `log_every`. Every wrong input is a `BadInput` of one line.
-"""
+"""The overrides of the command line, `--config.KEY=VALUE`, applied to an experiment's config."""
 
 from __future__ import annotations
 
@@ -55,7 +27,7 @@ from gacf.lab.experiment_file import Experiment
 
 
 def _same_kind(old: Any, new: Any) -> bool:
-    """Whether a tuple's new elements are of the type that all its old ones have."""
+    """Whether the new elements of a tuple have the type that all its old elements have."""
     if not isinstance(old, tuple) or len({type(x) for x in old}) != 1:
         return True
     kind = type(old[0])
@@ -67,7 +39,7 @@ def resolve(experiment: Experiment, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         experiment: a loaded file.
-        overrides: `--config.KEY=VALUE`, `--config.KEY`, `VALUE`, …, parsed as config_flags does.
+        overrides: `--config.KEY=VALUE`, `--config.KEY`, `VALUE`, …, parsed like by config_flags.
 
     Raises:
         BadInput: an unknown key, a wrong type or an impossible value.

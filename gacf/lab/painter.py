@@ -21,12 +21,12 @@ WAITING = 2  # sets of figures given to the second process at once; the next is 
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file, drawn once: `savefig` goes through all of it twice."""
+    """The figure as a PNG file, drawn only once: `savefig` would draw it twice."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure.set_dpi(DPI)
     buffer = io.BytesIO()
-    # a file of lines gets no smaller by trying harder
+    # more compression does not make line drawings smaller
     FigureCanvasAgg(figure).print_png(buffer, pil_kwargs={"compress_level": 1})
     return buffer.getvalue()
 
@@ -37,9 +37,9 @@ def draw(figures: Mapping[str, Figure]) -> dict[str, bytes]:
 
 
 class Painter:
-    """Draws figures in a process of its own, started with the first, where there is a core for it.
+    """Draws figures in a second process, started with the first figure, if there is a core for it.
 
-    What that process cannot do (a figure that cannot be pickled, or it died) is done here.
+    If that fails (a figure cannot be pickled, or the process died), this process draws them.
 
     Example:
         >>> from matplotlib.figure import Figure
@@ -50,10 +50,10 @@ class Painter:
     """
 
     def __init__(self, beside: bool | None = None) -> None:
-        """Makes nothing yet.
+        """Does not start the process yet.
 
         Args:
-            beside: whether to draw in a process of its own; None where there are several cores.
+            beside: whether to draw in a second process; None: if there are several cores.
         """
         self._beside = len(os.sched_getaffinity(0)) > 1 if beside is None else beside
         self._thread = ThreadPoolExecutor(1)
@@ -71,7 +71,7 @@ class Painter:
             self._process.communicate()
 
     def draw(self, figures: Mapping[str, Figure]) -> Future[dict[str, bytes]]:
-        """Begins to draw figures, which are not to be changed any more; the result is `draw`'s."""
+        """Starts drawing figures, which must not be changed any more; the future of `draw`."""
         self._given = [given for given in self._given if not given.done()]
         if self._beside and len(self._given) < WAITING:
             try:
@@ -105,18 +105,18 @@ class Painter:
 
 
 def _settings() -> dict[str, Any]:
-    """What a figure looks up while it is drawn."""
+    """The settings that a figure looks up while it is drawn."""
     import matplotlib
 
     return {k: v for k, v in matplotlib.rcParams.items() if not k.startswith("backend")}
 
 
 def serve() -> None:
-    """Reads pickled figures until the input ends; answers None for what cannot be drawn."""
+    """Reads pickled figures until the input ends; answers None if they cannot be drawn."""
     import matplotlib
 
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a figure's own code prints is no answer
+    os.dup2(2, 1)  # so that output printed by a figure's code is not read as an answer
     while True:
         try:
             data = pickle.load(sys.stdin.buffer)

@@ -26,15 +26,18 @@ from gacf.lab.experiment_file import Experiment
 from gacf.lab.run_directory import same_name
 from gacf.runner import Program, bytes_free
 
-BYTES = 100  # of memory that a logged number takes until it is in the table
-UNNOTICED = 2**26  # bytes of metrics that no run fails for
+BYTES = 100  # memory that a logged number takes until it is in the table
+UNNOTICED = 2**26  # bytes of metrics for which no run is refused
 
 
 def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
-    """Cell -> program; builds and traces everything, and writes nothing.
+    """Builds and traces the programs of a run, and writes nothing.
+
+    Returns:
+        Cell -> program.
 
     Raises:
-        BadInput: what the experiment's code raised, in one line.
+        BadInput: the experiment's code raised an error, which the message gives in one line.
     """
     jax.config.update("jax_enable_x64", settings.x64)
     programs = {}
@@ -48,16 +51,19 @@ def prepare(experiment: Experiment, settings: Config) -> dict[str, Program]:
 def prepare_group(
     experiment: Experiment, settings: Sequence[Config], traced: Sequence[str]
 ) -> dict[str, Program]:
-    """Cell -> one program for several settings, which differ in floats alone.
+    """Builds and traces one program per cell for several settings that differ only in floats.
 
     Args:
         experiment: a loaded file.
-        settings: configs that are equal but for the keys in `traced`.
-        traced: dotted keys; `build` sees tracers there.
+        settings: configs that differ only in the keys in `traced`.
+        traced: dotted keys for which `build` gets tracers.
+
+    Returns:
+        Cell -> program.
 
     Raises:
-        BadInput: what the experiment's code raised: among others that it branches on such a key,
-            or that states have other shapes or types than with plain floats.
+        BadInput: the experiment's code raised an error, for instance because it branches on such a
+            key; or the states have other shapes or types than with plain floats.
     """
     first = settings[0]
     jax.config.update("jax_enable_x64", first.x64)
@@ -79,7 +85,7 @@ def prepare_group(
 
 
 def _cells(experiment: Experiment, settings: Config) -> dict[str, Any]:
-    """Cell -> algorithm; each has a directory of its own on any file system."""
+    """Cell -> algorithm; the names of the cells are distinct directories on any file system."""
     built = experiment_file.build(experiment, settings)
     seen: dict[str, str] = {}
     for cell in built:
@@ -116,7 +122,7 @@ def _check_metrics(experiment: Experiment, programs: dict[str, Program]) -> dict
 
 
 def memory(program: Program) -> tuple[int, int | None]:
-    """Bytes that a program needs on a device, and those that are free there, None if unknown.
+    """The bytes that a program needs on a device, and those that are free there (None: unknown).
 
     Devices that share the machine's memory count as one.
     """
@@ -148,10 +154,10 @@ def _check_memory(program: Program, settings: Config) -> None:
 
 
 def use_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX was told where already.
+    """Keeps compiled programs in the user's cache folder, unless JAX has a cache folder already.
 
-    A folder a kind of processor: what was compiled for one may not run on another, and home
-    directories are shared.
+    Each kind of processor has a folder of its own, because a program compiled for one may not run
+    on another, and several machines may share a home directory.
     """
     told: Any = jax.config
     if told.jax_compilation_cache_dir:
@@ -164,6 +170,6 @@ def use_cache() -> None:
         kind += next((line for line in lines if line.startswith(("flags", "Features"))), "")
     digest = hashlib.sha256(kind.encode()).hexdigest()[:8]
     place = Path(base).expanduser() / "gacf" / f"xla-{digest}"
-    with contextlib.suppress(OSError):  # a home that cannot be written
+    with contextlib.suppress(OSError):  # the home directory may be read-only
         place.mkdir(parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(place))

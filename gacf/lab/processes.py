@@ -1,11 +1,11 @@
 """Several processes as one run: joining, agreeing, ending when one of them is lost.
 
-All processes make the same calls and see one directory; process 0 alone prints, and writes what is
-not a checkpoint's arrays. Lanes never wait for each other within a step, so nothing is exchanged
-but metrics after each call of the compiled program, and states at checkpoints.
+All processes make the same calls and see the same directory. Only process 0 prints, and writes
+everything but the arrays of checkpoints. Lanes never wait for each other within a step, so only
+metrics after each call of the compiled program and states at checkpoints are exchanged.
 
-JAX's runtime aborts a process when another one is gone, wherever it is. So each process of a run
-is the child of one that only waits, and tells in a line what happened:
+JAX's runtime aborts a process when another one is gone, whatever it is doing. So each process of a
+run is the child of a process that only waits, and reports in one line what happened:
 
     gacf run … --coordinator HOST:PORT --processes N --process I
       └─ the same as a child: joins the others, trains
@@ -34,13 +34,13 @@ from gacf.lab.errors import BadInput, Failed
 CHILD = "GACF_PARENT_PIPE"  # environment: the child's end of a pipe that closes with its parent
 LOST = 75  # exit code of a child that could not reach another process
 SILENCE = 60  # seconds without a heartbeat after which a process counts as lost
-LONGEST = 4096  # bytes of what processes agree on
+LONGEST = 4096  # bytes of a text on which processes agree
 
 _GONE = re.compile(
     r"Gloo|NCCL|Connection (closed|reset|refused)|Socket closed|UNAVAILABLE|DEADLINE_EXCEEDED"
     r"|heartbeat|unhealthy|Barrier|CoordinationService"
 )
-_LOGGED = re.compile(r"[IWE]\d{4} \d\d:")  # as XLA logs
+_LOGGED = re.compile(r"[IWE]\d{4} \d\d:")  # the form of XLA's log lines
 _FATAL = re.compile(r"F\d{4} \d\d:")
 _MORE = re.compile(r"Additional GRPC|:UNKNOWN|The tasks have crashed|RPC: |\d+$|$")
 
@@ -49,9 +49,9 @@ class Group(NamedTuple):
     """The processes of a run.
 
     Attributes:
-        coordinator: HOST:PORT of process 0; None: the cluster's environment tells all three.
-        processes: how many.
-        process: which one this is, from 0 on.
+        coordinator: HOST:PORT of process 0; None: the cluster's environment gives all three.
+        processes: how many there are.
+        process: the number of this one, counted from 0.
     """
 
     coordinator: str | None
@@ -59,7 +59,7 @@ class Group(NamedTuple):
     process: int | None
 
     def flags(self, process: str | None = None) -> str:
-        """What the command line says of it."""
+        """The command-line arguments that describe the group to one process."""
         if self.coordinator is None:
             return "--distributed"
         which = self.process if process is None else process
@@ -72,7 +72,7 @@ def group(
     """The group that the command line asks for; None: a run of one process.
 
     Raises:
-        BadInput: arguments that do not go together.
+        BadInput: the arguments do not fit together.
     """
     if coordinator is None:
         for name, value in (("--processes", processes), ("--process", process)):
@@ -89,10 +89,10 @@ def group(
 
 
 def join(found: Group) -> None:
-    """Connects this process with the others, before JAX's backend starts.
+    """Connects this process with the others before JAX's backend starts.
 
     Raises:
-        BadInput: there is no cluster's environment to tell who the others are.
+        BadInput: no environment of a cluster says which processes there are.
     """
     try:
         jax.distributed.initialize(
@@ -106,15 +106,15 @@ def join(found: Group) -> None:
 
 
 def first() -> bool:
-    """Whether this process prints and writes."""
+    """Whether this is the process that prints and writes."""
     return jax.process_index() == 0
 
 
 def agreed(choose: Callable[[], str]) -> str:
-    """What process 0 chooses, on each process; a `BadInput` or a `Failed` that it raises, too.
+    """Gives each process the text that process 0 chooses, or raises the error that it raises.
 
     Args:
-        choose: called on process 0 alone.
+        choose: called on process 0 alone; only a `BadInput` or a `Failed` is passed on.
     """
     if jax.process_count() == 1:
         return choose()
@@ -146,11 +146,11 @@ def supervise(arguments: Sequence[str], lost: str) -> int:
     """Runs the command as a child and waits for it.
 
     Args:
-        arguments: of the command.
-        lost: the line to print when another process was lost.
+        arguments: the arguments of the command.
+        lost: the line to print if another process was lost.
 
     Returns:
-        The exit code: the child's; 1 if a process was lost.
+        The child's exit code, or 1 if a process was lost.
     """
     theirs, ours = os.pipe()
     started = subprocess.Popen(
@@ -160,7 +160,7 @@ def supervise(arguments: Sequence[str], lost: str) -> int:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        start_new_session=True,  # signals of the terminal come here alone, and are passed on once
+        start_new_session=True,  # signals of the terminal arrive only here, and are passed on once
     )
     os.close(theirs)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -178,7 +178,7 @@ def supervise(arguments: Sequence[str], lost: str) -> int:
 
 
 def without_logs(lines: Iterable[str]) -> Iterator[str]:
-    """The lines but for what XLA logs, and for all that comes once it aborts.
+    """The lines without XLA's log lines and without everything that follows once it aborts.
 
     Example:
         >>> list(without_logs(["W0101 10:00:00.1 a.cc:1] x", "hello", "F0101 10:00:01.2 y", "@"]))
@@ -198,13 +198,13 @@ def is_loss(error: BaseException) -> bool:
 
 
 def guarded(work: Callable[[], int]) -> int:
-    """A child's work.
+    """Does the work of a child.
 
-    Unless all goes well the process ends here, at once: leaving in order would wait for processes
-    that are gone, or that wait for this one.
+    If anything fails, the process ends here at once: a clean exit would wait for processes that are
+    gone, or that wait for this one.
 
     Args:
-        work: returns the exit code.
+        work: does the work and returns the exit code.
     """
     pipe = int(os.environ[CHILD])
 
@@ -224,5 +224,5 @@ def guarded(work: Callable[[], int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     if first():
-        time.sleep(1)  # who lives here coordinates: the others are to end by themselves
+        time.sleep(1)  # this process coordinates: let the others end by themselves
     os._exit(code)

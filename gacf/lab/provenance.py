@@ -1,4 +1,4 @@
-"""Which code a run was made by: commits of the repositories that hold it."""
+"""Which code made a run: the commits of the repositories that hold it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ GIT = ("git", "-c", "core.fsmonitor=false", "--literal-pathspecs")
 
 
 def _outside() -> dict[str, str]:
-    """The environment without what tells git where a repository is."""
+    """The environment without the variables that tell git where a repository is."""
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    """What git says; None where there is no git, no repository, or no answer in time."""
+    """Git's output; None if there is no git, no repository, or no answer in time."""
     try:
         done = subprocess.run(
-            # A repository may name programs for git to run; it is only read here.
+            # A repository may name programs for git to run: GIT's options forbid it.
             [*GIT, "-C", str(directory), *arguments],
-            # Not that of a hook in which this may run: it would name another repository.
+            # If this runs in a git hook, the hook's environment would name another repository.
             env={**_outside(), "GIT_OPTIONAL_LOCKS": "0"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -38,14 +38,14 @@ def _git(directory: Path, *arguments: str) -> str | None:
 
 
 def commit(path: Path) -> dict[str, Any] | None:
-    """The commit that is checked out around a file, and whether that is all of the truth.
+    """The commit of the repository around a file, and whether the code differs from that commit.
 
     Args:
         path: a file.
 
     Returns:
-        `commit`, and `dirty`: whether a file that git knows has been changed since, or this one is
-        none of those; None where the file is in no repository.
+        `commit`, and `dirty`: whether a tracked file has been changed since, or this file is not
+        tracked; None if the file is in no repository.
     """
     place = path.resolve().parent
     head = _git(place, "rev-parse", "--verify", "HEAD")
@@ -53,21 +53,21 @@ def commit(path: Path) -> dict[str, Any] | None:
         return None
     known = _git(place, "ls-files", "--error-unmatch", "--", path.resolve().name) is not None
     if not known and _git(place, "check-ignore", "-q", "--", path.resolve().name) is not None:
-        return None  # an environment that lies inside the repository of something else
+        return None  # a virtual environment inside some other project's repository
     changed = _git(place, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules")
     return {"commit": head, "dirty": changed != "" or not known}
 
 
 @functools.cache
 def code(experiment: Path) -> dict[str, Any]:
-    """Where an experiment's code comes from, and gacf's own, as far as repositories tell.
+    """Where the code of an experiment and of gacf comes from, as far as repositories show.
 
     Args:
         experiment: its file.
 
     Returns:
-        `experiment`: the file, with `commit` and `dirty` where it lies in a repository; `gacf`:
-        these two, where gacf is installed from one.
+        `experiment`: the file, with `commit` and `dirty` if it is in a repository; `gacf`: the same
+        two, if gacf is installed from a repository.
     """
     own = commit(Path(__file__))
     return {
@@ -77,10 +77,10 @@ def code(experiment: Path) -> dict[str, Any]:
 
 
 def changes(stored: Any) -> list[str]:
-    """What is no longer as a run's `code` says, in words.
+    """Describes what differs from a run's stored `code`.
 
     Args:
-        stored: what `code` gave when the run began; anything else has not changed.
+        stored: the result of `code` when the run began; anything else counts as unchanged.
     """
     said = []
     for name, then in stored.items() if isinstance(stored, dict) else ():

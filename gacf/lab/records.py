@@ -1,4 +1,4 @@
-"""What the directories of runs and sweeps say of themselves."""
+"""Reads what the directories of runs and sweeps record about themselves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gacf.lab import (
 )
 from gacf.lab.errors import BadInput
 
-SWEEP = "sweep.json"  # what makes a directory one of a sweep
+SWEEP = "sweep.json"  # the file that makes a directory that of a sweep
 
 
 def read_sweep(directory: str | Path) -> dict[str, Any]:
-    """What a sweep's directory says about it.
+    """Reads sweep.json from a sweep's directory.
 
     Raises:
         BadInput: it cannot be read.
@@ -34,10 +34,10 @@ def read_sweep(directory: str | Path) -> dict[str, Any]:
 
 
 def read_stored(directory: str | Path) -> dict[str, Any]:
-    """What config.json of a run directory holds.
+    """Reads config.json from a run directory.
 
     Raises:
-        BadInput: there is none, or it cannot be read.
+        BadInput: there is no such file, or it cannot be read.
     """
     path = Path(directory) / "config.json"
     try:
@@ -56,7 +56,7 @@ def read_stored(directory: str | Path) -> dict[str, Any]:
 
 
 def finished(directory: Path) -> bool:
-    """Whether nothing is left to do: a summary that cannot be read is written anew."""
+    """Whether a run is complete; a summary that cannot be read does not count."""
     try:
         summary = json.loads((directory / "summary.json").read_text())
     except (OSError, ValueError, RecursionError):

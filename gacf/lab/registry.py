@@ -1,4 +1,4 @@
-"""Names -> constructors, as `gacf list` shows them: the one place that gathers them."""
+"""All names and their constructors, gathered in one place, as `gacf list` shows them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def _first(doc: str | None) -> str:
 
 
 def experiments(directory: str | Path = "experiments") -> dict[str, str]:
-    """File -> first line of its docstring, of every experiment in a directory.
+    """File -> first line of its docstring, for every experiment in a directory.
 
-    The files are read, not run: a broken one is listed too.
+    The files are only read and not run, so that a broken one is listed too.
     """
     found = {}
     for path in sorted(Path(directory).glob("*.py")):
@@ -47,7 +47,7 @@ def experiments(directory: str | Path = "experiments") -> dict[str, str]:
 
 
 def names() -> dict[str, dict[str, str]]:
-    """Section -> name -> what it is, in one line.
+    """Section -> name -> a description in one line.
 
     Example:
         >>> sorted(names())
@@ -57,7 +57,7 @@ def names() -> dict[str, dict[str, str]]:
     """
 
     def describe(entry: Callable[..., Any]) -> str:
-        # A partial would answer with the docstring of `functools.partial`.
+        # A partial has the docstring of `functools.partial`.
         return "" if hasattr(entry, "func") else _first(entry.__doc__)
 
     sections = {title: {k: describe(v) for k, v in t.items()} for title, t in SECTIONS.items()}

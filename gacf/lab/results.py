@@ -1,4 +1,4 @@
-"""What a run leaves: the tidy table, the summary and the learning curves of its metrics."""
+"""The results of a run: the tidy table, the summary and the learning curves of its metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Cell(NamedTuple):
 
     Attributes:
         history: metric -> [S, W].
-        finals: metric -> [S], known at the last step alone.
+        finals: metric -> [S], known only at the last step.
         seconds: wall, compile and train.
     """
 
@@ -34,7 +34,7 @@ class Cell(NamedTuple):
 
 
 def diverged(grid: Grid, history: History) -> dict[int, int]:
-    """Seed -> the end of the first window that found it diverged.
+    """Seed -> the end of the first window in which it has diverged.
 
     Example:
         >>> grid = Grid(np.array([10, 20]), np.array([False, True]))
@@ -46,7 +46,7 @@ def diverged(grid: Grid, history: History) -> dict[int, int]:
 
 
 def tidy(grid: Grid, cells: Mapping[str, Cell]) -> pd.DataFrame:
-    """One row a cell, metric, seed and step.
+    """A table with one row per cell, metric, seed and step.
 
     Returns:
         Columns cell, seed, step, metric, value. The value of a diverged seed may be NaN; windows
@@ -73,7 +73,7 @@ def tidy(grid: Grid, cells: Mapping[str, Cell]) -> pd.DataFrame:
 
 
 def summary(grid: Grid, cells: Mapping[str, Cell]) -> dict[str, Any]:
-    """Cell -> statistics of every metric at its last step, divergences and times, as JSON."""
+    """Cell -> last-step statistics of every metric, divergences and times, as JSON."""
     made = {}
     for cell, (history, finals, seconds) in cells.items():
         bad = diverged(grid, history)
@@ -95,7 +95,7 @@ def summary(grid: Grid, cells: Mapping[str, Cell]) -> dict[str, Any]:
 
 
 def learning_curves(grid: Grid, cells: Mapping[str, Cell]) -> dict[str, Figure]:
-    """File stem -> figure: one of the evaluations, one of what training reports."""
+    """File stem -> figure: one for the evaluations, one for the metrics of training."""
     groups: dict[str, dict[str, dict[str, curves.Curve]]] = {"evaluation": {}, "training": {}}
     for cell, (history, _, _) in cells.items():
         bad = list(diverged(grid, history))

@@ -1,4 +1,4 @@
-"""The comparison of runs as one table: terminal, Markdown, LaTeX."""
+"""Run directories: created complete or not at all, held by one process, opened again."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Run(NamedTuple):
     """A run directory, opened.
 
     Attributes:
-        directory: where.
+        directory: its path.
         experiment: its copy of the experiment file.
         config: the resolved config.
-        stored: what config.json holds.
+        stored: the contents of config.json.
     """
 
     directory: Path
@@ -46,7 +46,7 @@ class Run(NamedTuple):
 
 
 def same_name(name: str) -> str:
-    """Equal for names that some file system takes for one.
+    """A key that is equal for names that some file system does not distinguish.
 
     Example:
         >>> same_name("A") == same_name("a"), same_name("A") == same_name("b")
@@ -57,7 +57,7 @@ def same_name(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """The versions of the packages on which the numbers depend."""
     names = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {
         "gacf": __version__,
@@ -67,7 +67,7 @@ def versions() -> dict[str, str]:
 
 
 def describe(directory: Path, experiment: Experiment, settings: Config, code: Any = None) -> Run:
-    """A run whose directory is not there yet.
+    """A run whose directory does not exist yet.
 
     Args:
         directory: where it will be.
@@ -88,7 +88,7 @@ def describe(directory: Path, experiment: Experiment, settings: Config, code: An
 
 
 def devices() -> dict[str, Any]:
-    """What the run is computed on."""
+    """The devices on which the run is computed."""
     found = {"platform": jax.local_devices()[0].platform, "count": jax.device_count()}
     several = {"processes": jax.process_count()} if jax.process_count() > 1 else {}
     return {**found, **several}
@@ -97,10 +97,10 @@ def devices() -> dict[str, Any]:
 def begin(
     directory: Path | None, experiment: Experiment, settings: Config, code: Any = None
 ) -> tuple[Run, Lock]:
-    """Makes the run directory, whole or not at all, and holds it for this process.
+    """Makes the run directory, completely or not at all, and holds it for this process.
 
     Args:
-        directory: where; None: in `runs`, under a name that nothing else has.
+        directory: its path; None: a new name in `runs`.
         experiment: a loaded file.
         settings: its resolved config.
         code: where the file's code comes from; None: from where the file lies.
@@ -122,21 +122,21 @@ def begin(
 
 
 def create(directory: Path, experiment: Experiment, settings: Config, code: Any = None) -> Run:
-    """As `begin`, for a directory that is held otherwise."""
+    """Like `begin`, for a directory that this process holds by other means."""
     run, lock = begin(directory, experiment, settings, code)
     lock.release()
     return run
 
 
 def fresh(name: str) -> Iterator[Path]:
-    """Names for a directory in `runs`: with the time, then with a number after it too."""
+    """Names for a directory in `runs`: with the time, and from the second on with a number."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     for number in itertools.count(1):
         yield Path("runs", f"{name}-{stamp}" + (f"-{number}" if number > 1 else ""))
 
 
 class Refused(BadInput):
-    """The file system refuses a directory."""
+    """The file system refuses to make or write a directory."""
 
 
 @contextlib.contextmanager
@@ -149,17 +149,17 @@ def refusing(directory: Path) -> Iterator[None]:
 
 
 def check_free(directory: Path) -> None:
-    """Raises a `BadInput` unless nothing, or an empty directory, is there."""
+    """Raises a `BadInput` unless the path is free or an empty directory."""
     with refusing(directory):
         locks.check_free(directory)
 
 
 @contextlib.contextmanager
 def alone(directory: Path, wait: float = 0.0) -> Iterator[Lock]:
-    """Holds a directory that is there for this process.
+    """Holds an existing directory for this process.
 
     Args:
-        directory: which.
+        directory: the directory.
         wait: seconds to wait for the process that holds it.
 
     Raises:
@@ -175,7 +175,7 @@ def open_run(directory: str | Path) -> Run:
     """Opens a run directory.
 
     Raises:
-        BadInput: no run there, or its config is not one of its experiment.
+        BadInput: there is no run, or its config does not fit its experiment.
     """
     directory = Path(directory)
     stored = read_stored(directory)

@@ -1,4 +1,4 @@
-"""How a run is cut into windows, and these into calls of the compiled program."""
+"""How a run is divided into windows, and these into calls of the compiled program."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from gacf.lab.config import Config
 from gacf.runner import plan_windows
 from gacf.runner.windows import Grid
 
-CALLS = 100  # calls of the compiled program that a run is cut into, if its windows allow
+CALLS = 100  # calls of the compiled program into which a run is divided, if its windows allow it
 
 
 class Plan(NamedTuple):
     """The windows of a run.
 
     Attributes:
-        counts: steps of each window, [W].
-        grid: where they end, and which end with an evaluation.
-        width: windows of one call of the compiled program.
+        counts: the number of steps of each window, [W].
+        grid: where the windows end, and which of them end with an evaluation.
+        width: the number of windows in one call of the compiled program.
     """
 
     counts: list[int]
@@ -28,10 +28,10 @@ class Plan(NamedTuple):
 
 
 def plan(settings: Config) -> Plan:
-    """Cuts a run into windows and calls.
+    """Divides a run into windows and calls.
 
-    The last step ends a window and is evaluated, whatever the numbers are. A call ends at every
-    checkpoint, and otherwise often enough for a progress bar.
+    The last step always ends a window and is evaluated. A call ends at every checkpoint, and often
+    enough in between for a progress bar.
     """
     log_every = settings.log_every
     counts, due = plan_windows(settings.steps, log_every, settings.evaluate_every)

@@ -1,4 +1,4 @@
-"""The states that a run has left, for use in notebooks."""
+"""Loads the states of a run, for use in notebooks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gacf.runner.program import batched_shape
 
 
 def load(run: str | Path) -> dict[str, State]:
-    """The newest states of a run: after training, the final ones.
+    """The newest states of a run, which are the final ones after training.
 
-    It executes the run's `experiment.py`, which says what the states are made of: load only what
+    It executes the run's `experiment.py`, which defines the structure of the states: load only what
     you would run.
 
     Args:
@@ -25,7 +25,7 @@ def load(run: str | Path) -> dict[str, State]:
         Cell -> batched `State`; `gacf.take_seed` takes one seed out of it.
 
     Raises:
-        ValueError: no run there, or a cell without a whole checkpoint.
+        ValueError: there is no run, or a cell has no undamaged checkpoint.
     """
     opened = run_directory.open_run(run)
     states = {}

@@ -10,16 +10,16 @@ import numpy as np
 from scipy import stats
 
 RESAMPLES = 2000
-FEW = 8  # from so many seeds on a bootstrap interval is about what it says
-NUMBERS = 100_000  # drawn at once: more do not fit the cache, fewer cost a call each
+FEW = 8  # with fewer seeds a bootstrap interval is unreliable
+NUMBERS = 100_000  # drawn at once: more do not fit into the cache, fewer need too many calls
 
 
 def iqm(values: Any, axis: int = -1) -> Any:
-    """Interquartile mean: the mean of what remains without the lowest and highest quarter.
+    """Interquartile mean: the mean of the values without the lowest and the highest quarter.
 
     Args:
         values: finite numbers, [..., S] if `axis` is the last.
-        axis: that of the seeds.
+        axis: the axis of the seeds.
 
     Reference:
         Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
@@ -32,15 +32,17 @@ def iqm(values: Any, axis: int = -1) -> Any:
 
 
 def interval(values: Any, axis: int = -1, resamples: int = RESAMPLES) -> tuple[Any, Any]:
-    """95 % interval of the interquartile mean, percentile bootstrap over seeds, always the same.
+    """95 % interval of the interquartile mean by the percentile bootstrap over seeds.
+
+    The draws are fixed, so that the same values always have the same interval.
 
     Args:
         values: numbers, [..., S] if `axis` is the last.
-        axis: that of the seeds.
-        resamples: how often to draw.
+        axis: the axis of the seeds.
+        resamples: the number of resamples.
 
     Returns:
-        Low and high end, without the seeds' axis; both are NaN for a single seed.
+        The low and the high end, without the axis of the seeds; both are NaN for a single seed.
 
     Example:
         >>> low, high = interval([1.0, 1.0, 1.0])
@@ -59,10 +61,10 @@ def interval(values: Any, axis: int = -1, resamples: int = RESAMPLES) -> tuple[A
 
 
 def caution(n: int) -> str:
-    """What so few seeds can carry, in a sentence; nothing from `FEW` seeds on.
+    """A sentence of warning about few seeds; empty from `FEW` seeds on.
 
     A bootstrap of n seeds has C(2n − 1, n) different resamples. Its interval lies between the
-    lowest and the highest seed, and these miss the median of all seeds with probability 2^(1 − n),
+    lowest and the highest seed, and that range misses the true median with probability 2^(1 − n),
     whatever the distribution. The smallest two-sided p value of a rank test against n other seeds
     is 2 / C(2n, n).
 
@@ -86,22 +88,23 @@ def caution(n: int) -> str:
 
 
 def wilcoxon(differences: Any) -> float:
-    """The p of the two-sided signed-rank test, by its exact distribution, ties or not.
+    """The p value of the two-sided signed-rank test, exact even with ties.
 
-    Without a difference each sign is as likely as the other, so that W⁺, the sum of the ranks of
-    what is positive, is Σ_i b_i r_i with fair coins b_i; p = 2 min(P(W⁺ ≥ w), P(W⁺ ≤ w)), at most
-    1. Equal sizes share their mean rank, and the coins are then tossed for these ranks: tables of
-    the test, and the normal approximation that takes their place, are for ranks that differ.
-    Differences of zero have no sign and are left out before the ranks are given, as by Wilcoxon.
+    Under the null hypothesis both signs are equally likely. So W⁺, the sum of the ranks of positive
+    differences, is Σ_i b_i r_i with fair coins b_i, and p = 2 min(P(W⁺ ≥ w), P(W⁺ ≤ w)), at most 1.
+    Differences of equal size share their mean rank, and the coins are tossed for these ranks.
+    Tables of the test, and the normal approximation that replaces them, assume ranks that differ.
+    Pairs without a difference have no sign and are left out before ranks are assigned, as in
+    Wilcoxon's paper.
 
     Args:
-        differences: of each pair, finite, [n].
+        differences: the difference of each pair, finite, [n].
 
     Returns:
-        p in (0, 1]; 1 where no pair differs, or there is none.
+        p in (0, 1]; 1 if no pair differs, or if there is none.
 
     Raises:
-        ValueError: a difference is no finite number. Whoever has such pairs decides what they are.
+        ValueError: a difference is not finite. The caller must decide how to treat such pairs.
 
     Reference:
         Wilcoxon 1945; with ties: Hollander, Wolfe & Chicken 2014, section 3.1.
@@ -126,7 +129,7 @@ def wilcoxon(differences: Any) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for their number.
+    """The p values corrected for their number by Holm's method.
 
     Reference:
         Holm 1979.
@@ -145,17 +148,17 @@ def holm(p: Sequence[float]) -> list[float]:
 def power_of_pairs(
     scores: Any, gain: float, best: float = np.inf, level: float = 0.05, draws: int = 1000
 ) -> float:
-    """How often the signed-rank test would find a true gain with as many seeds as there are.
+    """How often the signed-rank test would find a true gain with the given number of seeds.
 
     Each draw takes two runs of the plain method for each seed from the scores, with replacement.
-    The second gets the gain, as far as the best score allows, and the pairs are tested.
+    The gain is added to the second, as far as the best score allows, and the pairs are tested.
 
     Args:
-        scores: finite, of the plain method, [S].
-        gain: what a strategy would truly add.
-        best: the highest score there can be.
-        level: below which p must be, that of one of k corrected tests divided by k.
-        draws: how often to draw, always the same.
+        scores: finite scores of the plain method, [S].
+        gain: the true gain of a strategy.
+        best: the highest possible score.
+        level: the level below which p must lie; for one of k corrected tests, its level over k.
+        draws: the number of draws, which are always the same.
 
     Returns:
         The share of draws with p below the level and more positive than negative ranks.
@@ -176,12 +179,12 @@ def summarise(finals: Any, diverged: Mapping[int, int]) -> dict[str, Any]:
     """One metric over the seeds that did not diverge, as JSON.
 
     Args:
-        finals: last value of each seed, [S].
-        diverged: seed -> step at which it was first seen to have diverged.
+        finals: the last value of each seed, [S].
+        diverged: seed -> the step at which it was first seen to have diverged.
 
     Returns:
-        `iqm`, `low`, `high` (None where there are too few seeds), `n`, how many seeds these are
-        of, and `finals`, every seed's last value (None for NaN).
+        `iqm`, `low` and `high` (None if there are too few seeds); `n`, the number of seeds that
+        they cover; and `finals`, the last value of every seed (None for NaN).
 
     Example:
         >>> summarise([1.0, 3.0, float("nan")], {2: 40})["n"]
@@ -202,5 +205,5 @@ def summarise(finals: Any, diverged: Mapping[int, int]) -> dict[str, Any]:
 
 
 def number(x: Any) -> float | None:
-    """A float that JSON knows; None for NaN and infinities."""
+    """A float that JSON can represent; None for NaN and infinities."""
     return float(x) if np.isfinite(x) else None

@@ -1,4 +1,4 @@
-"""Training the cells of a run, or of several runs at once, from the newest checkpoints on."""
+"""Trains the cells of a run, or of several runs at once, starting from the newest checkpoints."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ from gacf.lab.schedule import plan
 from gacf.runner import Program, on_one_device
 
 Listener = Callable[[str, np.ndarray, History], None]
-"""Is told the cell, where the windows just trained end [W], and their scalars [S, W] or [H, S, W].
-"""
+"""Takes a cell, the ends of the windows just trained [W] and their scalars [S, W] or [H, S, W]."""
 
 
 def _resumed(
     directory: Path, manifest: dict[str, Any], program: Program, err: Console
 ) -> tuple[State, History, dict[str, float]] | None:
-    """The newest whole checkpoint of a cell, if there is one; says which ones are not."""
+    """The newest undamaged checkpoint of a cell, if there is one; reports the damaged ones."""
     damaged = False
     for found in checkpoint.newest_first(directory):
         if isinstance(found, checkpoint.Damaged):
@@ -76,11 +75,11 @@ def _train(
     on_window: Listener | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> tuple[State, History, dict[str, float]]:
-    """Trains one cell to its last step, from its newest checkpoint if it has one.
+    """Trains one cell to its last step, starting from its newest checkpoint if it has one.
 
     Returns:
         The final batched state on one device, metric -> [S, W] or [H, S, W], and the seconds that
-        it took.
+        the training took.
     """
     began = time.perf_counter()
     first = runs[0]
@@ -168,22 +167,22 @@ def train(
     on_window: Listener | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Trains what is left to train, then writes results and pictures.
+    """Trains a run from where it stopped to its end, then writes results and pictures.
 
     Args:
         run: an opened run, which this process may write to.
-        programs: from `prepare`.
-        out: progress.
-        err: warnings.
-        on_window: told after each call of the compiled program.
-        guard: raises what it likes once this process may not write there any more; asked before
-            anything is written.
+        programs: the programs that `prepare` returned.
+        out: where progress is shown.
+        err: where warnings go.
+        on_window: called after each call of the compiled program.
+        guard: called before anything is written; it raises an error of its choice once this process
+            may no longer write there.
 
     Raises:
         Unwritable: the file system refuses a checkpoint or a result.
 
     Returns:
-        The summary, as summary.json holds it; an empty one on other processes than the first.
+        The contents of summary.json; empty on all processes but the first.
     """
     name, path = run.directory.name, run.directory / PROGRESS
     record = Record(path, list(programs), run.config.steps, [name], run.experiment.key_metric)
@@ -208,7 +207,7 @@ def train(
             path.unlink(missing_ok=True)
         return "written"
 
-    processes.agreed(write)  # nobody leaves before
+    processes.agreed(write)  # no process goes on before all is written
     return summary
 
 
@@ -221,17 +220,17 @@ def train_group(
     on_window: Listener | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains several runs as one; then each of them has what it would have had alone.
+    """Trains several runs by one program, and leaves each of them as if it had trained alone.
 
-    The seconds in a run's summary are its share, those of all divided by their number.
+    The seconds in a run's summary are those of all runs divided by their number.
 
     Args:
-        runs: one a setting, in the order of the programs' hyperparameters.
-        programs: from `prepare_group`.
-        place: where checkpoints of all lie while they train.
-        out: progress.
-        err: warnings.
-        on_window: told after each call of the compiled program.
+        runs: one run per setting, in the order of the programs' hyperparameters.
+        programs: the programs that `prepare_group` returned.
+        place: the directory for checkpoints of the whole group during training.
+        out: where progress is shown.
+        err: where warnings go.
+        on_window: called after each call of the compiled program.
         guard: as in `train`.
     """
     trained = {
@@ -244,7 +243,7 @@ def train_group(
     def complete() -> None:
         try:
             left.pop(0)()
-        except Failed as error:  # one that fails does not keep the others from being complete
+        except Failed as error:  # the other runs are completed all the same
             failed.append(str(error))
 
     with Painter() as painter:

@@ -1,4 +1,4 @@
-"""The methods, made of the parts: actor-critic methods, GANs, and flows of several models."""
+"""The methods, built from the parts: actor-critic methods, GANs, and flows of several models."""
 
 from gacf.methods import actor_critic, flows, gan
 

@@ -1,4 +1,4 @@
-"""Metrics of samples. To add one: a file beside these, and a line here."""
+"""Metrics of samples. To add one, write a file in this folder and add a line here."""
 
 from gacf.metrics.classifier import Classifier, digits_classifier
 from gacf.metrics.fid import fid

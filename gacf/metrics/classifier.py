@@ -1,4 +1,4 @@
-"""A small classifier of digits, whose features the distances of samples are measured in."""
+"""A small classifier of digits, in whose features distances between samples are measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Classifier(NamedTuple):
 
     Attributes:
         features: images [n, 8, 8, 1] -> penultimate layer [n, 64].
-        accuracy: on the held-out half.
+        accuracy: the accuracy on the held-out half.
         logits: images [n, 8, 8, 1] -> [n, 10].
     """
 
@@ -69,8 +69,8 @@ def _train(images: jax.Array, labels: jax.Array) -> PyTree:
 def digits_classifier() -> Classifier:
     """A small network trained on the training half of the digits; always the same.
 
-    Trained once a process, in a second or two, from a fixed key. The numbers that are measured in
-    its features depend on it, so report its accuracy beside them.
+    It is trained once per process, in a second or two, from a fixed key. Numbers that are measured
+    in its features depend on it, so report its accuracy together with them.
 
     Returns:
         A `Classifier`: features, accuracy on the held-out half, logits. Both functions may be

@@ -1,33 +1,33 @@
-"""Distances between the rows of two samples, right to float32 rounding wherever they lie."""
+"""Distances between the rows of two samples, exact to float32 rounding wherever they lie."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 
-ROWS = 32  # distances are computed from so many rows at a time
+ROWS = 32  # the number of rows from which distances are computed at a time
 
 
 def floating(sample: jax.Array) -> jax.Array:
-    """The sample in float32, or in what it has if that is more."""
+    """The sample in float32, or in its own dtype if that is wider."""
     sample = jnp.asarray(sample)
     return sample.astype(jnp.promote_types(sample.dtype, jnp.float32))
 
 
 def centred(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Both samples without the point halfway between their means, and that point [1, D]."""
+    """Both samples minus the point halfway between their means, and that point [1, D]."""
     real, fake = floating(real), floating(fake)
     center = (real.mean(0, keepdims=True) + fake.mean(0, keepdims=True)) / 2
     return real - center, fake - center, center
 
 
-@jax.checkpoint  # or the gradient of a map over rows would hold all differences
+@jax.checkpoint  # otherwise the gradient of a map over rows would hold all differences
 def square_distances_from(point: jax.Array, y: jax.Array) -> jax.Array:
     """Squared Euclidean distances [m] of a point [D] to the rows of y [m, D].
 
-    Differences come first and are squared then. |x|² + |y|² − 2 x·y would be one matrix product,
-    but it leaves of a distance only what exceeds the rounding of |x|² and |y|²: nothing within a
-    tight cluster that lies far from the origin, and centring does not help if there are two.
+    Differences are taken first and then squared. |x|² + |y|² − 2 x·y would be one matrix product,
+    but a distance below the rounding of |x|² and |y|² would be lost: that is every distance within
+    a tight cluster far from the origin, and centring does not help if there are two such clusters.
     On a CPU this takes up to three times as long as the product.
     """
     return jnp.sum(jnp.square(point[None] - y), axis=-1)

@@ -11,19 +11,19 @@ def fid(real: ArrayLike, fake: ArrayLike) -> float:
 
         ‖μ_r − μ_f‖² + tr(Σ_r + Σ_f) − 2 tr (Σ_r^½ Σ_f Σ_r^½)^½
 
-    Computed on the host in float64: the trace needs eigenvalues, which float32 gives to three
-    digits at best, and LAPACK calls can hang inside a program that runs on several host devices.
-    So it cannot be traced. It is biased in the number of samples: compare equal numbers only.
+    It is computed on the host in float64, because the trace needs eigenvalues, which float32 gives
+    to three digits at best, and LAPACK calls can hang inside a program on several host devices. So
+    it cannot be traced. Its bias depends on the number of samples: compare only equal numbers.
 
     Args:
         real: features [n, D], n > D.
         fake: features [m, D], m > D.
 
     Returns:
-        The distance, >= 0; NaN if a feature is no finite number.
+        The distance, >= 0; NaN if a feature is not finite.
 
     Raises:
-        ValueError: no more samples than dimensions, or unequal dimensions.
+        ValueError: there are not more samples than dimensions, or the dimensions differ.
 
     Reference:
         Heusel et al. 2017, eq. 6.

@@ -1,4 +1,4 @@
-"""The spectrum of a game's Jacobian: whether the dynamics rotate, contract or leave."""
+"""The spectrum of a game's Jacobian: whether the dynamics rotate, converge or diverge."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def game_jacobian(
     direction: Direction | Mapping[str, Direction] | None = None,
     optimizers: Mapping[str, optax.GradientTransformation] | None = None,
 ) -> jax.Array:
-    """The dense Jacobian of what all players follow, at one point, batch and key; small games only.
+    """The dense Jacobian of all players' directions at one point, batch and key; for small games.
 
     Args:
         game: any game.
-        params: where, d numbers in all.
+        params: the point, d numbers in total.
         world: the game's world.
         key: `batch_key, loss_key = split(key)`, as in a step.
-        direction: one for all, or player -> direction, from fresh memories; own gradients by
-            default.
-        optimizers: for directions that look through optimiser steps, from fresh states.
+        direction: one direction for all players, or player -> direction, with fresh memories; own
+            gradients by default.
+        optimizers: for directions that look through optimiser steps, with fresh states.
 
     Returns:
         [d, d], in the order in which the players' dict is flattened.
@@ -56,17 +56,17 @@ def game_jacobian(
             vectors[name], _, _ = follows(name).follow(at, name, here, memory)
         return ravel_pytree(vectors)[0]
 
-    # columns by JVP: an unrolled loop or a solve need not be reversed once more
+    # columns by JVP, so that an unrolled loop or a solve need not be reversed again
     return jax.jacfwd(vector)(flat)
 
 
 def game_spectrum(*args: Any, **kwargs: Any) -> np.ndarray:
-    """The eigenvalues of the Jacobian of what all players follow; arguments as `game_jacobian`.
+    """The eigenvalues of the Jacobian of all players' directions; arguments as `game_jacobian`.
 
-    Under small steps z ← z − η v(z) an equilibrium attracts where all real parts are positive;
-    one step multiplies a mode by 1 − ημ, so imaginary parts, rotation, ask for small steps.
-    Dense and by LAPACK: for small games, outside of compiled programs that are spread over
-    devices.
+    Under small steps z ← z − η v(z) an equilibrium is attracting if all real parts are positive.
+    One step multiplies a mode by 1 − ημ, so imaginary parts, which mean rotation, require small
+    steps. The matrix is dense and LAPACK is used: this is for small games, and not for use inside
+    compiled programs that are spread over devices.
 
     Returns:
         d complex numbers, by real, then imaginary part.
@@ -91,9 +91,9 @@ def draw_spectrum(axes: Any, found: Any, theory: Any = None, title: str = "") ->
 
     Args:
         axes: matplotlib axes.
-        found: eigenvalues [d], filled points.
-        theory: eigenvalues [n], circles; left out if None.
-        title: of the axes.
+        found: eigenvalues [d], drawn as filled points.
+        theory: eigenvalues [n], drawn as circles; None draws none.
+        title: the title of the axes.
     """
     real, imag = np.real(found), np.imag(found)
     known = [] if theory is None else np.asarray(theory)

@@ -11,7 +11,7 @@ MEDIAN_OF = 1000  # rows; the median of all distances among them is that of half
 
 
 def _unbiased(xx: jax.Array, yy: jax.Array, xy: jax.Array) -> jax.Array:
-    """Squared MMD without bias out of three kernel matrices; the diagonals do not count."""
+    """The unbiased squared MMD from three kernel matrices, without the diagonals."""
 
     def off_diagonal(kernel: jax.Array) -> jax.Array:
         n = kernel.shape[0]
@@ -25,13 +25,13 @@ def mmd(real: jax.Array, fake: jax.Array, bandwidth: float | jax.Array | None = 
 
         E k(x, x') + E k(y, y') − 2 E k(x, y),   k(x, y) = exp(−‖x − y‖² / (2 bandwidth²))
 
-    It may be slightly negative where the samples agree.
+    It may be slightly negative if the samples agree.
 
     Args:
         real: [n, D].
         fake: [m, D].
-        bandwidth: of the kernel; by default the median distance among the first 1,000 real
-            samples, so that it is the same for every model.
+        bandwidth: the bandwidth of the kernel; by default the median distance among the first 1,000
+            real samples, so that it is the same for every model.
 
     Returns:
         A scalar.
@@ -66,7 +66,7 @@ def kid(real: jax.Array, fake: jax.Array) -> jax.Array:
         fake: features [m, D].
 
     Returns:
-        A scalar; over all samples, not averaged over subsets.
+        A scalar, computed over all samples and not averaged over subsets.
 
     Reference:
         Bińkowski et al. 2018, section 4.

@@ -13,7 +13,7 @@ from gacf.metrics.distances import ROWS, floating, square_distances_from
 
 
 def _by_row(function: Callable[[jax.Array, jax.Array], PyTree], x: jax.Array) -> PyTree:
-    """`function(i, x[i])` for all rows, many at a time."""
+    """Computes `function(i, x[i])` for all rows, many at a time."""
     rows = (jnp.arange(x.shape[0]), x)
     return jax.lax.map(lambda row: function(*row), rows, batch_size=min(ROWS, x.shape[0]))
 
@@ -32,8 +32,8 @@ def _square_radii(x: jax.Array, k: int) -> jax.Array:
 def prdc(real: jax.Array, fake: jax.Array, k: int = 5) -> Metrics:
     """Fidelity and diversity by nearest neighbours.
 
-    Around each sample lies the open ball that reaches to its k-th nearest neighbour of the same
-    kind, itself excluded.
+    Each sample has an open ball that reaches to its k-th nearest neighbour of the same kind, not
+    counting itself.
 
         precision   share of fakes inside some real ball
         recall      share of reals inside some fake ball
@@ -43,13 +43,13 @@ def prdc(real: jax.Array, fake: jax.Array, k: int = 5) -> Metrics:
     Args:
         real: features [n, D], n > k.
         fake: features [m, D], m > k.
-        k: neighbours.
+        k: the number of neighbours.
 
     Returns:
-        The four, float32 scalars. Memory is that of a few rows of distances.
+        The four metrics, float32 scalars. Only a few rows of distances are in memory at a time.
 
     Raises:
-        ValueError: k < 1, or too few samples for it.
+        ValueError: k < 1, or there are too few samples for k.
 
     Reference:
         Kynkäänniemi et al. 2019; Naeem et al. 2020, eqs. 3 to 6.

@@ -19,15 +19,15 @@ def sliced_wasserstein(
     Args:
         real: [n, D].
         fake: [n, D].
-        key: of the directions; compare models under the same key.
-        projections: how many directions.
-        order: of the distance, >= 1.
+        key: the key of the directions; compare models under the same key.
+        projections: the number of directions.
+        order: the order of the distance, >= 1.
 
     Returns:
         A scalar.
 
     Raises:
-        ValueError: samples of unequal shapes.
+        ValueError: the samples have different shapes.
 
     Reference:
         Rabin et al. 2012; Bonneel et al. 2015.

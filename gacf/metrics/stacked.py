@@ -16,15 +16,15 @@ MODES = 1_000
 def stacked_modes(samples: jax.Array, logits: Callable[[jax.Array], jax.Array]) -> Metrics:
     """How many of the thousand triples of digits a sample covers, and how evenly.
 
-    Each colour is classified by itself; a mode is captured by one sample. With h_k the share of
-    mode k,
+    Each colour is classified by itself, and one sample is enough to cover a mode. With h_k the
+    share of samples of mode k,
 
         kl = KL(h ‖ uniform) = Σ_k h_k log(1000 h_k)
 
     Args:
         samples: [n, 8, 8, 3].
-        logits: of single digits, [n, 8, 8, 1] -> [n, 10]; for instance those of
-            `digits_classifier`, whose accuracy belongs beside the result.
+        logits: logits of single digits, [n, 8, 8, 1] -> [n, 10]; for instance those of
+            `digits_classifier`, whose accuracy should be reported with the result.
 
     Returns:
         `modes` and `kl`, float32 scalars.

@@ -1,7 +1,7 @@
 """The runner: step, scanned over time, mapped over seeds and hyperparameters, jitted once.
 
 This is the only part of gacf below the lab that compiles. A LANE is one seed of one setting of the
-hyperparameters. How the axis of lanes runs is a strategy:
+hyperparameters. The axis of lanes can run in several ways:
 
     vmap            all lanes in one batched program; best on accelerators and for tiny games
     loop            one lane after the other; its state stays in the cache
@@ -10,14 +10,16 @@ hyperparameters. How the axis of lanes runs is a strategy:
                     best on CPUs, where one host device keeps about one core busy
 
 All give the same numbers to tolerance. Initialisation runs on one device, outside the sharded
-program: LAPACK calls (orthogonal initialisers) can hang when several host devices run them at once.
+program, because LAPACK calls (orthogonal initialisers) can hang when several host devices run them
+at once.
 
 A mesh with an axis "batch" spreads one lane over several devices, see `gacf.runner.parallel`; its
-other axes are for the lanes. Then devices that share a lane do wait for each other.
+other axes are for the lanes. Devices that share a lane do wait for each other.
 
-Where JAX runs in several processes (`jax.distributed`), the lanes are spread over the devices of
-all of them, and each process initialises its own. All make the same calls; states and metrics come
-back whole to each. No device waits for another within a step, unless they share a lane.
+If JAX runs in several processes (`jax.distributed`), the lanes are spread over the devices of all
+of them, and each process initialises its own lanes. All processes make the same calls, and each
+gets the complete states and metrics back. No device waits for another within a step, unless they
+share a lane.
 """
 
 from gacf.runner.memory import bytes_free

@@ -1,4 +1,4 @@
-"""What happens to one lane: windows of steps, each with its metrics and perhaps an evaluation."""
+"""The program of one lane: windows of steps, each with its metrics and perhaps an evaluation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from gacf.core.tracing import blank
 from gacf.core.types import Metrics, PyTree, State
 from gacf.runner.traces import Traces
 
-HUGE = 1e15  # a squared error of that size is an error of 3e7, which float32 knows in steps of 2
+HUGE = 1e15  # as a squared error, an error of 3e7, where float32 resolves steps of 2
 Consts = tuple[Sequence[jax.Array], Sequence[jax.Array]]  # of steps, of evaluations
 
 
 def diverged(params: PyTree, metrics: Metrics) -> jax.Array:
     """Whether a parameter or a player's loss is infinite or beyond `HUGE`, or a parameter NaN.
 
-    Losses that are NaN do not count: that is what a player reports who did not move in this step
-    (`every`), and one whose loss is NaN spoils its parameters. Neither do optimiser states: some
-    of them start at infinity.
+    A loss that is NaN does not count: a player that did not move in this step (`every`) reports
+    NaN, and a true NaN soon reaches the player's parameters. Optimiser states do not count either,
+    because some of them start at infinity.
     """
     leaves = [x for x in jax.tree.leaves(params) if jnp.issubdtype(x.dtype, jnp.inexact)]
     sound = [jnp.all(jnp.isfinite(x) & (jnp.abs(x) <= HUGE)) for x in leaves]
@@ -48,10 +48,10 @@ def advance(
     """Runs one window of steps after the other.
 
     Args:
-        traces: of the algorithm.
-        consts: its data.
-        step: steps made so far.
-        counts: steps of each window [W].
+        traces: the traces of the algorithm.
+        consts: the data that the traces need.
+        step: the number of steps made so far.
+        counts: the number of steps of each window [W].
         due: whether to evaluate at the end of each window [W].
         lane: hyperparameters, and the state without its step counter.
 

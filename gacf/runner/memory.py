@@ -6,7 +6,7 @@ from typing import Any
 
 
 def bytes_free(device: Any) -> int | None:
-    """Memory that a device has free: its own, or for a CPU the machine's; None where unknown."""
+    """The free memory of a device, for a CPU that of the machine; None if it is unknown."""
     if device.platform != "cpu":
         stats = device.memory_stats() or {}
         limit = stats.get("bytes_limit")

@@ -1,10 +1,10 @@
 """One seed over several devices: the examples of a batch are spread, the parameters are not.
 
-    ∇ mean_b loss_b  =  mean over devices of (∇ mean over its own examples)
+    ∇ mean_b loss_b  =  mean over devices of (∇ mean over the device's own examples)
 
-XLA's partitioner does the rest from the batch on: what a step means is what it means on one device,
-batch statistics and penalties included. All that devices exchange are the sums over the batch: for
-plain losses each player's gradients and a few numbers to report, in one all-reduce a move.
+Only the batch is spread here; XLA's partitioner does the rest. So a step means the same as on one
+device, including batch statistics and penalties. Devices exchange only the sums over the batch: for
+plain losses each player's gradients and a few reported numbers, in one all-reduce per move.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ def _spread(batch: Batch) -> Batch:
 def data_parallel(game: Game) -> Game:
     """The game with its batches spread over the devices of a mesh's axis "batch", if there is one.
 
-    Elsewhere, and on one device, it is the game itself. For a game whose network is large, so that
-    a device is busy with a share of the batch; seeds need no such thing, `run` spreads them.
+    Without such an axis, and on one device, it is the game itself. Use it for a game with large
+    networks, which keep a device busy with a share of the batch. Seeds do not need it, because
+    `run` spreads them already.
 
     Args:
-        game: one whose batches have the examples first, [B, …], as those of GANs and of off-policy
-            methods have; B a multiple of the devices that share it. Scalars are left as they are.
+        game: a game whose batches have the examples on the first axis, [B, …], like those of GANs
+            and of off-policy methods. B must be a multiple of the number of devices that share it.
+            Scalars are left as they are.
 
     Example:
         >>> import gacf, jax, numpy as np, optax

@@ -1,4 +1,4 @@
-"""Lanes, and where they lie: spread over devices, gathered, padded to fill every device.
+"""The placement of lanes: spread over devices, gathered, padded to fill every device.
 
 A lane is one seed of one setting of the hyperparameters.
 """
@@ -24,7 +24,7 @@ MAPS = ("auto", "vmap", "loop", "sharded-vmap", "sharded-loop")
 
 
 class Lanes(NamedTuple):
-    """A batched state as the program holds it: one leading axis of (padded) lanes.
+    """A batched state as the program holds it, with one leading axis of (padded) lanes.
 
     Attributes:
         hyper: hyperparameters, leaves [L, …].
@@ -38,18 +38,18 @@ class Lanes(NamedTuple):
 
 
 def on_one_device() -> Sharding:
-    """Where this process's first device is meant, and no mesh.
+    """The placement on this process's first device, without a mesh.
 
-    `device_put(x, device)` would leave the type of x on its mesh, and what closes over x, or over
-    anything that is made of it, could not run on another.
+    `device_put(x, device)` would keep the mesh in the type of x, and a function that closes over x,
+    or over anything computed from it, could then not run on another mesh.
     """
     return SingleDeviceSharding(jax.local_devices()[0])
 
 
 def lane_grid(mesh: Mesh | None, map: str, lanes: int) -> np.ndarray:
-    """Those that `map` may use, [rows, devices that share a lane].
+    """The devices that `map` may use, [rows, devices that share a lane].
 
-    At most one row a lane, but all where there are several processes.
+    There is at most one row per lane, unless there are several processes: then all devices count.
     """
     several = jax.process_count() > 1
     if mesh is None:
@@ -69,7 +69,7 @@ def lane_grid(mesh: Mesh | None, map: str, lanes: int) -> np.ndarray:
 
 
 def _check_placed(consts: Sequence[jax.Array]) -> None:
-    """Raises a ValueError for an array of the user's that is spread over a mesh of its own."""
+    """Raises a ValueError if an array of the user is spread over a mesh of its own."""
     for c in consts:
         mesh = jax.typeof(c).sharding.mesh
         if not mesh.empty:
@@ -81,18 +81,18 @@ def _check_placed(consts: Sequence[jax.Array]) -> None:
 
 
 class Placement:
-    """Which lanes lie on which devices.
+    """Which lanes are on which devices.
 
     Args:
-        grid: devices, [rows, devices that share a lane].
-        lanes: how many lanes.
+        grid: the devices, [rows, devices that share a lane].
+        lanes: the number of lanes.
         consts: data that every device holds.
 
     Attributes:
-        mesh: the devices, with an axis "lane", and one "batch" where devices share a lane.
-        rows: devices, or groups that share a lane, among which lanes are spread.
-        share: devices that share a lane.
-        padded: lanes with those that are added so that each row has as many.
+        mesh: the devices, with an axis "lane", and an axis "batch" if devices share a lane.
+        rows: the number of devices, or groups of devices that share a lane, for the lanes.
+        share: the number of devices that share a lane.
+        padded: the number of lanes, padded so that each row has equally many.
     """
 
     def __init__(self, grid: np.ndarray, lanes: int, consts: Sequence[jax.Array]):
@@ -105,17 +105,17 @@ class Placement:
         self.own = np.repeat(own, self.padded // self.rows)  # the lanes of this process
 
     def index(self) -> np.ndarray:
-        """The lanes that this process holds; the last one stands in for those added as padding."""
+        """The lanes that this process holds; padding repeats the last lane."""
         return np.minimum(np.arange(self.padded), self.lanes - 1)[self.own]
 
     def sharding(self, spec: PartitionSpec) -> Sharding:
-        """The sharding of that partition."""
-        if self.mesh.size == 1:  # what a run returns may be closed over by another, on any devices
+        """The sharding with the given partition."""
+        if self.mesh.size == 1:  # another run, on any devices, may close over the result
             return SingleDeviceSharding(self.mesh.devices.item())
         return NamedSharding(self.mesh, spec)
 
     def put(self, tree: PyTree, spec: PartitionSpec) -> PyTree:
-        """What this process holds of arrays, on the devices."""
+        """Puts this process's part of some arrays on the devices."""
         sharding = self.sharding(spec)
         if jax.process_count() == 1:
             return jax.device_put(tree, sharding)
@@ -126,22 +126,22 @@ class Placement:
         return jax.tree.map(functools.partial(through_data, put), tree)
 
     def place(self, hyper: PyTree, body: PyTree, step: jax.Array) -> Lanes:
-        """Puts the lanes of this process where they belong."""
+        """Puts the lanes of this process on their devices."""
         hyper, body = self.put((hyper, body), PartitionSpec("lane"))
         return Lanes(hyper, body, self.put(step, PartitionSpec()))
 
     def place_empty(self, body: PyTree) -> PyTree:
-        """Puts leaves without elements where the program takes them; XLA leaves them anywhere."""
+        """Puts leaves without elements where the program expects them; XLA leaves them anywhere."""
         if self.mesh.size == 1:
             return body
         sharding = self.sharding(PartitionSpec("lane"))
         return jax.tree.map(lambda x: x if x.size else jax.device_put(x, sharding), body)
 
     def gather(self, tree: PyTree) -> PyTree:
-        """Arrays of all lanes, whole on each process, and those of CPUs on its first device.
+        """The arrays of all lanes, complete on each process; on CPUs, on its first device.
 
-        Indexing or reshaping an array that is spread over host devices is a collective of these,
-        and the wait for one of them may end the process.
+        Indexing or reshaping an array that is spread over host devices is a collective operation,
+        and if one device waits too long for another, XLA may end the process.
         """
         if jax.process_count() > 1:
 
@@ -153,7 +153,7 @@ class Placement:
             def gather(x: jax.Array) -> jax.Array:
                 if len(x.devices()) == 1 or x.is_fully_replicated:
                     return jax.device_put(x.addressable_data(0), on_one_device())
-                whole = np.empty(x.shape, x.dtype)  # `device_put` of x would keep a copy with x
+                whole = np.empty(x.shape, x.dtype)  # `device_put` of x would cache a copy inside x
                 for shard in x.addressable_shards:
                     whole[shard.index] = np.asarray(shard.data)
                 return jax.device_put(whole, on_one_device())
@@ -163,7 +163,7 @@ class Placement:
         return jax.tree.map(functools.partial(through_data, gather), tree)
 
     def gather_step(self, step: jax.Array) -> jax.Array:
-        """The step counter, which is the same everywhere."""
+        """The step counter, which is the same for all lanes."""
         if jax.process_count() == 1:
             return self.gather(step)
         return jnp.asarray(step.addressable_data(0))

@@ -19,11 +19,11 @@ from gacf.runner import lane
 from gacf.runner.placement import MAPS, Lanes, Placement, lane_grid
 from gacf.runner.traces import Build, Traces, builder, trace
 
-LOOP_FROM = 1e7  # floating-point operations a step from which a loop beats vmap on one CPU core
+LOOP_FROM = 1e7  # floating-point operations per step above which a loop beats vmap on a CPU core
 
 
 def _choose(map: str, grid: np.ndarray, lanes: int, traces: Traces) -> str:
-    """How the lanes run, where `auto` leaves it open."""
+    """How the lanes run: `map` itself, or the choice that `auto` makes."""
     if map != "auto":
         return map
     over = "sharded-" if len(grid) > 1 else ""
@@ -32,7 +32,7 @@ def _choose(map: str, grid: np.ndarray, lanes: int, traces: Traces) -> str:
     if grid.shape[1] > 1:
         return over + "loop"
     if lanes == 1:
-        return "loop"  # a batch of one is not free: it takes other, slower matrix products
+        return "loop"  # a batch of one is not free: it uses other, slower matrix products
     step = jax.jit(traces.step.call)
     lowered = step.lower(traces.step.consts, traces.hyper, traces.init.shape)
     flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
@@ -44,11 +44,11 @@ class Program:
 
     Args:
         build: an `Algorithm`, or `hyper -> Algorithm` if there are hyperparameters.
-        seeds: how many seeds, each `fold_in(key, i)`: seed i is the same however many there are.
+        seeds: the number of seeds. Seed i starts from `fold_in(key, i)` however many there are.
         hyper: pytree of floats with a leading axis [hypers], or None.
         map: one of `MAPS`.
         evaluate: whether windows may end with an evaluation.
-        mesh: the devices over which the lanes are spread; None: all, if `map` spreads them. Those
+        mesh: the devices over which the lanes are spread; None: all, if `map` spreads them. Devices
             along an axis called "batch" share a lane.
     """
 
@@ -95,7 +95,7 @@ class Program:
         return self.placement.place(hyper, state[:4], state.step)
 
     def lanes_of(self, state: State) -> Lanes:
-        """The lanes of a batched state, to go on from it."""
+        """The lanes of a batched state, from which training can go on."""
         body = state[:4]
         if self.hypers is not None:
             body = jax.tree.map(lambda x: x.reshape(self.lanes, *x.shape[2:]), body)
@@ -128,7 +128,7 @@ class Program:
 
     @property
     def step_jaxpr(self) -> Any:
-        """The program of one step of one lane, as it was traced."""
+        """The traced program of one step of one lane."""
         return self._traces.step.jaxpr
 
     def bytes_a_lane(self) -> int:
@@ -136,14 +136,15 @@ class Program:
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self.one()))
 
     def bytes_needed(self) -> int:
-        """Bytes that all lanes need at once, an upper bound of what a run takes up at its peak.
+        """Bytes that all lanes need together: an upper bound on the peak memory of a run.
 
             state · (copies · lanes + in flight) + data
 
-        Under `vmap` the lanes are renewed in place, and a checkpoint copies them: 2 copies. In a
-        loop those given and those made are apart, 3 copies, and each lane in flight (one a device)
-        is held twice over while it is stepped. Spread lanes are gathered: one copy more for
-        `sharded-vmap`. Data sets are held once a device, and so are lanes that devices share.
+        Under `vmap` the lanes are updated in place and a checkpoint copies them, which makes 2
+        copies. In a loop the input and the output lanes are separate, which makes 3 copies, and
+        each lane in flight (one per device) is held twice while it is stepped. Spread lanes are
+        gathered, which adds a copy for `sharded-vmap`. Each device holds data sets once, and lanes
+        that devices share are held by each of them.
         """
         loops = self.map.endswith("loop")
         copies = 3 if loops or self.mesh.size > 1 else 2
@@ -164,7 +165,7 @@ class Program:
         hyper: PyTree,
         body: PyTree,
     ) -> tuple[PyTree, jax.Array, Metrics]:
-        """All lanes through all windows: the function that is compiled."""
+        """Takes all lanes through all windows; this is the function that is compiled."""
 
         def inner(consts: Any, step: Any, counts: Any, due: Any, hyper: Any, body: Any) -> Any:
             one = functools.partial(lane.advance, self._traces, consts, step, counts, due)
@@ -186,14 +187,14 @@ class Program:
         return body, step + jnp.sum(counts, dtype=step.dtype), metrics
 
     def compile(self, lanes: Lanes, windows: int) -> Callable[..., Any]:
-        """The compiled program for that many windows; compiled once, its time is added up."""
+        """The program for that many windows, compiled once; adds the time to compile_seconds."""
         if windows not in self._compiled:
             self._consts = getattr(self, "_consts", None) or self._replicated()
             start = time.perf_counter()
             spec = (jnp.zeros(windows, jnp.int32), jnp.zeros(windows, bool))
             args = (self._consts, lanes.step, *self._control(*spec), lanes.hyper, lanes.body)
             jitted, mesh = jax.jit(self._all, donate_argnums=5), contextlib.nullcontext()
-            if self.placement.share > 1:  # else the partitioner may leave the lanes elsewhere
+            if self.placement.share > 1:  # or the partitioner may move the lanes
                 split, whole = map(
                     self.placement.sharding, (PartitionSpec("lane"), PartitionSpec())
                 )
@@ -223,11 +224,11 @@ class Program:
     def advance(
         self, lanes: Lanes, counts: Sequence[int], due: Sequence[bool]
     ) -> tuple[Lanes, Metrics]:
-        """Runs one window of steps after the other; the given lanes' buffers are used up.
+        """Runs one window of steps after the other; the buffers of the given lanes are consumed.
 
         Args:
-            lanes: where to start.
-            counts: steps of each window [W]; the numbers are data, only W is compiled in.
+            lanes: the lanes to start from.
+            counts: the steps of each window [W]; only W is compiled in, the numbers are data.
             due: whether to evaluate at the end of each window [W].
 
         Returns:
@@ -259,12 +260,12 @@ def _is_numbers(leaf: Any) -> bool:
 
 
 def check_seeds(seeds: int) -> None:
-    """Raises a ValueError unless it is a number of seeds."""
+    """Raises a ValueError unless the argument is a number of seeds."""
     require("seeds", seeds, whole, "a whole number >= 1")
 
 
 def check_key(key: Key) -> None:
-    """Raises a ValueError unless it is one typed key."""
+    """Raises a ValueError unless the argument is one typed key."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", ())
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         given = shown(key) if dtype is None else str(dtype)

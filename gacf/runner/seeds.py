@@ -1,4 +1,4 @@
-"""Many seeds in one call: `run`, and `take_seed` for one of them."""
+"""Training many seeds in one call with `run`, and taking one of them out with `take_seed`."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ def run(
     """Trains many seeds, and many settings of the hyperparameters, in one compiled program.
 
     Args:
-        algorithm: an `Algorithm`, or `hyper -> Algorithm`, whose numbers may then be traced.
+        algorithm: an `Algorithm`, or `hyper -> Algorithm`, which then gets traced numbers.
         key: PRNG key; seed i starts from `fold_in(key, i)`, the same for every setting.
-        steps: steps T.
-        seeds: seeds S.
+        steps: the number of steps T.
+        seeds: the number of seeds S.
         log_every: metrics are those of the steps log_every, 2·log_every, …
         evaluate_every: a multiple of `log_every`: how often `evaluate` runs, inside the program.
             Its metrics are named `evaluate/…`; they are NaN where it did not run.
-        hyper: pytree of floats with a leading axis [hypers], one setting each.
+        hyper: pytree of floats with a leading axis [hypers], one entry per setting.
         map: how the lanes run, one of `auto`, `vmap`, `loop`, `sharded-vmap`, `sharded-loop`.
         mesh: the devices over which the lanes are spread, whatever its axes are called; by default
-            all of this process, or of all processes where there are several. Devices along an axis
-            called "batch" share a lane, each a part of its batch: see `data_parallel`.
+            all devices of this process, or of all processes if there are several. Devices along an
+            axis called "batch" share a lane, each with a part of its batch: see `data_parallel`.
 
     Returns:
         The batched `State`, leaves [S, …] or [H, S, …] but for the step counter, and the metrics,
-        leaves [S, T // log_every, …] or [H, S, T // log_every, …]; among them `diverged`,
-        whether a parameter was no finite number or beyond 1e15, or a loss infinite or beyond 1e15,
-        in the window's last step. One diverged seed leaves the others be.
-        On CPUs all of it lies on the first host device, whichever ones made it.
+        leaves [S, T // log_every, …] or [H, S, T // log_every, …]. The metric `diverged` says
+        whether, in the last step of a window, a parameter was not finite or beyond 1e15, or a loss
+        infinite or beyond 1e15. A diverged seed does not affect the others.
+        On CPUs all results are on the first host device, whichever devices computed them.
 
     Raises:
         ValueError: an argument out of bounds; the message names it.
@@ -93,7 +93,7 @@ def run(
 
 
 class _NoSuchSeed(IndexError, ValueError):
-    """A seed that a batched state does not hold."""
+    """The batched state does not hold this seed."""
 
 
 def take_seed(state: State, i: int | tuple[int, int]) -> State:
@@ -104,7 +104,7 @@ def take_seed(state: State, i: int | tuple[int, int]) -> State:
         i: the seed, or `(setting, seed)`.
 
     Raises:
-        ValueError: no such seed (an IndexError too), or `state` is none.
+        ValueError: there is no such seed (this is an IndexError too), or `state` is no state.
     """
     if not isinstance(state, State):
         raise ValueError(f"state: {shown(state)} was given; allowed: a State, as gacf.run gives it")

@@ -1,4 +1,4 @@
-"""An algorithm's three functions, traced once, whose data become arguments."""
+"""The three functions of an algorithm, traced once; their data become arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Traced(NamedTuple):
 
 
 def _hoist(function: Callable[..., PyTree], *args: PyTree) -> Traced:
-    """Traces once; closed-over arrays become arguments, so that a data set is held once."""
+    """Traces a function once; arrays it closes over become arguments, so data are held once."""
     closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
     structure = jax.tree.structure(shape)
 
@@ -57,10 +57,10 @@ def _check_step(before: State, after: PyTree) -> None:
 
 
 class Traces(NamedTuple):
-    """What an algorithm does with one lane, traced.
+    """The traced functions of an algorithm for one lane.
 
     Attributes:
-        hyper: shapes of one setting of the hyperparameters.
+        hyper: the shapes of one setting of the hyperparameters.
         init: `(hyper, key) -> State`.
         step: `(hyper, State) -> (State, metrics)`.
         evaluate: `(hyper, State) -> metrics`.
@@ -73,15 +73,15 @@ class Traces(NamedTuple):
 
     @property
     def consts(self) -> list[jax.Array]:
-        """Data that steps and evaluations close over, each once."""
+        """The data over which steps and evaluations close, each array once."""
         return list({id(c): c for c in (*self.step.consts, *self.evaluate.consts)}.values())
 
 
 def builder(build: Algorithm | Build, hyper: PyTree) -> Build:
-    """`hyper -> Algorithm`, from that or from an algorithm without hyperparameters.
+    """`hyper -> Algorithm`, made from such a function or from a plain algorithm.
 
     Raises:
-        ValueError: neither of the two, or hyperparameters without a use.
+        ValueError: `build` is neither of the two, or the hyperparameters are of no use.
     """
     if isinstance(build, Algorithm):
         if hyper is not None:
@@ -102,13 +102,13 @@ def trace(build: Build, hyper: PyTree, grid: np.ndarray, evaluate: bool) -> Trac
 
     Args:
         build: `hyper -> Algorithm`.
-        hyper: shapes of one setting.
-        grid: devices, [rows, devices that share a lane].
+        hyper: the shapes of one setting.
+        grid: the devices, [rows, devices that share a lane].
         evaluate: whether evaluations are needed.
 
     Raises:
-        ValueError: an algorithm that does not keep its state's shapes, or that has no batch to
-            spread over the devices that share a lane.
+        ValueError: the algorithm changes the shapes of its state, or has no batch to spread over
+            the devices that share a lane.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
     init = _hoist(lambda hyper, key: build(hyper).init(key), hyper, key)
@@ -136,7 +136,7 @@ def trace(build: Build, hyper: PyTree, grid: np.ndarray, evaluate: bool) -> Trac
 
 
 def _on(grid: np.ndarray) -> contextlib.AbstractContextManager[Any]:
-    """Lets a game see that its batches are to be spread."""
+    """A context in which a game knows that its batches are to be spread."""
     if grid.shape[1] == 1:
         return contextlib.nullcontext()
     mesh = Mesh(grid, ("lane", AXIS)).abstract_mesh

@@ -12,19 +12,19 @@ from gacf.core.checks import at_most, require
 from gacf.runner.memory import bytes_free
 
 MOST_STEPS = 2**31 - 1  # what the step counter, an int32, can count
-MANY = 10**6  # windows from which on it is asked whether the memory holds them
+MANY = 10**6  # with more windows the free memory is checked first
 BYTES_A_WINDOW = 64
 
 
 def plan_windows(
     steps: int, log_every: int, evaluate_every: int | None, start: int = 0
 ) -> tuple[list[int], list[bool]]:
-    """Cuts `steps` steps from step `start` into windows of `log_every`; says where to evaluate.
+    """Divides `steps` steps from step `start` into windows, and says which are evaluated.
 
-    A remainder makes a last, shorter window, of which no metrics are kept.
+    A remainder makes a last, shorter window, whose metrics are not kept.
 
     Raises:
-        ValueError: a number below 1, or evaluations that do not fall on the end of a window.
+        ValueError: a number is below 1, or evaluations do not fall on the end of a window.
     """
     for name, n in (("steps", steps), ("log_every", log_every), ("evaluate_every", evaluate_every)):
         if n is not None or name != "evaluate_every":
@@ -54,15 +54,15 @@ class Grid(NamedTuple):
     """Where a run's windows of steps end.
 
     Attributes:
-        ends: steps made at the end of each window, [W].
-        due: whether it ends with an evaluation, [W].
+        ends: the number of steps made by the end of each window, [W].
+        due: whether the window ends with an evaluation, [W].
     """
 
     ends: np.ndarray
     due: np.ndarray
 
     def track(self, name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Steps [T] and values [S, T] of a metric, without the windows that do not know it."""
+        """The steps [T] and values [S, T] of a metric, without windows that have no value."""
         if name.startswith("evaluate/"):
             return self.ends[self.due], values[:, self.due]
         return self.ends, values

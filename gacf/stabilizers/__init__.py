@@ -1,4 +1,4 @@
-"""Stabilisers. To add one: a file beside these, and a line here."""
+"""Stabilisers. To add one, write a file in this folder and add a line here."""
 
 from gacf.stabilizers.compatible import compatible
 from gacf.stabilizers.ema import averaged, ema

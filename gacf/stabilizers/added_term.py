@@ -1,4 +1,4 @@
-"""A term in one player's loss, by degrees; entropy and feature matching are two."""
+"""A term of variable strength in one player's loss, as entropy and feature matching need it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def with_term(
 
     Args:
         game: any game.
-        player: whose loss.
-        name: of the stabiliser, for errors.
-        strength: 0 is off, to the bit: the loss sees the key that it saw before.
+        player: the player whose loss gets the term.
+        name: the name of the stabiliser, for errors.
+        strength: 0 is off, to the bit: the loss gets the same key as before.
         term: `(own, params, world, batch, key) -> (scalar, metrics)`.
         mix: `(loss, term) -> scalar`.
 
     Raises:
-        ValueError: no such player, or a metric that the loss reports already.
+        ValueError: there is no such player, or the loss reports a metric of that name already.
     """
     check_player(game, player, name)
     base = game.losses[player]

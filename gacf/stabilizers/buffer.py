@@ -1,7 +1,7 @@
 """A replay buffer as three pure functions.
 
-A ring: the newest item overwrites the oldest. The work of `add` and `sample` does not depend on
-the capacity, as long as the buffer is carried through a scan or donated.
+It is a ring, in which the newest item overwrites the oldest. The work of `add` and `sample` does
+not depend on the capacity, as long as the buffer is carried through a scan or donated.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gacf.core.types import Key, PyTree
 
 
 class Buffer(NamedTuple):
-    """What a ring buffer holds.
+    """The contents of a ring buffer.
 
     Attributes:
         items: leaves [capacity, …].
-        cursor: int32 scalar: where the next item goes.
-        size: int32 scalar: how many items are there.
+        cursor: int32 scalar: the place of the next item.
+        size: int32 scalar: the number of items stored.
     """
 
     items: PyTree
@@ -37,7 +37,7 @@ def init(item: PyTree, capacity: int) -> Buffer:
         capacity: how many items it holds.
 
     Raises:
-        ValueError: a capacity that is no whole number >= 1.
+        ValueError: the capacity is not a whole number >= 1.
 
     Example:
         >>> import jax.numpy as jnp
@@ -57,14 +57,14 @@ def capacity_of(buffer: Buffer) -> int:
 
 
 def add(buffer: Buffer, items: PyTree) -> Buffer:
-    """The buffer with N more items, in order; the oldest make room.
+    """The buffer with N more items, in order; they replace the oldest.
 
     Args:
         buffer: leaves [capacity, …].
         items: leaves [N, …].
 
     Raises:
-        ValueError: leaves of unequal N, or N > capacity.
+        ValueError: the leaves differ in N, or N > capacity.
 
     Example:
         >>> import jax.numpy as jnp
@@ -99,12 +99,12 @@ def add(buffer: Buffer, items: PyTree) -> Buffer:
 
 
 def sample(buffer: Buffer, key: Key, batch: int) -> PyTree:
-    """Items drawn uniformly, with replacement, from what is there.
+    """Items drawn uniformly, with replacement, from those stored.
 
     Args:
-        buffer: leaves [capacity, …], with at least one item; of an empty one it yields zeros.
+        buffer: leaves [capacity, …], with at least one item; an empty buffer yields zeros.
         key: PRNG key.
-        batch: how many, B.
+        batch: the number of items, B.
 
     Returns:
         Leaves [B, …].

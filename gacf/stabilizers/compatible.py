@@ -15,15 +15,15 @@ LogProb = Callable[[Any, Any], jax.Array]
 
 
 def compatible(actor: Model, baseline: Any, log_prob: LogProb | None = None) -> Model:
-    """The critic with which the policy gradient is exact: linear in what moves the actor.
+    """The critic for which the policy gradient is exact: linear in the actor's own features.
 
         deterministic   Q_w(s, a) = ⟨a − μ_θ(s), ∇_θ μ_θ(s) w⟩ + V_v(s)
         stochastic      Q_w(s, a) = ⟨∇_θ log π_θ(a|s), w⟩ + V_v(s)
 
-    w has the shape of θ, so the features are never formed: they meet w in one forward derivative.
-    At its least-squares fit, the actor's gradient is the true policy gradient, and w is the natural
-    gradient. On the other side of the fence a compatible discriminator judges an image by how the
-    generator would have to move to make it.
+    w has the shape of θ, so the features are never formed: one forward derivative multiplies them
+    by w. At the critic's least-squares fit, the actor's gradient is the true policy gradient, and w
+    is the natural gradient. For a GAN, a compatible discriminator judges an image by how the
+    generator's parameters would have to change to produce it.
 
     Args:
         actor: the actor's model; θ are its live parameters, or those that the critic's loss sees.
@@ -33,7 +33,7 @@ def compatible(actor: Model, baseline: Any, log_prob: LogProb | None = None) -> 
 
     Returns:
         A `Model` of the player `critic`: (s, a) -> [B]; its params are `{"weights", "baseline"}`,
-        weights 0 at the start.
+        and the weights start at 0.
 
     Reference:
         Sutton et al. 1999, theorem 2; Silver et al. 2014, theorem 3.

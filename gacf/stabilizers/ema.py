@@ -33,18 +33,18 @@ def ema(
 
         θ̄ ← decay θ̄ + (1 − decay) θ      after each update
 
-    A generator whose samples, or an actor whose actions, are measured is then a slow one, that
-    swings less around an equilibrium. Training does not change: no loss sees the averages, which
-    are `world["ema"]`. Running statistics stay those of the live network.
+    The generator or actor that is evaluated is then a slow copy, which swings less around an
+    equilibrium. Training does not change: no loss sees the averages, which are in `world["ema"]`.
+    Running statistics stay those of the live network.
 
     Args:
         game: any game.
         decay: in [0, 1]; 0 evaluates the live parameters. May be traced.
-        players: whose parameters are averaged.
+        players: the players whose parameters are averaged.
         start: the update, counted from 0, before which θ̄ is θ. May be traced.
 
     Raises:
-        ValueError: a number out of bounds, somebody without params, or a second `ema`.
+        ValueError: a number is out of bounds, a player has no params, or `ema` was applied before.
 
     Reference:
         Yazıcı et al. 2019; Karras et al. 2018.

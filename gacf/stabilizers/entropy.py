@@ -1,4 +1,4 @@
-"""Entropy regularisation: an actor that is rewarded for being undecided or various."""
+"""Entropy regularisation: rewards an actor for being random or diverse."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from gacf.networks import model
 from gacf.stabilizers.added_term import with_term
 
 NEAREST = 1e-6
-"""Distance that coinciding samples count as; the logarithm of none is infinite."""
+"""The distance that coinciding samples count as; the logarithm of 0 is infinite."""
 TINY = 1e-12
 
 Estimate = Callable[[jax.Array], jax.Array]
 
 
 def nearest_neighbours(samples: jax.Array, k: int = 1) -> jax.Array:
-    """Differential entropy in nats, from how far the k-th neighbour of each sample is.
+    """The differential entropy in nats, estimated from the distance to each k-th neighbour.
 
         H = ψ(B) − ψ(k) + log V_d + (d/B) Σ_i log ‖x_i − x_i's k-th neighbour‖,
         V_d = π^{d/2} / Γ(d/2 + 1)
 
     In few dimensions its standard error is about √((ψ′(k) + Var log p) / B), and its bias smaller
-    unless k is large: up to 0.12 at B = 200 and k = 4 where a density has edges. In many it is
-    right in how it changes with scale, H(cX) = H(X) + d log c, and in little more. Its gradient
-    drives neighbours apart.
+    unless k is large: up to 0.12 at B = 200 and k = 4 if the density has edges. In many dimensions
+    it changes with scale as it should, H(cX) = H(X) + d log c, but is right in little else. Its
+    gradient drives neighbours apart.
 
     Args:
         samples: [B, …], each flattened to d numbers.
-        k: which neighbour; more is smoother, and blinder to small clusters.
+        k: which neighbour; a larger k is smoother, but does not notice small clusters.
 
     Returns:
         H, a scalar.
 
     Raises:
-        ValueError: k below 1, no more samples than k, or whole numbers.
+        ValueError: k is below 1, there are not more than k samples, or they are whole numbers.
 
     Reference:
         Kozachenko & Leonenko 1987 (k = 1); Kraskov, Stögbauer & Grassberger 2004, eq. 20.
@@ -101,7 +101,7 @@ def likeness(codes: jax.Array) -> jax.Array:
 
 
 def pulled_away(samples: jax.Array) -> jax.Array:
-    """−`likeness` of [B, …], each flattened: a stand-in for entropy, in no unit; 0 at its most.
+    """−`likeness` of [B, …], each flattened: a substitute for entropy without a unit, at most 0.
 
     Reference:
         Zhao, Mathieu & LeCun 2017; as a stand-in for entropy: Dai et al. 2017, section 3.
@@ -123,14 +123,14 @@ def entropy(
     codes: Callable[[Params, jax.Array], jax.Array] | None = None,
     player: str = "actor",
 ) -> Game:
-    """The game in which −strength · H of what the actor puts out is added to its loss.
+    """The game in which the actor's loss is lowered by strength · H of its output.
 
         loss ← loss − strength · H(codes(actor_θ(sees(batch))))
 
-    A policy that yields a distribution has an entropy in closed form, `policy.entropy`, state by
-    state: the actor stays undecided. A sampler (a GAN's generator, a deterministic actor) has
-    none: the estimate is that of its outputs over the batch, and the actor's samples, or its
-    actions over the states, stay various.
+    A policy that yields a distribution has an entropy in closed form for each state,
+    `policy.entropy`, which keeps the actor random. A sampler (a GAN's generator, a deterministic
+    actor) has none. Its entropy is estimated from its outputs over the batch, which keeps samples,
+    or actions over the states, diverse.
 
         entropy(game, generator, lambda batch: batch["noise"], 0.01)
         entropy(game, actor, lambda batch: batch["observation"], 0.01, policy.entropy)
@@ -142,15 +142,16 @@ def entropy(
         strength: >= 0; 0 is off, to the bit. May be traced.
         estimate: `actor's output [B, …] -> H`, a scalar or [B], of which the mean is taken:
             `nearest_neighbours`, `pulled_away`, or a policy's `entropy`.
-        codes: `(params, output) -> [B, …]`: what the entropy is of, in place of the output: the
-            critic's features of it, say. `params` are all players', held fixed.
-        player: whose loss.
+        codes: `(params, output) -> [B, …]`: the quantity whose entropy is taken instead of the
+            output, such as the critic's features. `params` are those of all players, held fixed.
+        player: the player whose loss is changed.
 
     Returns:
         A `Game`; the player's loss reports the metric `entropy_estimate`.
 
     Raises:
-        ValueError: a negative strength, no such player, no estimate, or a second call.
+        ValueError: the strength is negative, the player or the estimate is missing, or `entropy`
+            was applied before.
 
     Reference:
         Williams & Peng 1991; Mnih et al. 2016 (policies). Samplers: Zhao, Mathieu & LeCun 2017;

@@ -1,4 +1,4 @@
-"""Feature matching: an actor that meets the mean of the critic's features."""
+"""Feature matching: an actor that matches the mean of the critic's features."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Features = Callable[..., jax.Array]
 
 
 def activations(network: linen.Module, layer: str) -> Features:
-    """What a layer of a Linen module puts out: `(params, *inputs) -> [B, F]`.
+    """The output of a layer of a Linen module: `(params, *inputs) -> [B, F]`.
 
     Args:
         network: the module.
-        layer: the name of a submodule; wherever it stands, it has to be the only one.
+        layer: the name of a submodule at any depth; it must be the only one of that name.
 
     Raises:
-        ValueError: when it is called, if not just one layer is called so.
+        ValueError: when it is called, unless exactly one layer has that name.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -60,7 +60,7 @@ def activations(network: linen.Module, layer: str) -> Features:
 
 
 def _hears(function: Callable[[PyTree], Any], own: PyTree) -> bool:
-    """Whether anything that the function yields depends on its argument."""
+    """Whether any output of the function depends on its argument."""
     program = jax.make_jaxpr(function)(own).jaxpr
     heard = set(program.invars)
 
@@ -83,14 +83,14 @@ def feature_matching(
     player: str = "actor",
     critic: str = "critic",
 ) -> Game:
-    """The game whose actor meets the batch means of the critic's features.
+    """The game whose actor matches the batch means of the critic's features.
 
         loss ← (1 − strength) loss + strength ‖mean_B f(theirs) − mean_B f(made)‖²
 
-    A GAN's generator: f of real examples and of its own, in place of the critic's verdict. A
-    deterministic actor, or a policy by its mean: f of (s, a) as replayed and of (s, π(s)), so that
-    it stays where the critic has seen evidence. A critic of states alone has no features that
-    depend on the actor, and there is nothing to match: this is an error.
+    A GAN's generator matches the features of real examples with those of its own, instead of
+    following the critic's verdict. A deterministic actor, or the mean of a policy, matches the
+    features of replayed (s, a) with those of (s, π(s)), so that it stays where the critic has seen
+    evidence. A critic of states alone has no features that depend on the actor: that is an error.
 
         feature_matching(gan, generator, lambda b: b["noise"], lambda b, x: (b["real"], x), f)
         feature_matching(
@@ -101,19 +101,19 @@ def feature_matching(
         game: any game.
         actor: the player's network, as the game has it.
         sees: `batch -> actor's inputs [B, …]`; a tuple is several inputs.
-        view: `(batch, actor's output) -> (theirs, made)`: the critic's inputs, of the evidence and
-            of the actor; a tuple is several inputs.
+        view: `(batch, actor's output) -> (theirs, made)`: the critic's inputs, for the evidence and
+            for the actor; a tuple is several inputs.
         features: `(critic's params, *inputs) -> [B, F]`, such as `activations(network, layer)`.
         strength: in [0, 1]; 0 is off, to the bit, and 1 leaves the verdict out. May be traced.
-        player: whose loss.
-        critic: whose features; its parameters are held fixed.
+        player: the player whose loss is changed.
+        critic: the player whose features are matched; its parameters are held fixed.
 
     Returns:
         A `Game`; the player's loss reports the metric `feature_distance`.
 
     Raises:
-        ValueError: a strength out of bounds, no such player, a second call, or (while tracing)
-            features that do not depend on the actor.
+        ValueError: the strength is out of bounds, there is no such player, `feature_matching` was
+            applied before, or (while tracing) the features do not depend on the actor.
 
     Reference:
         Salimans et al. 2016, section 3.1.

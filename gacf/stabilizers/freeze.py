@@ -22,21 +22,22 @@ def freeze(
 
         (θ, state) ← (θ, state) while `when` holds,   the optimiser's step otherwise
 
-    A gradient of zero is not enough: Adam's moments, momentum and weight decay would move on. A
-    GAN's critic so rests while it is too good for its generator to learn from; that of an
-    actor-critic method while it is right, or its actor while the critic is wrong.
+    A gradient of zero is not enough, because Adam's moments, momentum and weight decay would still
+    change the parameters. Use it to freeze a GAN's critic while it is too good for its generator to
+    learn from, the critic of an actor-critic method while it is accurate, or the actor while the
+    critic is wrong.
 
     Args:
         optimizer: any optax transformation.
         when: `(step, metrics) -> bool scalar`: whether this move is skipped. `metrics` are those
-            that the player's loss reports in this very move, `loss` among them.
+            that the player's loss reports in this very move, including `loss`.
 
     Returns:
         A transformation whose `update` needs the extra arguments `step` and `metrics`; gacf's
-        rules give them, and `optax.chain` passes them on.
+        rules supply them, and `optax.chain` passes them on.
 
     Raises:
-        ValueError: `when` returned something else than a scalar or read a metric that the player
+        ValueError: `when` returned something other than a scalar or read a metric that the player
             does not report, or `update` got no `step` or no `metrics`.
 
     Reference:

@@ -16,8 +16,8 @@ class History(NamedTuple):
     """The running mean of the parameters.
 
     Attributes:
-        count: int32 scalar: how many values it is the mean of.
-        mean: like the parameters.
+        count: int32 scalar: the number of values in the mean.
+        mean: the mean, with the structure of the parameters.
     """
 
     count: jax.Array
@@ -25,23 +25,22 @@ class History(NamedTuple):
 
 
 def historical_averaging(weight: float | jax.Array) -> optax.GradientTransformation:
-    """The gradient of weight·‖θ_t − (θ_1 + … + θ_t)/t‖² added to the gradient.
+    """Adds the gradient of weight·‖θ_t − (θ_1 + … + θ_t)/t‖² to the gradient.
 
         g ← g + 2 weight (θ_t − mean_t)
 
-    The mean takes in the present θ_t and is held fixed in the derivative. Fixed points stay where
-    they are; orbits around them, of a generator and its critic or of an actor and its, become
-    spirals inwards. Chain it in front of an optimiser:
-    `optax.chain(historical_averaging(1.0), optax.adam(1e-3))`.
+    The mean includes the present θ_t and is held fixed in the derivative. Fixed points stay where
+    they are, and the orbits of two players around them become spirals inwards. Chain it in front of
+    an optimiser: `optax.chain(historical_averaging(1.0), optax.adam(1e-3))`.
 
     Args:
-        weight: of the penalty, >= 0; the paper's λ. May be traced.
+        weight: the weight of the penalty, >= 0; the paper's λ. May be traced.
 
     Returns:
         An optax transformation whose `update` needs `params`.
 
     Raises:
-        ValueError: a negative weight, or no `params` in `update`.
+        ValueError: the weight is negative, or `update` got no `params`.
 
     Reference:
         Salimans et al. 2016, section 3.3.

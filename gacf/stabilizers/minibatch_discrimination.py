@@ -1,4 +1,4 @@
-"""Minibatch discrimination: a critic that sees how alike the examples of a batch are."""
+"""Minibatch discrimination: a critic that sees how similar the examples of a batch are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gacf.core.checks import require, whole
 
 
 def closeness(codes: jax.Array) -> jax.Array:
-    """How near the others of a batch are to each example, itself left out.
+    """How near the other examples of a batch are to each example.
 
         o_b(x_i) = Σ_{j ≠ i} exp(−‖M_ib − M_jb‖₁)
 
@@ -23,7 +23,7 @@ def closeness(codes: jax.Array) -> jax.Array:
         o, [B, kernels]: B − 1 where all are identical, 0 where all are far apart.
 
     Raises:
-        ValueError: codes of another number of axes.
+        ValueError: the codes have another number of axes.
 
     Reference:
         Salimans et al. 2016, section 3.2.
@@ -41,26 +41,26 @@ def closeness(codes: jax.Array) -> jax.Array:
 
 
 class MinibatchDiscrimination(linen.Module):
-    """Features to which the closeness of the other examples is added; its shape is theirs.
+    """Adds the closeness of the other examples to the features, whose shape it keeps.
 
         M_i = f(x_i) T,   f(x_i) ← f(x_i) + strength · o(x_i) W
 
-    Put it before a linear last layer, where it can say all that o beside f could (there the layer
-    sees its own weights on f, and W's image on o). A GAN's critic sees by it that a generator's
-    samples are all alike, real and generated ones judged apart; a Q- or V-network sees how crowded
-    the states and actions of its batch are. A batch of one has no others: o = 0.
+    Put it before a linear last layer, where adding o · W to f can express all that appending o to f
+    could. A GAN's critic, which judges real and generated batches separately, can then see that a
+    generator's samples are all alike. A Q- or V-network sees how crowded the states and actions of
+    its batch are. In a batch of one there are no other examples, and o = 0.
 
     Attributes:
-        kernels: how many closenesses, b.
-        width: of the code M_ib of which each is made, C.
+        kernels: the number of closenesses per example, b.
+        width: the width C of the codes M_ib from which they are computed.
         strength: >= 0; 0 is off, to the bit. May be traced.
-        param_dtype: of the weights.
+        param_dtype: the dtype of the weights.
 
     Raises:
-        ValueError: features that are not [B, F], sizes below 1, a negative strength.
+        ValueError: the features are not [B, F], a size is below 1, or the strength is negative.
 
     Reference:
-        Salimans et al. 2016, section 3.2 (o is set beside f there).
+        Salimans et al. 2016, section 3.2 (there o is appended to f).
 
     Example:
         >>> import jax, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Noise on what a network is shown: instance noise, action noise, target smoothing."""
+"""Noise on a network's inputs: instance noise, action noise, target smoothing."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ def noisy(
     inputs: Sequence[int] | None = None,
     clip: float | jax.Array | None = None,
 ) -> Model:
-    """The network that is shown its inputs with normal noise, drawn anew in each evaluation.
+    """The network whose inputs get normal noise, drawn anew in each evaluation.
 
         x ← x + clip(σ ε, −c, c),   ε ~ N(0, 1)
 
-    A GAN's critic is so shown real and generated examples blurred, and two distributions that do
-    not overlap now do: instance noise, in the actor's loss too. A critic of actions is shown the
-    states and actions near those taken, in its prediction and in its target, so that similar
-    actions have similar values: TD3's target smoothing is this in the target alone. Evaluation
-    mode sees no noise.
+    A GAN's critic then sees blurred real and generated examples, so that two distributions that do
+    not overlap now do: this is instance noise, and it applies in the actor's loss too. A critic of
+    actions sees states and actions near those taken, in its prediction and in its target, so that
+    similar actions get similar values; TD3's target smoothing does this in the target alone.
+    Without training (in evaluation mode) there is no noise.
 
     Args:
-        network: of any kind that `gacf.networks.model` takes.
+        network: any kind of network that `gacf.networks.model` takes.
         deviation: σ >= 0, or a function of the step, for annealing; 0 is off, to the bit. May be
             traced.
-        player: whose network it is.
+        player: the player to whom the network belongs.
         inputs: which of the network's inputs, counted from 0: `(1,)` is the action of Q(s, a). By
-            default all; whole numbers, such as labels, stay as they are in any case.
+            default all; whole numbers, such as labels, always stay as they are.
         clip: c > 0; None for no bound.
 
     Returns:
-        A `Model`, which serves in place of the network.
+        A `Model` to use instead of the network.
 
     Raises:
-        ValueError: a number out of bounds, or (from `apply`) no such input, or no key.
+        ValueError: a number is out of bounds, or (from `apply`) an input or the key is missing.
 
     Reference:
         Sønderby et al. 2017; Arjovsky & Bottou 2017. Actions: Fujimoto et al. 2018, section 5.3.

@@ -1,4 +1,4 @@
-"""Normalised layers by degrees, and normalisation by a fixed reference batch."""
+"""Normalised layers of variable strength, and normalisation by a fixed reference batch."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ def _partly(strength: float | jax.Array, x: jax.Array, normed: jax.Array) -> jax
 
 
 class Normalised(linen.Module):
-    """A layer's output, by degrees replaced by what a normalisation makes of it.
+    """A mixture of a layer's output and its normalised output.
 
         x ← x + strength (norm(x) − x)
 
-    With `linen.LayerNorm()` a critic, of images or of states and actions, whose features keep their
-    size whatever the actor shows it; with `linen.BatchNorm` statistics of the player's own batches,
-    which live in the world and which its own step alone renews. Real and generated examples, and
-    the batches of a Q- and a V-network, are normalised apart.
+    With `linen.LayerNorm()` the features of a critic, of images or of states and actions, keep
+    their size whatever the actor shows it. With `linen.BatchNorm` the statistics are those of the
+    player's own batches; they are in the world, and only the player's own step renews them. Real
+    and generated examples are normalised separately, and so are the batches of a Q- and a
+    V-network.
 
     Attributes:
-        norm: a Linen module [B, …] -> [B, …]. One that takes `use_running_average` or `train` is
-            told by the network that holds it: `linen.BatchNorm(use_running_average=not train)`.
+        norm: a Linen module [B, …] -> [B, …]. If it takes `use_running_average` or `train`, the
+            network that holds it must pass that: `linen.BatchNorm(use_running_average=not train)`.
         strength: 0 is off, to the bit; 1 is the normalisation. May be traced.
 
     Raises:
-        ValueError: a strength out of bounds.
+        ValueError: the strength is out of bounds.
 
     Reference:
         Ioffe & Szegedy 2015; Ba, Kiros & Hinton 2016.
@@ -63,16 +64,16 @@ class VirtualBatchNorm(linen.Module):
         mean = (x + n · mean_ref) / (n + 1),   square = (x² + n · square_ref) / (n + 1)
         x̂ = scale (x − mean) / √(square − mean² + ε) + bias
 
-    No example of a batch then hangs on another: a generator's samples are independent, and a
-    Q-network says of a transition the same in every replayed batch.
+    No example of a batch then depends on another: a generator's samples are independent, and a
+    Q-network gives a transition the same value in every replayed batch.
 
     Attributes:
         strength: 0 is off, to the bit; 1 is the normalisation. May be traced.
         epsilon: ε.
-        param_dtype: of scale and bias.
+        param_dtype: the dtype of scale and bias.
 
     Raises:
-        ValueError: a strength out of bounds.
+        ValueError: the strength is out of bounds.
 
     Reference:
         Salimans et al. 2016, section 3.5.
@@ -92,7 +93,7 @@ class VirtualBatchNorm(linen.Module):
         ]
         scale = self.param("scale", linen.initializers.ones, width, self.param_dtype)
         bias = self.param("bias", linen.initializers.zeros, width, self.param_dtype)
-        # an example has one mean a channel, over its own pixels if it has any
+        # an example has one mean per channel, over its own pixels if it has any
         inner = tuple(range(1, x.ndim - 1))
         first = jnp.mean(x, axis=inner, keepdims=True)
         second = jnp.mean(jnp.square(x), axis=inner, keepdims=True)
@@ -114,26 +115,26 @@ class VirtualBatchNorm(linen.Module):
 
 
 def with_reference(network: Any, reference: PyTree, player: str = "critic") -> Model:
-    """The network whose `VirtualBatchNorm` layers know a reference batch.
+    """The network whose `VirtualBatchNorm` layers use a reference batch.
 
-    The reference goes through the present network first, layer by layer normalised by itself, and
-    its gradient with it; then the inputs, each normalised by that and itself. Nothing is kept from
-    step to step, and nobody's evaluation moves anything.
+    The reference goes through the present network first, normalised by itself in each layer, and
+    gradients flow through it. Then the inputs follow, each normalised by the reference and itself.
+    Nothing is kept from step to step, and no evaluation changes any statistics.
 
     Args:
-        network: a Linen module whose call takes `train`, and hands it to each `VirtualBatchNorm`;
-            of a call the inputs are seen with `train=False`, so that other batch statistics and
-            dropout in it would stand still.
-        reference: what the network takes: an array [n, …], or a tuple of them for several inputs,
+        network: a Linen module whose call takes `train` and passes it to each `VirtualBatchNorm`.
+            The inputs of a call are evaluated with `train=False`, so that other batch statistics
+            and dropout in it would not be active.
+        reference: inputs of the network: an array [n, …], or a tuple of them for several inputs,
             n >= 2; for a generator noise drawn beforehand, for a Q-network states and actions.
-        player: whose network it is.
+        player: the player to whom the network belongs.
 
     Returns:
-        A `Model`, which serves in place of the network.
+        A `Model` to use instead of the network.
 
     Raises:
-        ValueError: a reference of fewer than two examples, a compatible critic, or (from `init`) a
-            network without a `VirtualBatchNorm`, or with further statistics beside.
+        ValueError: the reference has fewer than two examples, the critic is a compatible one, or
+            (from `init`) the network has no `VirtualBatchNorm`, or has other statistics as well.
 
     Example:
         >>> import jax, jax.numpy as jnp

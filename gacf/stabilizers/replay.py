@@ -1,4 +1,4 @@
-"""Experience replay: batches come from a buffer of what was seen."""
+"""Experience replay: batches come from a buffer of past experience."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def mixed(share: float | jax.Array) -> Join:
         share: in [0, 1]; 0 is the game without replay, to the bit. May be traced.
 
     Returns:
-        `(fresh, stored) -> batch`, of two batches alike, leaves [B, …]: the first round(share · B)
-        examples are the stored ones.
+        `(fresh, stored) -> batch`, for two batches of the same structure with leaves [B, …]. The
+        first round(share · B) examples of the result are stored ones.
 
     Raises:
-        ValueError: a share out of bounds.
+        ValueError: the share is out of bounds.
 
     Reference:
         Shrivastava et al. 2017, section 2.3 (half of a GAN's batch is history).
@@ -59,14 +59,14 @@ def replay(
 ) -> Game:
     """The game whose batches are drawn from a ring buffer of past experience.
 
-    After each `observe` of the game's, what its `sample` yields, leaves [N, …], is added to
-    `world["buffer"]`; the new `sample` draws `batch_size` items of it, uniformly with replacement.
-    Initialisation observes and adds `warmup` times with the first parameters. Meanwhile the clock
-    counts from -warmup to -1, so that exploration may act at random.
+    After each `observe` of the game, the batch that its `sample` yields, leaves [N, …], is added to
+    `world["buffer"]`; the new `sample` draws `batch_size` items from it, uniformly with
+    replacement. Initialisation observes and adds `warmup` times with the first parameters. During
+    this the clock counts from -warmup to -1, so that exploration can act at random.
 
-    An actor-critic method so learns from each transition many times, in an order without memory.
-    A batch's ages are uniform over what the buffer holds. For a GAN, `record` its own samples and
-    `join` them as the `action` that its critic judges: the critic then remembers past generators.
+    An actor-critic method then learns from each transition many times, in random order. The ages in
+    a batch are uniform over those in the buffer. For a GAN, `record` its own samples and `join`
+    them as the `action` that its critic judges: the critic then remembers past generators.
 
         replay(gan, 10_000, B, record=lambda params, world, batch, key: {"action": made},
                join=lambda fresh, stored: {**fresh, **stored})
@@ -74,17 +74,18 @@ def replay(
     Args:
         game: any game whose `observe` puts fresh experience into the world, and whose `sample`
             yields it.
-        capacity: items that the buffer holds.
-        batch_size: items a batch, B.
-        warmup: observations before the first step.
-        record: `(params, world, batch, key) -> items [N, …]`: what to store in place of the
-            batch; a GAN's own samples, say.
-        join: `(fresh, stored) -> batch`: what the losses see, out of the game's own batch and
-            the B items drawn, for instance `mixed(0.5)`; by default the items drawn alone. With
-            it the game goes on with its own keys, so that its batches are those without replay.
+        capacity: the number of items that the buffer holds.
+        batch_size: the number of items per batch, B.
+        warmup: the number of observations before the first step.
+        record: `(params, world, batch, key) -> items [N, …]`: what to store instead of the batch,
+            for instance a GAN's own samples.
+        join: `(fresh, stored) -> batch`: makes the batch that the losses see from the game's own
+            batch and the B items drawn, for instance `mixed(0.5)`; by default the drawn items
+            alone. With it the game keeps its own keys, so that its batches are the same as without
+            replay.
 
     Raises:
-        ValueError: a number out of bounds, or a game with a buffer already.
+        ValueError: a number is out of bounds, or the game has a buffer already.
 
     Reference:
         Lin 1992; Mnih et al. 2015.
@@ -103,7 +104,7 @@ def replay(
     require("warmup", warmup, lambda n: n >= 0 and n == int(n), "a whole number >= 0")
 
     def apart(key: Key) -> tuple[Key, Key]:
-        """A key for the game, one for the buffer."""
+        """A key for the game, and one for the buffer."""
         if join is None:
             game_key, own_key = jax.random.split(key)
             return game_key, own_key

@@ -17,24 +17,24 @@ def smooth(
 
         target ← (1 − amount) target + amount prior
 
-    A GAN's labels are drawn toward ½, or those of reals alone to α = 1 − amount, so that the best
-    critic says α p / (p + q). TD targets are drawn toward their mean over the batch, so that values
-    differ less.
+    A GAN's labels are drawn toward ½; or only those of real examples are moved, to α = 1 − amount,
+    so that the best critic says α p / (p + q). TD targets are drawn toward their mean over the
+    batch, so that values differ less.
 
     A GAN's loss must have a best verdict for such a label. Cross-entropies, squares and
-    f-divergences have one; beside "wasserstein", "hinge" or "energy_based" the game refuses it.
+    f-divergences have one; with "wasserstein", "hinge" or "energy_based" the game refuses it.
 
     Args:
         amount: in [0, 1]; 0 is off, to the bit. May be traced.
         prior: a number: ½ for labels; or "mean": the mean over the batch, for TD targets.
         one_sided: only targets of exactly 1 are moved, to 1 − amount, so that a GAN's critic
-            calls no fake half real; `prior` is then not used.
+            is not taught to call fakes half real; `prior` is then not used.
 
     Returns:
         `target [..., B] -> target [..., B]`.
 
     Raises:
-        ValueError: an amount out of bounds, or a prior that is another word than "mean".
+        ValueError: the amount is out of bounds, or the prior is a word other than "mean".
 
     Reference:
         Szegedy et al. 2016; one-sided: Salimans et al. 2016, section 3.4.

@@ -1,4 +1,4 @@
-"""Spectral normalisation: a network whose every layer has slope 1 at most."""
+"""Spectral normalisation: a network in which every layer has a slope of at most 1."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from gacf.stabilizers.weights import Weight, weights_of
 # Folded into the key for the first u; the network starts from its own key, as if alone.
 VECTORS = 0x73706563
 WARM_UP = 10
-"""Power iterations when the network is made, so that the first σ is near already."""
+"""Power iterations when the network is made, so that the first σ is close already."""
 
 
 def _unit(x: jax.Array, otherwise: jax.Array) -> jax.Array:
-    """The vector at length 1, or `otherwise` where it is 0 and has no direction."""
+    """The vector scaled to length 1, or `otherwise` if it is 0 and has no direction."""
     length = jnp.sqrt(jnp.sum(jnp.square(x)))
     return jnp.where(length > 0, x / jnp.where(length > 0, length, 1), otherwise)
 
 
 def _matrices(weight: jax.Array, axes: Weight) -> jax.Array:
-    """[members, in, out], a convolution's rows and columns among its inputs."""
+    """The weight as [members, in, out]; rows and columns of a convolution count as inputs."""
     members = math.prod(weight.shape[a] for a in axes.members)
     rows = math.prod(weight.shape[a] for a in axes.into)
     return weight.transpose(*axes.members, *axes.into, *axes.out).reshape(members, rows, -1)
 
 
 def _behind(weights: dict[str, Weight], members: int) -> dict[str, Weight]:
-    """Where the weights of one member are once axes of members stand before theirs."""
+    """The axes of one member's weight, shifted by the leading axes that count members."""
     return {
         path: Weight(
             (*range(members), *(a + members for a in one.members)),
@@ -46,7 +46,7 @@ def _behind(weights: dict[str, Weight], members: int) -> dict[str, Weight]:
 
 
 def _each(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
-    """The function of each member's matrix and vector; without `vmap` where there is one alone."""
+    """Applies a function to each member's matrix and vector; a single one needs no `vmap`."""
     if len(arrays[0]) == 1:
         return function(*(x[0] for x in arrays))[None]
     return jax.vmap(function)(*arrays)
@@ -91,38 +91,39 @@ def spectral_norm(
 
         v ← Wu / ‖Wu‖,   u ← Wᵀv / ‖Wᵀv‖,   σ = vᵀWu,   W ← W / σ^strength
 
-    A weight is a parameter by which the inputs, or what became of them, are multiplied in a product
-    of matrices or a convolution, or of which they pick rows (an embedding). The program that the
-    network computes tells, whatever the parameter's name and shape: what is added, such as the bias
-    [heads, dim] of attention, or scales number by number, such as a layer norm's scale, stays as it
-    is. As a matrix a weight has the axes that its inputs are summed over, and those of its outputs:
+    A weight is a parameter by which the inputs, or values computed from them, are multiplied in a
+    matrix product or a convolution, or from which they pick rows (an embedding). Weights are found
+    in the program that the network computes, whatever their names and shapes. Parameters that are
+    added, such as the bias [heads, dim] of attention, or that scale numbers one by one, such as the
+    scale of a layer norm, stay as they are. As a matrix, a weight has the axes over which its
+    inputs are summed, and those of its outputs:
 
         dense           [in, out], and DenseGeneral's (in, heads, dim) as in × heads · dim
         attention       (heads, dim, out) as heads · dim × out
         convolution     [rows, columns, C, D] as rows · columns · C × D
         embedding       [classes, D]
         several         each member of an ensemble, each layer under a scan or a `vmap`, and each
-                        of several matrices that an index picks, by itself: in [n, in, out] the
-                        first axis counts matrices
+                        of several matrices from which an index picks, separately: in [n, in, out]
+                        the first axis counts matrices
 
-    A weight whose σ is 0 stays as it is. The vectors u are the world's `spectral/<player>`; they
-    move when the player's own loss evaluates its network, and nobody else's evaluation moves them.
-    A GAN's critic, or a Q-function, so has a slope of at most the product of its activations' ones.
+    A weight whose σ is 0 stays as it is. The vectors u are `spectral/<player>` in the world; only
+    the evaluation of the network in the player's own loss updates them. So the slope of a GAN's
+    critic, or of a Q-function, is at most the product of the slopes of its activations.
 
     Args:
-        network: of any kind that `gacf.networks.model` takes.
-        player: whose network it is.
-        iterations: power iterations an evaluation.
+        network: any kind of network that `gacf.networks.model` takes.
+        player: the player to whom the network belongs.
+        iterations: the number of power iterations per evaluation.
         strength: in [0, 1]; 0 is off, to the bit; between, a layer keeps the slope σ^(1−strength).
             May be traced.
 
     Returns:
-        A `Model`, which serves in place of the network.
+        A `Model` to use instead of the network.
 
     Raises:
-        ValueError: a number out of bounds, or a compatible critic, which is linear in the actor's
-            features with weights like the actor's params: it has no layers to normalise. From
-            `init`, a parameter that is a different matrix in different places.
+        ValueError: a number is out of bounds, or the critic is a compatible one, which has no
+            layers to normalise, because its weights have the structure of the actor's params. From
+            `init`: a parameter is a different matrix in different places.
 
     Reference:
         Miyato et al. 2018, algorithm 1.
@@ -150,11 +151,11 @@ def spectral_norm(
     layouts: dict[Any, dict[str, Weight]] = {}
 
     def layout(params: PyTree, world: World, inputs: Any, key: Key | None) -> dict[str, Weight]:
-        """The weights, read off the network's program once for all calls of one shape."""
+        """The weights, read from the network's program once for all calls of one shape."""
         shapes = jax.tree_util.tree_leaves_with_path((params, inputs))
         known = tuple((jax.tree_util.keystr(path), x.shape, str(x.dtype)) for path, x in shapes)
         if known not in layouts:
-            # Of an ensemble one member is read: all have the same layers.
+            # One member of an ensemble is enough, because all have the same layers.
             one, members = base.single, base.members
             if one is not None:
                 lead = (0,) * members

@@ -1,4 +1,4 @@
-"""Target networks: losses that read a slow copy of somebody's parameters."""
+"""Target networks: losses that read slow copies of some players' parameters."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def _live_tangent(
 def with_live_tangent(slow: PyTree, live: PyTree) -> PyTree:
     """The slow value with the live one's derivative: slow + (live − stop_gradient(live)).
 
-    Implicit directions differentiate a field through what its target reads; through a stopped
-    copy the total derivative would collapse to the partial one. Where nobody differentiates, the
-    difference is not computed: it would pass over all parameters once more in every loss.
+    Implicit directions differentiate a field through the parameters that its target reads. Through
+    a stopped copy the total derivative would collapse to the partial one. If nothing differentiates
+    it, the difference is not computed, which saves a pass over all parameters in every loss.
     """
     return jax.tree.map(_slow_value, slow, live)
 
@@ -49,20 +49,20 @@ def target_networks(
 
         θ̄ ← θ̄ + rate (θ − θ̄) after each update,   or   θ̄ ← θ every `period` updates
 
-    A TD target goes on from a slow critic and a slow actor; a GAN's critic, whose target is a
-    label, learns from a slow generator's images. The copies are `world["slow"]`; the losses see
-    their values and the live parameters' derivatives. Evaluation does not change.
+    A TD target bootstraps from a slow critic and a slow actor; a GAN's critic, whose target is a
+    label, learns from a slow generator's images. The copies are in `world["slow"]`; the losses see
+    their values, with the derivatives of the live parameters. Evaluation does not change.
 
     Args:
-        game: any game, a GAN as well.
-        rate: of the moving average; not used where `period` is given. 1 is off, to the bit, for
-            readers that move at once or before those whom they read. May be traced.
-        period: updates between two hard copies, counted from 1. May be traced.
+        game: any game, also a GAN.
+        rate: the rate of the moving average; not used if `period` is given. 1 is off, to the bit,
+            for readers that move together with or before the players that they read. May be traced.
+        period: the number of updates between two hard copies, counted from 1. May be traced.
         reads: player -> the players whose slow copies its loss sees.
 
     Raises:
-        ValueError: a reader that is no player, somebody without params among those read,
-            or a number out of bounds.
+        ValueError: a reader is no player of the game, a player that is read has no params, or a
+            number is out of bounds.
 
     Reference:
         Mnih et al. 2015 (periodic); Lillicrap et al. 2016, eq. 7 in the supplement (average).

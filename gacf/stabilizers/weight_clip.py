@@ -15,8 +15,8 @@ def weight_clip(bound: float | jax.Array = 0.01) -> optax.GradientTransformation
 
         θ ← min(max(θ + step, −bound), bound)
 
-    A critic of images, or of states and actions, has a slope then that its widths and the bound
-    limit. Chain it behind an optimiser: `optax.chain(optax.rmsprop(5e-5), weight_clip(0.01))`.
+    The slope of a critic, of images or of states and actions, is then limited by its widths and the
+    bound. Chain it behind an optimiser: `optax.chain(optax.rmsprop(5e-5), weight_clip(0.01))`.
 
     Args:
         bound: c > 0; infinity is off, to the bit. May be traced.
@@ -25,7 +25,7 @@ def weight_clip(bound: float | jax.Array = 0.01) -> optax.GradientTransformation
         An optax transformation whose `update` needs `params`.
 
     Raises:
-        ValueError: a bound that is not positive, or no `params` in `update`.
+        ValueError: the bound is not positive, or `update` got no `params`.
 
     Reference:
         Arjovsky, Chintala & Bottou 2017, algorithm 1.
@@ -48,7 +48,7 @@ def weight_clip(bound: float | jax.Array = 0.01) -> optax.GradientTransformation
 
         def back(change: jax.Array, param: jax.Array) -> jax.Array:
             after = param + change
-            # what lies beyond the bound is taken back; inside, x - 0 is x to the bit
+            # the part beyond the bound is subtracted; inside, x - 0 is x to the bit
             return (change - (after - jnp.clip(after, -bound, bound))).astype(change.dtype)
 
         return jax.tree.map(back, updates, params), state

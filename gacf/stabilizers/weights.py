@@ -1,8 +1,9 @@
-"""Which of a network's parameters are weights, read off the program that it computes.
+"""Finds out which of a network's parameters are weights, from the program that it computes.
 
-A weight is a parameter that the inputs, or what became of them, are multiplied by in a product of
-matrices or in a convolution, or from which they pick rows. What is added or scales each number by
-itself (a bias, a normalisation's scale, a positional code) is none, whatever its shape and name.
+A weight is a parameter by which the inputs, or values computed from them, are multiplied in a
+matrix product or a convolution, or from which they pick rows. A parameter that is added, or that
+scales numbers one by one (a bias, a normalisation's scale, a positional code), is no weight,
+whatever its shape and name.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class Weight(NamedTuple):
     """The axes of a parameter that is a matrix, or several of them.
 
     Attributes:
-        members: axes that count matrices: of an ensemble, of layers under one scan, of experts.
-        into: axes that the inputs are summed over.
-        out: axes of the outputs.
+        members: the axes that count matrices: of an ensemble, of layers under one scan, of experts.
+        into: the axes over which the inputs are summed.
+        out: the axes of the outputs.
     """
 
     members: Axes
@@ -38,14 +39,14 @@ class Weight(NamedTuple):
 
 
 class _Value(NamedTuple):
-    """What is known of an intermediate result.
+    """What is known about an intermediate result.
 
     Attributes:
         seen: whether it depends on the inputs.
-        picked: whether it is made of parameters alone, but for which of their rows they are.
-        parts: parameter -> which of its axes lie along each of the result's, where it consists of
-            parameters.
-        scaled: the same, of parameters by which each number of the inputs is multiplied.
+        picked: whether it consists of rows of parameters, and inputs only choose the rows.
+        parts: parameter -> which of its axes lie along each axis of the result, if the result
+            consists of parameters.
+        scaled: the same, for parameters by which each number of the inputs is multiplied.
     """
 
     seen: bool = False
@@ -61,16 +62,16 @@ def _joined(values: Iterable[_Value]) -> dict[int, tuple[Axes, ...]]:
             old = made.get(i, places)
             if len(old) == len(places):
                 made[i] = tuple(tuple({*a, *b}) for a, b in zip(old, places, strict=True))
-            else:  # one of the two is a number for all, such as a norm
+            else:  # one of the two is a single number, such as a norm
                 made[i] = max(old, places, key=len)
     return made
 
 
 def _reshaped(places: tuple[Axes, ...], old: Sequence[int], new: Sequence[int]) -> tuple[Axes, ...]:
-    """Where the axes lie after a reshape: axes that are merged or split stay together."""
+    """The places of the axes after a reshape: axes that are merged or split stay together."""
 
     def spans(shape: Sequence[int]) -> list[tuple[int, int]]:
-        """From where to where an axis reaches, by the product of the sizes in front of it."""
+        """The range that each axis covers, in terms of the product of the sizes before it."""
         ends = list(itertools.accumulate(shape, operator.mul, initial=1))
         return list(itertools.pairwise(ends))
 
@@ -78,7 +79,7 @@ def _reshaped(places: tuple[Axes, ...], old: Sequence[int], new: Sequence[int]) 
     cuts = sorted({end for _, end in before} & {end for _, end in after} | {1})
 
     def group(span: tuple[int, int]) -> tuple[int, bool]:
-        """Axes between the same cuts belong together; those of size 1 are apart."""
+        """The group of an axis: axes between the same cuts belong together; size 1 is separate."""
         return bisect.bisect_right(cuts, span[0]), span[0] == span[1]
 
     gathered: dict[tuple[int, bool], Axes] = {}
@@ -88,7 +89,7 @@ def _reshaped(places: tuple[Axes, ...], old: Sequence[int], new: Sequence[int]) 
 
 
 class _Reader:
-    """Follows the parameters through a program and notes in which products they stand."""
+    """Follows the parameters through a program and notes the products in which they are factors."""
 
     def __init__(self, shapes: Sequence[Sequence[int]], members: int):
         self.shapes = shapes
@@ -177,7 +178,7 @@ class _Reader:
         while True:
             made = self.read(body, [*fixed, *carry, *over])
             after = [
-                # what a loop hands on is a parameter no more once it is anything else
+                # the carry of a loop counts as a parameter only if it stays that parameter
                 _Value(old.seen or new.seen or new.picked, False, old.parts)
                 if old.parts == new.parts
                 else _Value(old.seen or new.seen or new.picked or old.picked)
@@ -266,7 +267,7 @@ class _Reader:
         return {i: move(places) for i, places in parts.items()}
 
     def read(self, program: Any, values: Sequence[_Value]) -> list[_Value]:
-        """What a program's results are, given what its inputs are."""
+        """What is known about a program's results, given what is known about its inputs."""
         jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
         known: dict[Any, _Value] = dict(zip(jaxpr.invars, values, strict=True))
 
@@ -289,7 +290,7 @@ MOVES: dict[str, str | None] = {
     **{f"reduce_{how}": "axes" for how in ("sum", "max", "min", "prod", "and", "or")},
     **dict.fromkeys(("argmax", "argmin"), "axes"),
 }
-"""Operations that move axes, and the parameter that names those which they leave out."""
+"""Operations that move or remove axes, and the argument that lists the axes they remove."""
 
 
 def weights_of(
@@ -300,12 +301,12 @@ def weights_of(
     Args:
         apply: `(params, rest, inputs) -> output`; it is traced once.
         params: arrays, or their shapes.
-        rest: whatever else it needs, likewise.
-        inputs: of the network, likewise.
+        rest: whatever else it needs: arrays, or their shapes.
+        inputs: the inputs of the network: arrays, or their shapes.
         members: how many leading axes of every parameter count the members of ensembles.
 
     Raises:
-        ValueError: a parameter that is a different matrix in different places.
+        ValueError: a parameter is a different matrix in different places.
     """
 
     def shape(x: Any) -> Any:
@@ -327,7 +328,7 @@ def weights_of(
     reader.read(closed, values)
     made: dict[str, Weight] = {}
     for i, path in enumerate(paths):
-        # an embedding is a product with one-hot codes; a matrix picked from several is none
+        # an embedding is a product with one-hot codes; a matrix picked from several is not
         ways = reader.noted.get(i) or reader.rows.get(i) or set()
         if len({frozenset((w.into, w.out)) for w in ways}) > 1 or any(
             set(w.into) & set(w.out) for w in ways

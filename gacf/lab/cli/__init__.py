@@ -1,8 +1,8 @@
 """The command `gacf`.
 
-Exit code 0: done; 1: something failed in the run or in a variant of the sweep, or a process of the
-run was lost; 2: bad input, nothing written. Both come with one line that says what is wrong; with
---traceback, where in the code.
+Exit codes: 0, done; 1, something failed in the run or in a variant of the sweep, or a process of
+the run was lost; 2, the input was bad and nothing was written. With 1 and 2 comes one line that
+says what is wrong; --traceback shows where in the code.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
 
     Args:
-        argv: arguments without the program's name; None: those of the process.
+        argv: the arguments without the program's name; None: those of the process.
 
     Returns:
         The exit code.
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _do(args: argparse.Namespace, dotted: Dotted) -> int:
-    # Imported only now: help and mistakes in the arguments need not wait for JAX.
+    # Imported only now, so that help and mistakes in the arguments do not wait for JAX.
     module = importlib.import_module(f"gacf.lab.cli.{args.command}")
     try:
         return module.command(args, dotted)

@@ -28,7 +28,7 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line."""
+    """A parser that reports what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
         train.add_argument(
             "--workdir", metavar="DIR", help=f"{where}; default: runs/<experiment>-<time>"
         )
-        # Never parsed here: it stands for all the overrides, which `main` takes out beforehand.
+        # Never parsed here: it stands for all overrides, which are removed beforehand.
         train.add_argument("--config.KEY", metavar="VALUE", help="overrides a key of the config")
         if sweeps:
             train.add_argument(
@@ -163,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Dotted(NamedTuple):
-    """Arguments whose names are keys.
+    """The arguments whose names contain keys.
 
     Attributes:
         config: `--config.KEY=VALUE` and `--config.KEY VALUE`.
@@ -177,7 +177,7 @@ class Dotted(NamedTuple):
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], Dotted]:
-    """The arguments without those whose names are keys, and these."""
+    """Separates the arguments whose names contain keys from all others."""
     plain, overrides, takes = [], [], False
     dotted = Dotted(overrides, [], [])
     for argument in argv:
@@ -200,14 +200,14 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Dotted]:
     """The arguments of a command.
 
     Args:
-        argv: at least one.
+        argv: the arguments, at least one.
 
     Returns:
-        What the parser makes of them, with `several`: whether this is one process of several; and
-        those whose names are keys.
+        The parsed arguments, with `several` saying whether this is one process of several; and the
+        arguments whose names contain keys.
 
     Raises:
-        BadInput: a command or an argument that there is not.
+        BadInput: a command or an argument is unknown.
     """
     plain, dotted = _split(argv)
     if plain and not plain[0].startswith("-") and plain[0] not in COMMANDS:

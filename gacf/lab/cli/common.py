@@ -1,4 +1,4 @@
-"""What several commands need: cores, processes, trackers, and lines for the user."""
+"""What several commands share: cores, processes, trackers, and messages to the user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gacf.lab.sweep import track
 
 
 def processes_of(args: argparse.Namespace) -> Any:
-    """The processes among which the command line puts this one; None: a run of one."""
+    """The group of processes that the command line describes; None: a run of one process."""
     if not args.several:
         return None
     found = processes.group(args.distributed, args.coordinator, args.processes, args.process)
@@ -35,16 +35,16 @@ def processes_of(args: argparse.Namespace) -> Any:
 
 
 def join(args: argparse.Namespace) -> None:
-    """Joins the processes that the command line names, if it names any."""
+    """Joins the group of processes that the command line describes, if there is one."""
     if group := processes_of(args):
         processes.join(group)
 
 
 def use_all_cores(count: int | None = None) -> None:
-    """One host device a core: that is what makes many seeds fast on a CPU.
+    """Sets up one host device per core, which makes many seeds fast on a CPU.
 
     Args:
-        count: as many as a run to be resumed had; None: the cores that this process may use.
+        count: the number of devices, for a run that is resumed; None: the number of usable cores.
     """
     given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if given or "JAX_NUM_CPU_DEVICES" in os.environ:
@@ -56,17 +56,17 @@ def use_all_cores(count: int | None = None) -> None:
 
 
 def check_track(kind: str | None) -> None:
-    """Raises a `BadInput` if a tracker is asked for that is not installed."""
+    """Raises a `BadInput` if the tracker that is asked for is not installed."""
     if kind:
         track.check(kind)
 
 
 def use_cores_of(stored: Path, processes: int | None = 1) -> None:
-    """As many devices as what is to be resumed had, known before JAX starts.
+    """Sets up as many devices as the resumed run had, before JAX starts.
 
     Args:
-        stored: where it is written.
-        processes: that share them; None: as many as then.
+        stored: the file that records them.
+        processes: how many processes share them; None: as many as before.
     """
     try:
         devices = json.loads(stored.read_text())["devices"]
@@ -77,7 +77,7 @@ def use_cores_of(stored: Path, processes: int | None = 1) -> None:
 
 
 def report_changes(stored: dict[str, Any]) -> None:
-    """Says in which ways code, devices or versions differ from those of the beginning."""
+    """Reports in which ways code, devices or versions differ from those at the beginning."""
     if processes.first() and (said := provenance.changes(stored.get("code"))):
         print(f"gacf: the code is not that of the run's beginning: {'; '.join(said)}; "
               "its numbers may differ", file=sys.stderr)  # fmt: skip
@@ -91,13 +91,13 @@ def report_changes(stored: dict[str, Any]) -> None:
 
 
 def announce_execution(directory: Path) -> None:
-    """Says what code is about to be executed, before it is: it may be somebody else's."""
+    """Says which code is about to be executed, because it may be somebody else's."""
     text = f"executing {directory / 'experiment.py'}, as it lies there"
     console().print(text, markup=False, soft_wrap=True)
 
 
 def consoles() -> tuple[Any, Any]:
-    """Of a run: standard output and error; of several processes the first prints."""
+    """The consoles of standard output and error; of several processes only the first prints."""
     if processes.first():
         return console(), console(stderr=True)
     return Console(quiet=True), Console(quiet=True)
@@ -105,7 +105,7 @@ def consoles() -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def tracker_of(kind: str | None, directory: Path, err: Any) -> Iterator[Any]:
-    """The tracker of that kind, closed at the end; None where none is asked for."""
+    """The tracker of a kind, which is closed at the end; None if none is asked for."""
     if kind is None:
         yield None
         return
@@ -118,7 +118,7 @@ def tracker_of(kind: str | None, directory: Path, err: Any) -> Iterator[Any]:
 
 
 def unwritable(directory: Path, error: Any) -> int:
-    """Says in a line why nothing could be written, and how to go on; the exit code."""
+    """Says in a line why nothing could be written and how to go on; returns the exit code."""
     why = str(error.strerror or error).splitlines()[0][:120]
     if error.full:
         text = f"the disk is full ({why}); what was whole still is; make room, then:"

@@ -10,7 +10,7 @@ from gacf.lab.registry import names
 
 
 def command(args: argparse.Namespace, dotted: Dotted) -> int:
-    """Prints all names, a line each; returns the exit code."""
+    """Prints all names, one per line; returns the exit code."""
     del args, dotted
     from rich.table import Table
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""What the command says when something went wrong; this needs no JAX."""
+"""What the command prints when something went wrong; this module needs no JAX."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ INTERRUPTED = 130  # exit code
 
 
 def say(message: object) -> None:
-    """One line on standard error."""
+    """Prints one line on standard error."""
     print(f"gacf: {plain(' '.join(str(message).splitlines()))}", file=sys.stderr)

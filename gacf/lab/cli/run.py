@@ -69,7 +69,7 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
 
 
 def _profile(run: Any, programs: Any) -> None:
-    """Prints where the time of some steps of each cell goes; leaves their traces."""
+    """Prints where the time of some steps of each cell goes, and keeps their traces."""
     import jax
 
     out = console.console()

@@ -33,7 +33,7 @@ from gacf.lab.sweep import claims, executors, work
 
 
 def command(args: argparse.Namespace, dotted: Dotted) -> int:
-    """Trains a sweep, new or begun; returns the exit code."""
+    """Trains a new sweep or goes on with an old one; returns the exit code."""
     if args.resume:
         if dotted.config or dotted.sweep or args.workdir:
             raise BadInput("--resume: goes on with what the directory holds; allowed: no overrides")
@@ -64,7 +64,7 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
 
 
 def _workers(args: argparse.Namespace, dotted: Dotted) -> int:
-    """How many workers are wanted; refuses an executor that is not installed, or its settings."""
+    """The number of workers; refuses an executor that is not installed, and wrong settings."""
     executors.parse(args.executor, dotted.executor)
     if args.executor == "inline":
         if args.workers not in (None, 1):

@@ -1,4 +1,4 @@
-"""`gacf watch`: show where a run or a sweep stands."""
+"""`gacf watch`: show the progress of a run or a sweep."""
 
 from __future__ import annotations
 

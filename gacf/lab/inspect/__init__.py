@@ -1,1 +1,1 @@
-"""Looking into an experiment: its progress, its profile, the drawing of its games."""
+"""Inspects an experiment: its progress, its profile, the drawing of its games."""

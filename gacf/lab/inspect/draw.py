@@ -1,12 +1,12 @@
 """Drawings of how information flows in a game, traced from its losses.
 
-After figure 1 of Pfau & Vinyals (2016): models, evidence, forward paths and gradient paths. Nothing
-is said by hand: each loss is traced once, and every value in it is followed.
+They follow figure 1 of Pfau & Vinyals (2016): models, evidence, forward paths and gradient paths.
+Nothing is written by hand: each loss is traced once, and every value in it is followed.
 
-A value that hangs on parameters alone is a weight. Where weights of player j meet data, that data
-enters model j: a path from where the data came from (another model, or evidence in the batch) to j.
-What comes out is j's. A path carries a gradient where it can be differentiated in the player's own
-parameters.
+A value that depends on parameters alone is a weight. Where weights of player j meet data, the data
+enters model j: there is a path to j from the origin of the data, which is another model or evidence
+in the batch. The result belongs to j. A path carries a gradient if it can be differentiated with
+respect to the player's own parameters.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Flow(NamedTuple):
     """How information flows in a game.
 
     Attributes:
-        players: in order.
-        evidence: batch entry -> where it comes from: "data", "environment" or "noise".
-        forward: player -> paths of its loss, from a model or evidence to a model or the loss.
-        gradient: player -> those of them that its gradient runs back along.
+        players: the players, in order.
+        evidence: batch entry -> its origin: "data", "environment" or "noise".
+        forward: player -> the paths of its loss, from a model or evidence to a model or the loss.
+        gradient: player -> the paths along which its gradient runs back.
         depends: player i -> the players on whose params v_i = ∇_own loss_i depends smoothly: the
             blocks ∂v_i/∂params_j of the Jacobian that are not zero.
-        reads: player -> entries of the world that its loss reads.
+        reads: player -> the entries of the world that its loss reads.
     """
 
     players: tuple[str, ...]
@@ -53,11 +53,11 @@ class Flow(NamedTuple):
 
 
 class _Value(NamedTuple):
-    """What is known of a value: whose, and whether it is smooth in what is differentiated.
+    """What is known about a value: its origin, and whether it can be differentiated.
 
     Attributes:
-        weights: players of whose params it is a function, while no data has come in.
-        origins: the models and the evidence that it came out of, once data has.
+        weights: the players of whose params it is a function, as long as no data has entered.
+        origins: the models and the evidence that it comes from, once data has entered.
     """
 
     weights: Mapping[str, bool] = {}
@@ -76,7 +76,7 @@ def _merged(found: Iterable[Mapping[str, bool]]) -> dict[str, bool]:
 
 
 def _used(jaxpr: Jaxpr, wanted: Sequence[bool] | None) -> list[tuple[Any, list[bool]]]:
-    """The equations on which the wanted outputs hang, each with which of its own are used."""
+    """The equations on which the requested outputs depend, with a mark for each used output."""
     ends = zip(jaxpr.outvars, wanted or [True] * len(jaxpr.outvars), strict=True)
     needed = {atom for atom, want in ends if want and not isinstance(atom, Literal)}
     kept = []
@@ -134,7 +134,7 @@ class _Tracer:
         return self.run(opened, inputs, wanted=used)
 
     def settled(self, jaxpr: Any, fixed: list[_Value], carry: list[_Value], xs: Any) -> Any:
-        """A loop's outputs, once another turn changes nothing."""
+        """The outputs of a loop, iterated until another turn changes nothing."""
         while True:
             outputs = self.closed(jaxpr, [*fixed, *carry, *xs])
             ends = zip(carry, outputs[: len(carry)], strict=True)
@@ -167,7 +167,7 @@ class _Tracer:
                 outputs = self.closed(inner, values, used)
                 if not name.startswith("custom_"):
                     return outputs
-                # its derivative may see what its value does not
+                # its derivative may depend on more than its value does
                 return [self.meet([output, *values]) for output in outputs]
         return [self.meet(values)] * len(equation.outvars)
 
@@ -184,7 +184,7 @@ def _named(batch: Any) -> list[str]:
 
 
 def _sources(game: Game, world: Any, key: Any) -> dict[str, str]:
-    """Where each entry of the batch comes from."""
+    """The origin of each entry of the batch."""
     closed, shape = jax.make_jaxpr(game.sample, return_shape=True)(world, key)
     held = [_Value({}, {"data": False} if jnp.ndim(value) else {}) for value in closed.consts]
     seen = [
@@ -200,7 +200,7 @@ def _sources(game: Game, world: Any, key: Any) -> dict[str, str]:
 
 
 def trace(game: Game) -> Flow:
-    """Traces how information flows in a game; nothing is trained.
+    """Traces how information flows in a game, without training it.
 
     Args:
         game: any game.
@@ -276,7 +276,7 @@ def trace(game: Game) -> Flow:
 
 
 def blank_of(*trees: Any) -> Any:
-    """Zeros in the shapes of trees, which may hold keys."""
+    """Zeros with the shapes of some trees, which may hold keys."""
 
     def zeros(leaf: Any) -> Any:
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -288,13 +288,13 @@ def blank_of(*trees: Any) -> Any:
 
 
 def game_of(algorithm: Algorithm) -> Game | None:
-    """The game of an algorithm that `compose` has made; None for any other."""
+    """The game of an algorithm that `compose` made; None for any other algorithm."""
     game = inspect.getclosurevars(algorithm.step).nonlocals.get("game")
     return game if isinstance(game, Game) else None
 
 
 def _ordered(flow: Flow, player: str) -> list[str]:
-    """Models and evidence of one loss, what is nearest to the loss last."""
+    """The models and the evidence of one loss; those nearest to the loss come last."""
     depth = {LOSS: 0}
     paths = flow.forward[player]
     for _ in range(len(flow.players) + 1):
@@ -307,7 +307,7 @@ def _ordered(flow: Flow, player: str) -> list[str]:
 
 
 def words(flow: Flow) -> str:
-    """The drawing in words, a paragraph a player.
+    """The drawing in words, one paragraph per player.
 
     Example:
         >>> import gacf
@@ -337,7 +337,7 @@ def words(flow: Flow) -> str:
 
 
 def mermaid(flow: Flow) -> str:
-    """The drawing for Markdown: boxes are models, barrels evidence, circles noise.
+    """The drawing for Markdown: boxes are models, barrels are evidence, circles are noise.
 
     Example:
         >>> import gacf
@@ -370,10 +370,10 @@ COLOURS = {"data": "tab:green", "environment": "tab:green", "noise": "0.5"}
 
 
 def figure(flow: Flow, title: str = "") -> Figure:
-    """The drawing as the paper draws it, a panel a player.
+    """The drawing in the style of the paper, one panel per player.
 
-    Boxes are models, the player's own one bold; ellipses evidence (green) and noise (grey); black
-    arrows are forward paths, red dashed ones the way that the gradient takes back.
+    Boxes are models, with the player's own one in bold. Ellipses are evidence (green) and noise
+    (grey). Black arrows are forward paths, and red dashed arrows the way back of the gradient.
     """
     rows = len(flow.players)
     made = Figure(figsize=(8, 1.9 * rows), layout="constrained")
@@ -412,7 +412,7 @@ def _arrow(ax: Any, start: Any, end: Any, color: str, rad: float, linestyle: str
 
 
 def _places(flow: Flow, player: str) -> dict[str, tuple[float, float]]:
-    """Columns by the distance to the loss, evenly spread."""
+    """Places models and evidence in columns by their distance to the loss, evenly spread."""
     distance = {LOSS: 0}
     for _ in flow.forward[player]:
         for source, target in flow.forward[player]:

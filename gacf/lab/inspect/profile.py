@@ -1,13 +1,13 @@
-"""Where a step's time goes: a trace of one window, added up by what the operations are for.
+"""Where a step's time goes: a trace of one window, added up by the purpose of the operations.
 
-    arithmetic   floating-point operations of the matrix products and convolutions, 2 a multiply-add
-    achieved     arithmetic / time, as a share of what one large float32 matrix product reaches
+    arithmetic   floating-point operations of matrix products and convolutions, 2 per multiply-add
+    achieved     arithmetic / time, as a share of the rate of one large float32 matrix product
     idle         1 − (time that operations ran) / (wall time · devices)
 
-An operation counts with its self time, without what runs inside it. Operations are named by JAX's
-own metadata: the scopes "observe", a player's name and "optimizer" that gacf sets, then the
-primitive. Tracing slows programs of many tiny operations down: what the same steps took less
-without it is taken off again, the same for every call.
+An operation counts with its self time, without the operations inside it. Operations are named by
+JAX's own metadata: the scopes "observe", a player's name and "optimizer", which gacf sets, and the
+primitive. Tracing slows down programs of many tiny operations. So the same steps are also timed
+without a trace, and the difference is subtracted in equal parts from all calls.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gacf.runner import Lanes, Program
 RANDOM = re.compile(r"threefry|random_bits|jit\(_(uniform|normal|randint|bernoulli|categorical)")
 INNER = re.compile(r"[\w.]*\(([^()]*)\)")  # jvp(actor) -> actor, transpose(jvp(MLP)) -> jvp(MLP)
 
-# Of a trace: a million is what its format holds, and they take gigabytes while it is written.
+# Operations of a trace: its format holds a million, which take gigabytes while it is written.
 EVENTS = 200_000
 FULL = 900_000
 
@@ -46,11 +46,11 @@ class Cost(NamedTuple):
     """One kind of operation.
 
     Attributes:
-        scope: what it is for: "observe", "sample", a player, "optimizer", …; "" if unknown.
+        scope: its purpose: "observe", "sample", a player, "optimizer", …; "" if unknown.
         operation: a primitive's name, "random numbers", "copies" or "loops".
-        share: of the time of all operations.
-        seconds: a step of all lanes, on each device.
-        calls: a step of all lanes, on all devices.
+        share: its share of the time of all operations.
+        seconds: seconds per step of all lanes, on each device.
+        calls: calls per step of all lanes, on all devices.
     """
 
     scope: str
@@ -61,17 +61,17 @@ class Cost(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """What one window of steps cost.
+    """The costs of one window of steps.
 
     Attributes:
-        costs: by kind of operation, the largest first.
-        step_seconds: wall time of a step of all lanes, untraced: what one more of them takes.
-        lanes: how many there are.
-        devices: over which they are spread.
-        flops: arithmetic of one step of one lane.
-        achieved: floating-point operations a second, all devices.
-        peak: the same of large matrix products.
-        idle: share of the devices' time in which no operation ran; NaN where a step has more
+        costs: the costs by kind of operation, largest first.
+        step_seconds: wall time of one more step of all lanes, without a trace.
+        lanes: the number of lanes.
+        devices: the number of devices over which they are spread.
+        flops: the arithmetic of one step of one lane.
+        achieved: floating-point operations per second on all devices.
+        peak: the same for large matrix products.
+        idle: the share of the devices' time in which no operation ran; NaN if a step has more
             operations than a trace holds.
     """
 
@@ -86,10 +86,10 @@ class Profile(NamedTuple):
 
 
 def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
-    """Floating-point operations of the matrix products and convolutions, 2 a multiply-add.
+    """Floating-point operations of the matrix products and convolutions, 2 per multiply-add.
 
-    A scan counts its length; of the branches of a `cond` the dearest, or this platform's; a
-    `while`, whose length nobody knows, one turn.
+    The body of a `scan` counts as often as it runs. Of a `cond` the most expensive branch counts,
+    or the branch for this platform. A `while`, whose length is unknown, counts once.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -110,7 +110,7 @@ def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
             kernel = _shape(equation.invars[1])
             made = math.prod(_shape(equation.outvars[0]))
             out = equation.params["dimension_numbers"].rhs_spec[0]
-            # of an image spread by zeros, only the pixels are multiplied
+            # if zeros are inserted between pixels, only the pixels are multiplied
             spread = math.prod(equation.params["lhs_dilation"])
             total += 2.0 * made * math.prod(kernel) / kernel[out] / spread
         else:
@@ -121,7 +121,7 @@ def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
 
 
 def _here(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of branches that are for platforms, the one for this."""
+    """Keeps only the branch for this platform, if the branches are for platforms."""
     platforms = params.get("branches_platforms")
     if not platforms:
         return params
@@ -146,14 +146,14 @@ def _inside(params: Mapping[str, Any]) -> Iterator[jax.extend.core.Jaxpr]:
 def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -> Profile:
     """Traces a window of steps from step 0; the lanes are thrown away.
 
-    The window is as long as it can be: `seconds`, or `EVENTS` operations, since a trace's memory
-    grows with them (about 10 KB each while it is written).
+    The window is as long as possible: `seconds`, or `EVENTS` operations, because the memory of a
+    trace grows with them (about 10 KB each while it is written).
 
     Args:
-        program: what to run.
+        program: the program to run.
         key: as for `Program.init`.
-        directory: for the trace, which TensorBoard and Perfetto (the .json.gz) open.
-        seconds: untraced time of the window at most, about.
+        directory: for the trace, which TensorBoard and Perfetto (the .json.gz) can open.
+        seconds: the approximate largest duration of the window without a trace.
 
     Returns:
         The `Profile`.
@@ -167,7 +167,9 @@ def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -
         steps = max(2 * steps, min(8 * steps, int(steps * seconds / max(taken, 1e-6))))
     lanes, taken = _timed(program, lanes, steps, repeats=4)
     lanes, twice = _timed(program, lanes, 2 * steps, repeats=3)
-    step_seconds = max(twice - taken, 0.1 * taken) / steps  # a call's own cost is not a step's
+    step_seconds = (
+        max(twice - taken, 0.1 * taken) / steps
+    )  # the fixed cost of a call belongs to no step
     known = names(program.compile(lanes, 1).as_text())
     window = 1
     while True:
@@ -203,7 +205,7 @@ def _traced(
 ) -> tuple[Lanes, float, list[dict[str, Any]]]:
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
-    shutil.rmtree(directory / "plugins", ignore_errors=True)  # an earlier trace's
+    shutil.rmtree(directory / "plugins", ignore_errors=True)  # left by an earlier trace
     with jax.profiler.trace(str(directory), profiler_options=options):
         lanes, traced = _timed(program, lanes, steps)
     (written,) = directory.rglob("*.trace.json.gz")
@@ -224,12 +226,12 @@ def _timed(program: Program, lanes: Lanes, steps: int, repeats: int = 1) -> tupl
 
 
 def step_flops(program: Program) -> float:
-    """Arithmetic of one step of one lane; see `matmul_flops`."""
+    """The arithmetic of one step of one lane; see `matmul_flops`."""
     return matmul_flops(program.step_jaxpr)
 
 
 def peak_flops(program: Program, size: int = 1024, repeats: int = 5) -> float:
-    """What float32 products of two [size, size] matrices reach, on all devices of the program."""
+    """The rate of float32 products of [size, size] matrices, on all devices of the program."""
     spec = PartitionSpec(program.mesh.axis_names)
     x = jax.device_put(
         jnp.ones((program.mesh.size, size, size), jnp.float32), NamedSharding(program.mesh, spec)
@@ -249,12 +251,12 @@ def peak_flops(program: Program, size: int = 1024, repeats: int = 5) -> float:
 
 
 def names(hlo: str) -> dict[str, str]:
-    """Operation -> JAX's name of it, with "/matrix products" behind it where there is one in it.
+    """Operation -> its name in JAX, followed by "/matrix products" if it contains any.
 
-    A fusion without a name has that of its root.
+    A fusion without a name gets that of its root.
 
     Args:
-        hlo: text of a compiled module.
+        hlo: the text of a compiled module.
     """
     found: dict[str, str] = {}
     roots: dict[str, str] = {}
@@ -280,7 +282,7 @@ def names(hlo: str) -> dict[str, str]:
 
 
 def kind(operation: str, name: str) -> tuple[str, str]:
-    """Scope and operation, by an operation's own and JAX's name.
+    """The scope and the kind of an operation, from its own name and its name in JAX.
 
     Example:
         >>> kind("dot.3", "jit(_all)/while/gacf.critic/transpose(jvp(MLP))/Dense_0/matrix products")
@@ -308,14 +310,14 @@ def kind(operation: str, name: str) -> tuple[str, str]:
 def self_times(
     events: list[dict[str, Any]], known: Mapping[str, str]
 ) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], int]]:
-    """Seconds and calls of each kind of operation.
+    """The seconds and calls of each kind of operation.
 
-    An operation whose scope is unknown, or which runs within random numbers, is counted with what
-    it runs inside.
+    An operation whose scope is unknown, or which runs inside the generation of random numbers,
+    counts as part of the operation that contains it.
 
     Args:
-        events: of a trace, in Chrome's format; those that name an `hlo_op` count.
-        known: operation -> JAX's name.
+        events: the events of a trace, in Chrome's format; those that name an `hlo_op` count.
+        known: operation -> its name in JAX.
     """
     rows = defaultdict(list)
     for event in events:
@@ -360,12 +362,12 @@ def table(found: Profile, title: str, rows: int = 10) -> Table:
 
 
 def share(value: float) -> str:
-    """A share in per cent, or that it is not known."""
+    """A share in per cent, or "unknown"."""
     return "unknown" if math.isnan(value) else f"{value:.0%}"
 
 
 def words(found: Profile) -> str:
-    """Arithmetic and idle time, in a line."""
+    """The arithmetic and the idle time in one line."""
     return (
         f"lanes: {found.lanes}, devices: {found.devices}, "
         f"{1e3 * found.step_seconds:.4g} ms a step, "

@@ -1,4 +1,4 @@
-"""What a running training shows: a bar in a terminal, a few plain lines elsewhere, and a file."""
+"""How training shows its progress: a bar in a terminal, plain lines elsewhere, and a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROGRESS = "progress.json"
 
 
 def latest(values: np.ndarray) -> float | None:
-    """Interquartile mean over the seeds in the last window that knows the metric.
+    """The interquartile mean over the seeds in the last window that has the metric.
 
     Args:
         values: [S, W], NaN where a window has no value.
@@ -40,19 +40,19 @@ def latest(values: np.ndarray) -> float | None:
 
 
 def label(variant: str, cell: str, cells: int) -> str:
-    """What a cell of a variant is called: without the cell's name where there is only one."""
+    """The name of a cell of a variant; the cell's own name is left out if there is only one."""
     return variant if cells == 1 else f"{variant} {cell}"
 
 
 class Record:
-    """Keeps in a file where a training stands, for `gacf watch`.
+    """Records the progress of training in a file, for `gacf watch`.
 
     Args:
-        path: of the file.
-        cells: what is trained one after the other.
-        steps: steps of each.
-        variants: that are trained at once.
-        key_metric: whose latest values are kept, by `label`.
+        path: the path of the file.
+        cells: the cells, which are trained one after the other.
+        steps: the number of steps of each cell.
+        variants: the variants that are trained together.
+        key_metric: the metric whose latest values are recorded, by `label`.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Record:
         self.values: dict[str, float] = {}
 
     def __call__(self, cell: str, ends: np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
-        """Takes what was just trained; writes about once a second.
+        """Takes the metrics of the windows just trained; writes about once a second.
 
         Args:
-            cell: its name.
-            ends: where its windows end, [W].
-            rows: metric -> [H, S, W], H the variants.
+            cell: the name of the cell.
+            ends: the steps at which the windows end, [W].
+            rows: metric -> [H, S, W], with H variants.
         """
         for name, values in zip(self.variants, rows.get(str(self.key_metric), ()), strict=False):
             if (value := latest(values)) is not None:
@@ -106,15 +106,15 @@ def _rate(x: float) -> str:
 
 
 class Display:
-    """Step, seed-steps a second, time left, the key metric over the seeds, diverged seeds.
+    """Shows step, seed-steps per second, time left, key metric and number of diverged seeds.
 
     Args:
         out: where to show it.
-        cell: what is being trained.
-        steps: steps a seed in all.
-        seeds: seeds.
-        start: step from which training goes on.
-        key_metric: whose interquartile mean is shown.
+        cell: the cell that is being trained.
+        steps: the total number of steps per seed.
+        seeds: the number of seeds.
+        start: the step from which training goes on.
+        key_metric: the metric whose interquartile mean is shown.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Display:
         self.bar.stop()
 
     def compiled(self, seconds: float) -> None:
-        """Training begins."""
+        """Notes that compilation has ended and training begins."""
         self.began = time.perf_counter()
         self.bar.start_task(self.task)
         self.bar.update(self.task, news="")
@@ -161,11 +161,11 @@ class Display:
             self.out.print(f"{text}, compiled in {seconds:.1f} s", markup=False)
 
     def update(self, step: int, metrics: dict[str, np.ndarray]) -> None:
-        """Shows where training is.
+        """Shows the progress.
 
         Args:
-            step: steps made.
-            metrics: those of the last windows, [S, W].
+            step: the number of steps made.
+            metrics: the metrics of the last windows, [S, W].
         """
         self.diverged = int(metrics["diverged"][:, -1].sum())
         if self.key_metric in metrics:

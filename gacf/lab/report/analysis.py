@@ -1,4 +1,4 @@
-"""What a sweep teaches: best variants, sensitivity, profiles, comparisons, seeds needed."""
+"""Analyses of a sweep: best variants, sensitivity, profiles, comparisons, seeds needed."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Cell(NamedTuple):
     """One cell of one variant.
 
     Attributes:
-        name: of the variant, and of the cell if a variant has several.
-        variant: its name.
-        cell: its name.
-        settings: the swept keys' values.
-        finals: the key metric at the last step, of the seeds that did not diverge, [S].
+        name: the name of the variant, with that of the cell if a variant has several.
+        variant: the name of the variant.
+        cell: the name of the cell.
+        settings: the values of the swept keys.
+        finals: the key metric at the last step for the seeds that did not diverge, [S].
         seeds: how many seeds there were.
     """
 
@@ -53,9 +53,9 @@ class Results(NamedTuple):
         directory: the sweep's.
         metric: the key metric.
         goal: `max`, `min`, or None: the experiment states none, so nothing is ranked.
-        keys: the swept ones.
-        cells: the best first; without a goal in the order of the variants.
-        missing: variants without results.
+        keys: the swept keys.
+        cells: the cells, best first; without a goal in the order of the variants.
+        missing: the variants without results.
     """
 
     directory: Path
@@ -80,7 +80,7 @@ def read(directory: str | Path) -> Results:
     """Reads a sweep's finished variants.
 
     Raises:
-        BadInput: no sweep there, none finished, or no metric to compare by.
+        BadInput: there is no sweep, no variant has finished, or there is no metric to compare.
     """
     directory = Path(directory)
     stored = records.read_sweep(directory)
@@ -132,8 +132,8 @@ def pooled(strata: Sequence[np.ndarray], seed: int = 0) -> Interval:
     """Interquartile mean over several cells' seeds, resampled within each cell.
 
     Args:
-        strata: each cell's values, [S].
-        seed: of the resampling.
+        strata: the values of each cell, [S].
+        seed: the seed of the resampling.
 
     Reference:
         Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
@@ -157,8 +157,8 @@ def sensitivity(results: Results) -> dict[str, list[tuple[str, Interval, Interva
 
     Returns:
         Key -> for each of its values, or bins of them: the value, the interquartile mean over all
-        cells that have it, and that of the best cell that has it, with intervals. Without a goal
-        no cell is the best, and the last one is NaN.
+        cells with that value, and that of the best cell with it, both with intervals. Without a
+        goal no cell is the best, and the last entry is NaN.
     """
     found = {}
     for key in results.keys:
@@ -198,7 +198,7 @@ def profile(values: np.ndarray, thresholds: np.ndarray, goal: str) -> np.ndarray
         goal: `max` or `min`.
 
     Returns:
-        Shares and both ends of their 95 % bootstrap intervals, [3, T].
+        The shares and both ends of their 95 % bootstrap intervals, [3, T].
 
     Reference:
         Agarwal et al. (2021), equation 3.
@@ -225,7 +225,7 @@ def improvement(one: np.ndarray, other: np.ndarray, goal: str = "max") -> Interv
         goal: `max` or `min`.
 
     Returns:
-        It, and its 95 % bootstrap interval.
+        The probability and its 95 % bootstrap interval.
 
     Reference:
         Agarwal et al. (2021), section 4.3.
@@ -245,18 +245,18 @@ def improvement(one: np.ndarray, other: np.ndarray, goal: str = "max") -> Interv
 
 
 def power(one: np.ndarray, other: np.ndarray, draws: int = 500) -> dict[int, float]:
-    """How likely a comparison at n seeds each would have found the difference.
+    """How likely a comparison with n seeds on each side would have found the difference.
 
-    Seeds are drawn from those at hand, with replacement; found means that a two-sided Mann-Whitney
-    test is below 5 %.
+    Seeds are drawn from the existing ones, with replacement. The difference counts as found if a
+    two-sided Mann-Whitney test has p < 5 %.
 
     Args:
-        one: values of one cell's seeds, [S].
-        other: values of another's, [R].
-        draws: comparisons drawn for each n.
+        one: the values of one cell's seeds, [S].
+        other: the values of another cell's seeds, [R].
+        draws: the number of comparisons drawn for each n.
 
     Returns:
-        n -> share of the comparisons.
+        n -> the share of comparisons that find the difference.
 
     Example:
         >>> found = power(np.arange(20.0), np.arange(20.0) + 100)
@@ -277,7 +277,7 @@ def power(one: np.ndarray, other: np.ndarray, draws: int = 500) -> dict[int, flo
 
 
 def seeds_needed(curve: Mapping[int, float]) -> int | None:
-    """The fewest seeds with a power of 80 %, at that number and above; None: more than tried.
+    """The smallest number of seeds from which on the power is 80 %; None: more than were tried.
 
     Example:
         >>> seeds_needed({2: 0.9, 3: 0.5, 4: 0.85, 5: 0.95})
@@ -288,7 +288,7 @@ def seeds_needed(curve: Mapping[int, float]) -> int | None:
 
 
 def tracks(results: Results, cells: Sequence[Cell]) -> list[Any]:
-    """Learning curves of the key metric, a `curves.Curve` a cell.
+    """Learning curves of the key metric, one `curves.Curve` per cell.
 
     Raises:
         BadInput: a variant's metrics.parquet cannot be read.

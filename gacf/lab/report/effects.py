@@ -1,10 +1,11 @@
-"""What a strategy does to a task: effects paired by seed, as a table and a heat map.
+"""The effects of strategies on tasks, paired by seed, as a table and a heat map.
 
     DIR/<any>.parquet   tidy: task, strategy, used, strength, seed, score, diverged, …
-    DIR/table.json      tasks, strategies, families, {"task/strategy": why it cannot be}
+    DIR/table.json      tasks, strategies, families, {"task/strategy": why it is impossible}
 
-A row with `strategy` "none" is of the plain method. One with `used` is of the plain method with
-that strategy; another of the plain method without a strategy that it has. Higher scores are better.
+A row with `strategy` "none" belongs to the plain method. A row with `used` belongs to the plain
+method with that strategy added, and any other row to the plain method with that strategy taken
+away. Higher scores are better.
 """
 
 from __future__ import annotations
@@ -37,19 +38,19 @@ NOTE = (
 
 
 class Effect(NamedTuple):
-    """What one strategy does to one task.
+    """The effect of one strategy on one task.
 
     Attributes:
-        task: its name.
-        strategy: its name.
-        strength: how strong it was; 0 where the plain method has it already.
-        change: difference of interquartile means, and its 95 % interval.
-        better: probability of improvement, and its 95 % interval.
-        plain: interquartile mean of the plain method.
-        diverged: seeds that diverged without and with the strategy.
-        pairs: seeds that diverged in neither.
-        seeds: seeds that ran both.
-        p: of a two-sided Wilcoxon test of these pairs; 1 where none differs.
+        task: the name of the task.
+        strategy: the name of the strategy.
+        strength: the strategy's strength; 0 if the plain method has the strategy already.
+        change: the difference of interquartile means, and its 95 % interval.
+        better: the probability of improvement, and its 95 % interval.
+        plain: the interquartile mean of the plain method.
+        diverged: how many seeds diverged without and with the strategy.
+        pairs: how many seeds diverged in neither.
+        seeds: how many seeds ran both.
+        p: the p value of a two-sided Wilcoxon test of these pairs; 1 if none differs.
     """
 
     task: str
@@ -65,13 +66,13 @@ class Effect(NamedTuple):
 
 
 class Effects(NamedTuple):
-    """All that was measured, and what was not.
+    """All effects that were measured, and the combinations that are impossible.
 
     Attributes:
-        tasks: the table's columns.
-        strategies: its rows.
-        cells: (task, strategy) -> what was measured.
-        impossible: (task, strategy) -> why it cannot be.
+        tasks: the columns of the table.
+        strategies: the rows of the table.
+        cells: (task, strategy) -> the measured effect.
+        impossible: (task, strategy) -> why the combination is impossible.
         families: heading -> tasks.
     """
 
@@ -91,7 +92,7 @@ def read(directory: str | Path) -> Effects:
     """All effects of a directory's results.
 
     Raises:
-        BadInput: no results there, or without the columns that they need.
+        BadInput: there are no results, or they lack a necessary column.
     """
     directory = Path(directory)
     try:
@@ -109,7 +110,7 @@ def read(directory: str | Path) -> Effects:
 
 
 def effects(rows: pd.DataFrame) -> dict[tuple[str, str], Effect]:
-    """The effect of each strategy on each task of which both arms were run."""
+    """The effect of each strategy on each task that was run both with and without it."""
     found = {}
     for task, strategy in rows[["task", "strategy"]].drop_duplicates().to_numpy():
         of_task = rows["task"] == task
@@ -142,13 +143,13 @@ def _effect(task: str, strategy: str, plain: pd.DataFrame, one: pd.DataFrame) ->
 
 
 def change(without: np.ndarray, with_: np.ndarray) -> Interval:
-    """Difference of interquartile means, with − without, and its 95 % interval.
+    """The difference of interquartile means, with − without, and its 95 % interval.
 
-    Seeds are drawn with replacement, and each brings both of its values.
+    Seeds are drawn with replacement, and each contributes both of its values.
 
     Args:
-        without: of each seed, [S].
-        with_: of the same seeds, [S].
+        without: the score of each seed without the strategy, [S].
+        with_: the scores of the same seeds with it, [S].
 
     Reference:
         Agarwal et al. (2021), Deep reinforcement learning at the edge of the statistical precipice.
@@ -172,14 +173,14 @@ def significant(found: Effects) -> dict[tuple[str, str], float]:
 
 
 def paired(runs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Table:
-    """Tests of runs that share their seeds, with a correction for their number.
+    """Tests pairs of runs that share their seeds, with a correction for the number of tests.
 
-    Intervals that overlap do not show that there is no difference, for seeds are pairs and each
-    interval has the spread of both; this does test it.
+    Overlapping intervals do not show that there is no difference: the seeds are paired, and the
+    spread over seeds that both runs share widens both intervals. This test uses the pairs.
 
     Args:
-        runs: title -> scores without and with what is tested, of the same seeds, each [S]; NaN
-            where a seed diverged, whose pair is left out.
+        runs: title -> the scores without and with the change under test, for the same seeds, each
+            [S]; a NaN marks a seed that diverged, whose pair is left out.
     """
     kept = {}
     for title, arms in runs.items():
@@ -237,7 +238,7 @@ def _told(found: Effects, key: tuple[str, str]) -> str:
 
 
 def overview(found: Effects) -> Table:
-    """The paper's table with numbers in it: a row a strategy, a column a task."""
+    """The paper's table with numbers in it: one row per strategy, one column per task."""
     p = significant(found)
     rows = []
     for strategy in found.strategies:
@@ -256,7 +257,7 @@ def _of(cell: Effect) -> str:
 
 
 def table(found: Effects) -> Table:
-    """All numbers: a row a task and strategy."""
+    """All numbers: one row per task and strategy."""
     p = significant(found)
     rows = []
     for task in found.tasks:
@@ -285,7 +286,7 @@ def table(found: Effects) -> Table:
 
 
 def heat_map(found: Effects) -> Figure:
-    """Probability of improvement of each strategy on each task, families apart."""
+    """The probability of improvement of each strategy on each task, grouped by family."""
     from matplotlib.figure import Figure
 
     p = significant(found)
@@ -329,10 +330,10 @@ def heat_map(found: Effects) -> Figure:
 
 
 def transfer(found: Effects) -> Figure:
-    """Does what helps one family help the other? A point a strategy measured in both.
+    """Shows whether what helps one family helps the other: a point per strategy measured in both.
 
-    Its places are the means over a family's tasks of the probability of improvement, its bars the
-    means of their interval's ends, which is wider than the mean's own interval.
+    Its coordinates are the means of the probability of improvement over each family's tasks. Its
+    bars are the means of the ends of their intervals, and so wider than the interval of the mean.
     """
     from matplotlib.figure import Figure
 

@@ -30,9 +30,9 @@ class Section(NamedTuple):
 
     Attributes:
         title: heading.
-        words: what it shows.
-        columns: of its table.
-        rows: as text.
+        words: the text that says what it shows.
+        columns: the columns of its table.
+        rows: the rows of its table, as text.
         figures: alternative text -> figure.
     """
 
@@ -49,7 +49,7 @@ def _words(value: Interval) -> str:
 
 
 def sections(results: Results) -> list[Section]:
-    """All parts of the report; those that need to know which cell is better only with a goal."""
+    """All parts of the report; those that rank cells only if the experiment states a goal."""
     made = [_best(results), _sensitivity(results)]
     whole = [cell for cell in results.cells if cell.finals.size][:DRAWN]
     made.append(_curves(results, whole))
@@ -116,7 +116,7 @@ def _cells(n: int) -> str:
 
 
 def _caution(results: Results) -> str:
-    """What the fewest seeds of a cell can carry."""
+    """The warning about the smallest number of seeds of a cell."""
     return caution(min((c.finals.size for c in results.cells if c.finals.size), default=0))
 
 
@@ -310,7 +310,7 @@ def _lead(results: Results) -> str:
 
 
 def as_markdown(results: Results, made: Sequence[Section]) -> str:
-    """The report as Markdown; its figures lie beside it, `report-<name>.png`."""
+    """The report as Markdown; its figures are files in the same folder, `report-<name>.png`."""
     row_of = lambda row: " | ".join(map(escape.markdown, row))  # noqa: E731
     name = escape.markdown(results.directory.resolve().name)
     lines = [f"# {name}", "", escape.markdown(_lead(results)), ""]
@@ -332,7 +332,7 @@ def write(directory: str | Path) -> tuple[Path, Path]:
     """Writes DIR/report.html and DIR/report.md with its figures.
 
     Raises:
-        BadInput: nothing there to report on.
+        BadInput: there is nothing to report on.
     """
     results = analysis.read(directory)
     made = sections(results)

@@ -1,4 +1,4 @@
-"""Pictures of images: what an experiment's `pictures` most often draws."""
+"""Pictures of images, as most experiments' `pictures` draw them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-HEIGHT = 0.45  # inches of a row
+HEIGHT = 0.45  # height of a row in inches
 
 
 def _shown(images: Any) -> np.ndarray:

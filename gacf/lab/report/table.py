@@ -15,12 +15,12 @@ from gacf.lab.statistics import caution
 
 
 class Table(NamedTuple):
-    """A table as text, a row a cell of a run.
+    """A table as text, one row per cell of a run.
 
     Attributes:
-        columns: headings.
-        rows: as many texts each.
-        note: what the numbers are.
+        columns: the headings.
+        rows: the rows, one text per column.
+        note: what the numbers mean.
     """
 
     columns: list[str]
@@ -28,8 +28,8 @@ class Table(NamedTuple):
     note: str
 
 
-LEFT = ("run", "cell", "task", "strategy", "diverged")  # columns of words
-LISTED = 4  # diverged seeds told one by one
+LEFT = ("run", "cell", "task", "strategy", "diverged")  # columns that hold words
+LISTED = 4  # diverged seeds that are listed one by one
 NOTE = (
     "interquartile mean [95 % bootstrap interval] over the n seeds that did not diverge, "
     "at the last step; diverged: a parameter that is no finite number, or one or a loss beyond 1e15"
@@ -40,7 +40,7 @@ def read(run: str | Path) -> dict[str, Any]:
     """The summary of one finished run.
 
     Raises:
-        BadInput: no run there, or one that has not finished.
+        BadInput: there is no run, or it has not finished.
     """
     run = Path(run)
     try:
@@ -61,12 +61,12 @@ def read(run: str | Path) -> dict[str, Any]:
 def stated_goal(directory: str | Path, stored: dict[str, Any]) -> str | None:
     """Whether more or less of a sweep's key metric is better: `max`, `min`, or None: not stated.
 
-    Earlier versions recorded a guess from the metric's name where the experiment did not state a
-    goal. So what is recorded counts only if the experiment's copy in the directory speaks of one.
+    Earlier versions recorded a guess from the metric's name if the experiment did not state a goal.
+    So the recorded goal counts only if the experiment's copy in the directory mentions a goal.
 
     Args:
-        directory: the sweep's.
-        stored: what `read_sweep` gave.
+        directory: the sweep's directory.
+        stored: the result of `read_sweep`.
     """
     goal = stored.get("goal")
     try:
@@ -88,10 +88,10 @@ def direction(goal: str | None) -> str:
 
 
 def expand(directory: str | Path) -> tuple[list[tuple[str, Path]], list[str]]:
-    """The runs of a directory: of a sweep its variants, otherwise itself.
+    """The runs of a directory: the variants of a sweep, or the run itself.
 
     Returns:
-        Name and directory of each run, and the names of a sweep's variants without results yet.
+        The name and directory of each run, and the names of variants that have no results yet.
     """
     directory = Path(directory)
     if not (directory / SWEEP).exists():
@@ -127,7 +127,7 @@ def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     """One table of several runs.
 
     Args:
-        summaries: name of the run, and what `read` gave.
+        summaries: pairs of a run's name and the result of `read`.
 
     Returns:
         Rows: run and cell; columns: the metrics that the runs' tables show, the key metric first.
@@ -155,7 +155,7 @@ def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
 
 
 def _note(summaries: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """What the numbers are, which way is better, and what they can carry."""
+    """What the numbers mean, which direction is better, and a warning about few seeds."""
     stated = dict.fromkeys((s.get("key_metric"), s.get("goal")) for _, s in summaries)
     ways = [
         f"{metric.removeprefix('evaluate/').removeprefix('final/')}: {direction(goal)}"
@@ -168,7 +168,7 @@ def _note(summaries: Sequence[tuple[str, dict[str, Any]]]) -> str:
 
 
 def terminal(table: Table) -> Any:
-    """What a rich console prints."""
+    """The table as a rich console prints it."""
     from rich import box
     from rich.console import Group
     from rich.table import Table as Rich

@@ -1,24 +1,25 @@
-"""Sweeps: variants of one experiment, as few programs as their shapes allow.
+"""Sweeps: variants of one experiment, trained by as few programs as their shapes allow.
 
-An experiment that can be swept defines, besides what `gacf.lab.config` lists,
+An experiment that can be swept defines, besides what `gacf.lab.experiment_file` lists,
 
     get_sweep(config) -> {variant: {dotted key: value}}
 
-`config` is the experiment's with the overrides of the command line; a variant's own come on top and
-are checked as those are. `grid`, `zipped`, `sample` and `cross` make such dicts.
+`config` is the experiment's config with the overrides of the command line. The values of a variant
+are applied after these and checked in the same way. `grid`, `zipped`, `sample` and `cross` make
+such dicts.
 
 What a sweep leaves:
 
     DIR/sweep.json          experiment, configs of all variants, units, versions, devices
     DIR/experiment.py       copy of the file, which `gacf resume` builds from
-    DIR/<variant>/          exactly what `gacf run` makes
+    DIR/<variant>/          exactly what `gacf run` writes
     DIR/sweep.parquet       one tidy table of all variants
     DIR/sweep-summary.json  compilations, seconds, notes
-    DIR/units/              who trains what; checkpoints of what is trained as one
+    DIR/units/              which worker trains what; checkpoints of variants trained together
 
-Variants that differ in floats alone are one unit, trained by one compiled program (`sweep.units`).
-The directory alone tells what has been done, so the same command on the same directory does what is
-missing, and several may do it at once (`sweep.claims`).
+Variants that differ only in floats form one unit, trained by one compiled program (`sweep.units`).
+The directory alone records what has been done. So the same command on the same directory trains
+what is missing, and several processes may do so at once (`sweep.claims`).
 """
 
 from gacf.lab.sweep.directory import Sweep, check_idle, open_sweep, start, write_table

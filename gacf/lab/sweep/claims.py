@@ -1,14 +1,15 @@
-"""Who trains a unit: claims in its directory, for workers that share nothing but a file system.
+"""Which worker trains a unit: claims in its directory, for workers that share only a file system.
 
-    units/<unit>/claim.<n>   the n-th that takes the unit made it, and touches it while it works
+    units/<unit>/claim.<n>   made by the n-th worker that takes the unit, and touched while it works
     units/<unit>/error.<n>   how that attempt ended, if it failed
 
-A claim that is not touched for `STALE` seconds, or whose process is known to be gone, has lost its
-worker: it counts as a failed attempt, and the next one takes the unit by making claim n + 1. Nobody
-removes the claim of another, so that two cannot both take over; who finds a higher one than its own
-stops. A worker that hangs stops touching its claim once it has made no progress for `PATIENCE`
-seconds, or for ten times as long as it ever needed. Who works in another container or on another
-machine is judged by this sign of life alone: process numbers mean nothing there.
+If a claim is not touched for `STALE` seconds, or its process is known to be gone, its worker counts
+as lost: the attempt has failed, and the next worker takes the unit by making claim n + 1. No worker
+removes the claim of another, so two workers cannot both take over. A worker that sees a claim with
+a higher number than its own stops. A worker that hangs stops touching its claim once it has made no
+progress for `PATIENCE` seconds, or for ten times the longest time that a piece of its work has
+taken so far. Workers in another container or on another machine are judged by this sign of life
+alone, because process numbers mean nothing there.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ ATTEMPTS = 3
 
 
 class Lost(Exception):
-    """The unit is not this worker's any more, or its driver has gone."""
+    """The unit no longer belongs to this worker, or the worker's driver has gone."""
 
 
 class Status(NamedTuple):
-    """What a unit's directory says.
+    """The state of a unit, as its directory records it.
 
     Attributes:
-        attempts: how often it was taken, and failed or lost its worker.
-        live: whether somebody works on it now.
+        attempts: how many attempts at the unit have failed or lost their worker.
+        live: whether a worker is training it now.
         failure: message and traceback of the last failure, if there was one.
     """
 
@@ -58,16 +59,16 @@ def _numbered(directory: Path, kind: str) -> dict[int, Path]:
 
 
 def _dead(path: Path) -> bool:
-    """Whether a claim has lost its worker; one that cannot be read is judged by its age too."""
+    """Whether a claim has lost its worker; unreadable contents leave only its age to judge by."""
     try:
         owner = locks.read_owner(path.read_bytes())
         return locks.ended(owner) or locks.silence(path) > STALE
     except OSError:
-        return False  # gone, or not to be read now
+        return False  # the file is gone, or cannot be read at the moment
 
 
 def losers(directory: Path) -> list[dict[str, Any]]:
-    """The owners of claims on a unit that have been overtaken or are too old."""
+    """The owners of claims on a unit that were overtaken by a later claim or have lapsed."""
     taken = _numbered(directory, "claim")
     found = []
     for number, path in taken.items():
@@ -78,7 +79,7 @@ def losers(directory: Path) -> list[dict[str, Any]]:
 
 
 def status(directory: Path) -> Status:
-    """What a unit's directory says about who works on it."""
+    """Reads from a unit's directory whether a worker trains it, and how earlier attempts ended."""
     taken, errors = _numbered(directory, "claim"), _numbered(directory, "error")
     last = max([*taken, *errors], default=0)
     live = last in taken and last not in errors and not _dead(taken[last])
@@ -90,7 +91,7 @@ def status(directory: Path) -> Status:
 
 
 def reset(directory: Path) -> None:
-    """Forgets the failed attempts at a unit on which nobody works."""
+    """Forgets the failed attempts at a unit, unless a worker is training it."""
     if not status(directory).live:
         for kind in ("claim", "error"):
             for path in _numbered(directory, kind).values():
@@ -98,12 +99,12 @@ def reset(directory: Path) -> None:
 
 
 class Claim:
-    """A unit taken; touched by a thread until it is released.
+    """A worker's claim on a unit; a thread touches its file until it is released.
 
     Args:
-        directory: the unit's.
-        number: how often it was taken, this one included.
-        parent: the process whose end is this worker's too.
+        directory: the unit's directory.
+        number: how often the unit has been taken, this time included.
+        parent: a process with which this worker ends.
     """
 
     def __init__(self, directory: Path, number: int, parent: int | None = None):
@@ -124,7 +125,7 @@ class Claim:
                 except FileNotFoundError:
                     self.lost = True
                 except OSError:
-                    pass  # the file system's trouble; another worker judges by the age
+                    pass  # the file system refused; other workers judge the claim by its age
             self.lost |= self._orphaned() or self._overtaken()
 
     def _orphaned(self) -> bool:
@@ -134,10 +135,10 @@ class Claim:
         return max(_numbered(self.directory, "claim"), default=0) > self.number
 
     def check(self) -> None:
-        """Notes progress; raises `Lost` if the unit has been given to somebody else.
+        """Notes progress; raises `Lost` if another worker has taken the unit.
 
-        It looks for itself: a process that was stopped goes on at any point, and must not write
-        before it has noticed.
+        It reads the directory itself instead of waiting for the thread: a process that was stopped
+        may wake up at any point, and must not write before it has noticed the loss.
         """
         now = time.monotonic()
         self._longest, self._progress = max(self._longest, now - self._progress), now
@@ -148,16 +149,16 @@ class Claim:
             raise files.Unwritable(errno.ENOENT, "it was removed or moved")
 
     def fail(self, message: str, trace: str, number: int) -> None:
-        """Leaves the unit, saying why; the attempt counts as the `number`-th."""
+        """Gives the unit up and records why; the attempt counts as the `number`-th."""
         self._stop()
         text = json.dumps({"message": message, "traceback": trace}).encode()
-        with contextlib.suppress(OSError):  # a full disk: the claim's number counts the attempt
+        with contextlib.suppress(OSError):  # on a full disk the claim's number counts the attempt
             files.write_atomically(self.directory / f"error.{number}", text)
 
     def release(self) -> None:
-        """Leaves the unit as if it had not been taken."""
+        """Gives the unit back as if it had never been taken."""
         self._stop()
-        with contextlib.suppress(OSError):  # it counts as lost as soon as this process has ended
+        with contextlib.suppress(OSError):  # otherwise the claim lapses when this process ends
             self.path.unlink(missing_ok=True)
 
     def _stop(self) -> None:
@@ -166,13 +167,13 @@ class Claim:
 
 
 def take(directory: Path, parent: int | None = None) -> Claim | None:
-    """Takes a unit, unless somebody works on it or too many attempts at it have failed.
+    """Takes a unit, unless a worker is training it or too many attempts at it have failed.
 
     Raises:
         Unwritable: the file system refuses it.
     """
     with files.writing():
-        for path in (directory.parent, directory):  # a sweep that was removed stays so
+        for path in (directory.parent, directory):  # a sweep that was removed is not made again
             path.mkdir(exist_ok=True)
         found = status(directory)
         if found.live or found.attempts >= ATTEMPTS:
@@ -180,7 +181,7 @@ def take(directory: Path, parent: int | None = None) -> Claim | None:
         number = found.attempts + 1
         text = json.dumps(locks.identity()).encode()
         try:
-            # Linked into place: a claim that can be seen can be read.
+            # Linked into place, so that a claim is complete as soon as it is visible.
             with tempfile.NamedTemporaryFile(dir=directory, prefix=".claim") as file:
                 file.write(text)
                 file.flush()

@@ -1,4 +1,4 @@
-"""A sweep's directory, which alone tells what has been done."""
+"""A sweep's directory, which records what is to be trained and what has been done."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gacf.lab.sweep.units import Unit
 from gacf.lab.sweep.variants import Variants
 from gacf.runner import Program
 
-WAIT = 20.0  # seconds for another process that adds variants
+WAIT = 20.0  # seconds to wait for another process that is adding variants
 TABLE, SUMMARY = "sweep.parquet", "sweep-summary.json"
 
 
@@ -39,12 +39,12 @@ class Sweep(NamedTuple):
     """A sweep's directory, opened.
 
     Attributes:
-        directory: where.
-        experiment: the file that variants are built from.
-        variants: name -> resolved config, as JSON, of all.
-        units: what is trained at once.
-        notes: on keys that could not be traced.
-        programs: of some units, traced already.
+        directory: its path.
+        experiment: the file from which variants are built.
+        variants: name -> resolved config of every variant, as JSON.
+        units: the groups of variants that are trained together.
+        notes: notes on keys that could not be traced.
+        programs: the programs of some units, already traced.
         code: where the experiment's code comes from, see `gacf.lab.provenance`.
     """
 
@@ -65,7 +65,7 @@ class Sweep(NamedTuple):
         return [n for u in self.units for n in u.variants if not self._finished(n)]
 
     def left(self) -> list[Unit]:
-        """The units of which a variant has not finished."""
+        """The units with at least one variant that has not finished."""
         return [u for u in self.units if not all(map(self._finished, u.variants))]
 
     def _finished(self, name: str) -> bool:
@@ -79,17 +79,18 @@ class Sweep(NamedTuple):
 def start(
     directory: Path | None, loaded: Experiment, found: Variants, err: Console, workers: int = 1
 ) -> Sweep:
-    """Makes a sweep's directory, or takes up the one that is there; trains nothing.
+    """Makes a sweep's directory, or adds to the existing one; trains nothing.
 
-    Variants that are there and not in `found` stay, so that of several sweeps in one directory
-    none loses what it is to train. One process at a time reads what is there and adds its own.
+    Variants that are in the directory but not in `found` stay, so that several sweeps in one
+    directory do not drop each other's variants. One process at a time reads the directory and adds
+    its variants.
 
     Args:
-        directory: where; None: in `runs`, under a name that nothing else has.
+        directory: its path; None: a new name in `runs`.
         loaded: the experiment.
         found: its variants.
-        err: warnings.
-        workers: how many will train at once.
+        err: where warnings go.
+        workers: how many workers will train at once.
 
     Raises:
         BadInput: the place is taken by something else, or by a variant of another config.
@@ -110,14 +111,14 @@ def start(
                 locks.make(place, contents).release()
             return made
         except (locks.Taken, locks.Held):
-            # Another process was faster: its sweep is added to, or another name is tried.
+            # Another process was faster: add to its sweep, or try another name.
             if directory and not _appears(directory / SWEEP):
                 raise
     raise AssertionError
 
 
 def _appears(path: Path) -> bool:
-    """Whether a file is there, or is there soon."""
+    """Whether a file exists now or within a second."""
     until = time.monotonic() + 1.0
     while not path.exists() and time.monotonic() < until:
         time.sleep(0.05)
@@ -132,7 +133,7 @@ def _planned(
     stored: Mapping[str, Any] | None = None,
     kept: Sequence[Unit] = (),
 ) -> tuple[Sweep, dict[str, bytes]]:
-    """A sweep of what is kept and what is new, and the files that say so."""
+    """A sweep of the kept units and the new ones, and the files that describe it."""
     stored = stored or {"variants": {}, "units": []}
     held = {name for unit in kept for name in unit.variants}
     new = {
@@ -169,7 +170,7 @@ def _planned(
 
 
 def _next(directory: Path, stored: Mapping[str, Any]) -> int:
-    """The number of the next unit: one that no directory has, also of a plan that was replaced."""
+    """The number of the next unit; no directory has it, not even one of a plan since replaced."""
     taken = [unit["name"] for unit in stored["units"]]
     taken += [path.name for path in directory.glob("units/*") if path.name.isdigit()]
     return 1 + max(map(int, taken), default=-1)
@@ -178,7 +179,7 @@ def _next(directory: Path, stored: Mapping[str, Any]) -> int:
 def _added(
     directory: Path, loaded: Experiment, found: Variants, err: Console, workers: int
 ) -> tuple[Sweep, dict[str, bytes], list[Unit]]:
-    """What is there, with the variants of this call, and the units that are not to be any more."""
+    """The existing sweep with the variants of this call added, its files, and replaced units."""
     stored = {"units": [], **read_sweep(directory)}
     if stored["experiment"] != loaded.name:
         raise BadInput(
@@ -208,7 +209,7 @@ def _check_names(directory: Path, names: Sequence[str]) -> None:
 def _unfinished(
     directory: Path, stored: Mapping[str, Any], loaded: Experiment, found: Variants
 ) -> Variants:
-    """The variants of earlier calls that are still to be trained and that this one leaves out."""
+    """The variants of earlier calls that this call leaves out and that have not finished."""
     left = {}
     for name, made in stored["variants"].items():
         if name in found or records.finished(directory / name):
@@ -226,7 +227,7 @@ def _unfinished(
 def _kept(
     directory: Path, stored: dict[str, Any], wanted: Mapping[str, Any], changed: bool
 ) -> tuple[list[Unit], list[Unit]]:
-    """The units that stay as they are, finished, begun or waiting; and those that do not."""
+    """The units that stay as they are, and the units that are to be replaced."""
     kept, replaced = [], []
     for unit in (Unit(**entry) for entry in stored["units"]):
         place = directory / "units" / unit.name
@@ -257,10 +258,10 @@ def _kept(
 
 
 def _close(directory: Path, replaced: Sequence[Unit]) -> None:
-    """Sees to it that units are trained by nobody any more: another process may still mean to.
+    """Closes units for good, because another process may still intend to train them.
 
     Raises:
-        BadInput: one is being trained; then all stay as they were.
+        BadInput: one of them is being trained; then all stay as they were.
     """
     taken = []
     for unit in replaced:
@@ -279,10 +280,10 @@ def _close(directory: Path, replaced: Sequence[Unit]) -> None:
 
 
 def check_idle(directory: Path) -> None:
-    """Raises a `BadInput` if a run is a variant that a sweep is training.
+    """Raises a `BadInput` if the run is a variant that a sweep is training.
 
     Args:
-        directory: the run's, which this process holds.
+        directory: the run's directory, which this process holds.
     """
     place = directory.resolve()
     if not (place.parent / SWEEP).exists():
@@ -297,16 +298,16 @@ def check_idle(directory: Path) -> None:
 
 
 def open_sweep(directory: Path) -> Sweep:
-    """Opens a sweep's directory, to go on with what is missing.
+    """Opens a sweep's directory, to train what is missing.
 
     Raises:
-        BadInput: no sweep there, or its configs are not those of its experiment.
+        BadInput: there is no sweep, or its configs do not fit its experiment.
     """
     stored = read_sweep(directory)
     loaded = experiment_file.load(directory / "experiment.py", stored["experiment"])
     grouped = [Unit(**unit) for unit in stored.get("units", [])]
     held = {name for unit in grouped for name in unit.variants}
-    # A sweep of an older version, or one whose units a later version forgot: one by one.
+    # Variants without a unit, as older versions left them, are trained one by one.
     alone = [name for name in stored["variants"] if name not in held]
     first = 1 + max((int(unit.name) for unit in grouped), default=-1)
     grouped += [Unit(f"{first + i:04d}", [name], []) for i, name in enumerate(alone)]
@@ -343,13 +344,13 @@ def _begun(directory: Path, stored: dict[str, Any], name: str) -> bool:
 
 
 def write_table(sweep: Sweep) -> dict[str, Any]:
-    """Writes the tidy table of the whole sweep, and what it took.
+    """Writes the tidy table of the whole sweep, and a summary of its cost.
 
         sweep.parquet        variant, the swept keys, cell, seed, step, metric, value
-        sweep-summary.json   programs, compilations, seconds, notes, and each unit's
+        sweep-summary.json   programs, compilations, seconds, notes, and the same for each unit
 
     Returns:
-        What sweep-summary.json holds.
+        The contents of sweep-summary.json.
     """
     parts = []
     keys = swept_keys(sweep.variants)

@@ -1,7 +1,8 @@
 """Where a sweep's workers run: local processes, Ray, SLURM.
 
-All start the same command, `gacf.lab.sweep.worker`, and are told nothing but where the
-sweep is; what a worker does, it finds there. So an executor only starts, looks, and stops.
+All of them start the same command, `gacf.lab.sweep.worker`, and pass it only the sweep's directory,
+in which a worker finds everything else. So an executor only starts workers, polls them, and stops
+them.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from gacf.lab.sweep.claims import ATTEMPTS
 from gacf.lab.sweep.directory import Sweep
 
 LOOK = 0.3  # seconds between looks at the workers
-GRACE = 20.0  # seconds that a worker has to let go of its unit
-SILENT = 5.0  # seconds that a worker may have lost its unit before it is replaced
-REST = 25.0  # seconds that workers have to end once nothing is left for them
+GRACE = 20.0  # seconds that a worker has to release its unit
+SILENT = 5.0  # seconds that a worker may live on after losing its unit before it is replaced
+REST = 25.0  # seconds that workers have to end once no unit is left
 
 
 class Handle(NamedTuple):
     """A worker that was started.
 
     Attributes:
-        poll: its exit code; None as long as it runs.
+        poll: returns its exit code; None as long as it runs.
         stop: asks it to stop.
-        kill: ends it, also if it is stopped or hangs.
-        pid: its number, if it is a process here.
+        kill: ends it, even if it is stopped or hangs.
+        pid: its process number, if it is a process on this machine.
     """
 
     poll: Callable[[], int | None]
@@ -51,18 +52,18 @@ class Handle(NamedTuple):
 
 
 Start = Callable[[int], Handle]
-"""Starts the worker of a number."""
+"""Starts the worker with the given number."""
 
 
 def cores() -> list[int]:
-    """Those that this process may use."""
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
 def shares(workers: int) -> list[list[int]]:
-    """The cores divided among workers; where there are fewer cores, several share one.
+    """Divides the cores among the workers; if there are fewer cores, several workers share one.
 
     Example:
         >>> {len(shares(n)) for n in (1, 2, 3)} == {1, 2, 3}
@@ -75,7 +76,7 @@ def shares(workers: int) -> list[list[int]]:
 
 
 def environment(devices: int, workers: int = 1) -> dict[str, str]:
-    """What a worker's JAX has to know before it starts: host devices, and its part of a GPU."""
+    """Environment variables that JAX reads when a worker starts: host devices, its GPU share."""
     flags = re.sub(
         r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")
     )
@@ -83,12 +84,12 @@ def environment(devices: int, workers: int = 1) -> dict[str, str]:
     return {
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}".strip(),
         "XLA_PYTHON_CLIENT_MEM_FRACTION": part,
-        "PYTHONSAFEPATH": "1",  # what starts a worker takes no modules from its folder either
+        "PYTHONSAFEPATH": "1",  # nor does what starts a worker import from its folder
     }
 
 
 def command(directory: Path, more: Sequence[str] = (), parent: int = children.ANY) -> list[str]:
-    """What starts a worker, which ends with its parent."""
+    """The command that starts a worker, which ends when its parent ends."""
     start = children.python("gacf.lab.sweep.worker:main", parent)
     return [*start, str(directory.resolve()), *more]
 
@@ -103,7 +104,7 @@ def _log(directory: Path, number: int) -> Path:
 def processes(
     directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]
 ) -> Start:
-    """Processes on this machine, its cores divided among them."""
+    """Workers as processes on this machine, which share its cores."""
     divided = shares(workers)
 
     def start(number: int) -> Handle:
@@ -139,18 +140,18 @@ def _on_ray(call: list[str], added: dict[str, str], log: str) -> int:
 def with_ray(
     directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]
 ) -> Start:
-    """Ray tasks: on this machine, or on a running cluster that shares its file system."""
+    """Workers as Ray tasks, on this machine or on a running cluster with the same file system."""
     ray: Any = __import__("ray")
     if not ray.is_initialized():
         here = {} if "address" in settings else {"include_dashboard": False}
         with warnings.catch_warnings():
-            # It forks only to start another program, which JAX's threads do not mind.
+            # Ray forks only to start another program, which is safe with JAX's threads.
             warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
             ray.init(
                 address=settings.get("address"), log_to_driver=False, logging_level="error", **here
             )
     each = int(settings.get("cores", max(1, len(cores()) // workers)))
-    # By value: Ray's own processes need not have gacf on their path.
+    # Pickled by value, because Ray's own processes may not have gacf on their path.
     cloudpickle: Any = __import__("ray.cloudpickle").cloudpickle
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     remote = ray.remote(num_cpus=each, max_retries=0)(_on_ray)
@@ -178,7 +179,7 @@ def with_ray(
 
 
 def slurm(directory: Path, workers: int, more: Sequence[str], settings: Mapping[str, str]) -> Start:
-    """SLURM jobs by submitit; `cluster=local` or `debug` runs them here."""
+    """Workers as SLURM jobs by submitit; `cluster=local` or `debug` runs them on this machine."""
     submitit: Any = __import__("submitit")
     helpers: Any = __import__("submitit.helpers").helpers
     given = {k: int(v) if v.isdigit() else v for k, v in settings.items()}
@@ -193,7 +194,7 @@ def slurm(directory: Path, workers: int, more: Sequence[str], settings: Mapping[
         raise BadInput(f"--executor.KEY: {str(error).splitlines()[0]}") from error
 
     def start(number: int) -> Handle:
-        # `env` adds to what the job's environment is; an argument would stand in its place.
+        # `env` adds to the job's environment; an argument would replace it.
         added = [f"{key}={value}" for key, value in environment(each, workers).items()]
         call = helpers.CommandFunction(["env", *added, *command(directory, more)], verbose=False)
         job = executor.submit(call)
@@ -220,7 +221,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "inline": (),
     "processes": (),
     "ray": ("address", "cores"),
-}  # of slurm: whatever submitit takes
+}  # slurm takes whatever submitit takes
 
 
 def parse(executor: str, tokens: Sequence[str]) -> dict[str, str]:
@@ -260,13 +261,13 @@ def check(executor: str) -> None:
 
 
 def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) -> None:
-    """Keeps workers at work until no unit is left for them; replaces those that are lost.
+    """Keeps workers running until no unit is left, and replaces workers that are lost.
 
-    A worker that is stopped or hangs is lost as one that has ended: once its claim is too old it is
-    killed, and none is waited for when nothing is left to train.
+    A worker that is stopped or hangs counts as lost, like one that has ended: once its claim is too
+    old it is killed. When nothing is left to train, no worker is waited for.
 
     Raises:
-        Unwritable: the file system refuses what is to be written.
+        Unwritable: the file system refuses to be written.
         BadInput: workers end before they take a unit.
     """
     stored = watch.read_sweep(sweep.directory).get("key_metric")
@@ -328,9 +329,9 @@ def _end_silent(sweep: Sweep, running: Mapping[int, Handle], silent: dict[int, f
     """Kills workers that lost their claims a while ago and have not ended.
 
     Args:
-        sweep: what they work on.
+        sweep: the sweep that they train.
         running: the workers.
-        silent: worker -> since when it has been found so; kept up to date.
+        silent: worker -> the time since which it has been without a claim; updated here.
     """
     owners = [owner for unit in sweep.left() for owner in claims.losers(sweep.place(unit))]
     quiet = {owner.get("pid") for owner in owners if locks.in_sight(owner)}
@@ -342,21 +343,21 @@ def _end_silent(sweep: Sweep, running: Mapping[int, Handle], silent: dict[int, f
 
 
 def _end(handles: Collection[Handle], patience: float) -> None:
-    """Ends workers: in order if they can, else at once."""
+    """Ends workers: asks them first, and kills those that do not end in time."""
     try:
         for handle in handles:
             handle.stop()
         until = time.monotonic() + patience
         while time.monotonic() < until and any(h.poll() is None for h in handles):
             time.sleep(LOOK / 3)
-    finally:  # also if the user does not want to wait
+    finally:  # also if the user interrupts the waiting
         for handle in handles:
             if handle.poll() is None:
                 handle.kill()
 
 
 def _refused(directory: Path, number: int) -> files.Unwritable:
-    """Why a worker could not write, from what it said last."""
+    """Why a worker could not write, from the last line of its output."""
     said = _tail(directory, number).removeprefix("gacf: ")
     found = files.unwritable(Exception(said))
     return found or files.Unwritable(errno.EIO, said)

@@ -1,7 +1,7 @@
-"""Trackers: told the scalars of a sweep while it trains, by a thread of their own.
+"""Trackers: each logs the scalars of a sweep or a run while it trains, in a thread of its own.
 
-Training hands its numbers to a bounded queue and never waits: what does not fit is dropped, and
-counted. A tracker that raises is dropped itself, with one line; one that hangs is left behind.
+Training puts its numbers into a bounded queue and never waits: what does not fit is dropped and
+counted. A tracker that raises is switched off, with one line; one that hangs is abandoned.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from rich.console import Console
 from gacf.lab.errors import BadInput
 from gacf.lab.statistics import iqm
 
-WAITING = 256  # calls of the compiled program that may wait to be told
-PATIENCE = 20.0  # seconds that a tracker has at the end
+WAITING = 256  # calls of the compiled program whose numbers may wait in the queue
+PATIENCE = 20.0  # seconds that a tracker has to finish at the end
 
 Log = Callable[[str, int, Mapping[str, float], Mapping[str, np.ndarray]], None]
-"""Told the run, the step, each metric's interquartile mean, and each metric's seeds [S]."""
+"""Takes the run, the step, each metric's interquartile mean, and each metric's seeds [S]."""
 
 
 def _tensorboard(place: Path) -> tuple[Log, Callable[[], None]]:
@@ -98,7 +98,7 @@ def _mlflow(place: Path) -> tuple[Log, Callable[[], None]]:
         if run not in runs:
             runs[run] = client.create_run(number, run_name=run).info.run_id
         flat = list(_flat(means, seeds).items())
-        for i in range(0, len(flat), 1000):  # the most that one call takes
+        for i in range(0, len(flat), 1000):  # the most that one call accepts
             metrics = [metric_of(key, value, 0, step) for key, value in flat[i : i + 1000]]
             client.log_batch(runs[run], metrics=metrics)
 
@@ -124,13 +124,13 @@ def check(kind: str) -> None:
 
 
 class Tracker:
-    """Tells a tracker of all scalars, without anybody waiting for it.
+    """Sends all scalars to a tracker without making the training wait.
 
     Args:
         kind: one of `TRACKERS`.
-        directory: of the sweep or run; the tracker's files lie in `track/<kind>` there.
-        err: warnings.
-        make: what connects to the tracker, instead of that of `kind`.
+        directory: the sweep's or run's directory; the tracker's files are in its `track/<kind>`.
+        err: where warnings go.
+        make: the function that connects to the tracker, if not that of `kind`.
     """
 
     def __init__(
@@ -150,14 +150,14 @@ class Tracker:
     def __call__(
         self, variant: str, cell: str, ends: np.ndarray, scalars: Mapping[str, np.ndarray]
     ) -> None:
-        """Hands on the numbers of one call of the compiled program, scalars [S, W]."""
+        """Queues the numbers of one call of the compiled program, scalars [S, W]."""
         try:
             self.queue.put_nowait((variant, cell, ends, scalars))
         except queue.Full:
             self.dropped += 1
 
     def close(self) -> None:
-        """Lets the tracker finish, within `PATIENCE`; says what it missed."""
+        """Lets the tracker finish within `PATIENCE`, and reports how much was dropped."""
         try:
             self.queue.put(None, timeout=PATIENCE / 2)
             self.thread.join(PATIENCE / 2)

@@ -1,8 +1,8 @@
 """Which variants are trained as one program.
 
-Variants whose configs are equal but for floats are candidates. Whether `build` may see a tracer in
-place of a float is found out by tracing: code that branches on it, or takes a shape from it, raises
-then. Such keys split the candidates further, with a note; the others become batched arrays.
+Variants whose configs differ only in floats are candidates. Tracing shows whether `build` accepts a
+tracer in place of a float: code that branches on the float, or takes a shape from it, raises. Such
+keys split the candidates further, with a note; the other keys become batched arrays.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from gacf.runner import Program
 
 
 class Unit(NamedTuple):
-    """What is trained at once: a group of variants, or a slice of one.
+    """Variants that are trained together: a group, or a slice of one.
 
     Attributes:
-        name: of its directory.
-        variants: their names.
-        traced: the keys in which they differ; none for a variant alone.
+        name: the name of its directory.
+        variants: the names of its variants.
+        traced: the keys in which they differ; empty for a single variant.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Unit(NamedTuple):
     traced: list[str]
 
 
-KEPT = 4  # traced programs that a plan hands on: each holds its data set
+KEPT = 4  # traced programs that a plan keeps; no more, because each holds its data set
 
 
 class Plan(NamedTuple):
-    """What `plan` gives.
+    """The result of `plan`.
 
     Attributes:
-        units: what to train.
-        notes: on keys that could not be traced.
-        programs: of some units, traced already.
+        units: the units to train.
+        notes: notes on keys that could not be traced.
+        programs: the programs of some units, already traced.
     """
 
     units: list[Unit]
@@ -54,12 +54,12 @@ class Plan(NamedTuple):
 
 
 def plan(loaded: Experiment, found: Variants, workers: int = 1, first: int = 0) -> Plan:
-    """Groups variants, and cuts groups that do not fit into memory or leave a worker idle.
+    """Groups variants, and splits groups that do not fit into memory or leave a worker idle.
 
     Args:
         loaded: the experiment.
         found: the variants.
-        workers: how many will train at once, sharing this machine's memory.
+        workers: how many workers will train at once, sharing this machine's memory.
         first: the number of the first unit.
     """
     classes: dict[str, list[str]] = {}
@@ -84,7 +84,7 @@ def plan(loaded: Experiment, found: Variants, workers: int = 1, first: int = 0) 
 
 
 def _kind(settings: Config) -> str:
-    """Equal for configs that differ in floats alone."""
+    """A key that is equal for configs that differ only in floats."""
     flat = config.leaves(settings)
     return json.dumps({k: "float" if type(v) is float else [v] for k, v in flat.items()})
 
@@ -92,7 +92,7 @@ def _kind(settings: Config) -> str:
 def _most(program: Mapping[str, Program], members: int, workers: int) -> int:
     """How many of a group's variants fit into the free memory at once.
 
-    A program's need grows by the same amount with each variant, above what its data take.
+    A program needs the memory of its data, and the same amount more for each variant.
     """
     least = members
     for one in program.values():
@@ -113,10 +113,10 @@ def _split(
     alone: list[tuple[Group, dict[str, Program] | None]] = [(([name], []), None) for name in names]
     varying = _varying(members)
     if len(names) == 1 or not varying:
-        return alone  # equal configs under two names too
+        return alone  # also equal configs under two names
     jax.config.update("jax_enable_x64", members[names[0]].x64)
     refused = [name for name in names if not _builds(loaded, members[name])]
-    if refused:  # traced, its numbers would pass unchecked
+    if refused:  # as tracers, its values would not be checked
         kept = {name: made for name, made in members.items() if name not in refused}
         return [one for one in alone if one[0][0][0] in refused] + (
             _split(loaded, kept, notes) if kept else []
@@ -161,7 +161,7 @@ def _trace(
         return preparation.prepare_group(loaded, list(members.values()), keys), ""
     except BadInput as error:
         return None, _reason(error)
-    except Exception as error:  # whatever code does that meets a tracer where it wanted a number
+    except Exception as error:  # code may raise anything when it gets a tracer instead of a number
         return None, f"{type(error).__name__}: {blame.one_line(error)}"
 
 

@@ -28,14 +28,14 @@ def variants(
 
     Args:
         loaded: an experiment file.
-        overrides: of all variants, from the command line; see `overrides.resolve`.
+        overrides: overrides from the command line for all variants; see `overrides.resolve`.
         swept: `--sweep.KEY=A,B,C`, …, see `vocabulary.parse`; they replace `get_sweep`.
-        samples: how many random draws these give.
-        sample_seed: of the draws.
+        samples: how many random draws there are.
+        sample_seed: the seed of the draws.
 
     Raises:
-        BadInput: no `get_sweep`, or one that does not give what it should; a name that cannot be
-            a directory's; a key that the command line sets too; what `overrides.resolve` refuses.
+        BadInput: there is no `get_sweep`, or its result has another form; a name cannot be that of
+            a directory; the command line sets a swept key too; `overrides.resolve` refuses a value.
     """
     base = resolve(loaded, overrides)
     if swept:
@@ -62,7 +62,7 @@ def variants(
 
 
 def _check_name(name: str, others: Iterable[str]) -> None:
-    """Raises a `BadInput` unless a variant's name can be its directory's, on any file system."""
+    """Raises a `BadInput` unless a variant's name can name its directory on any file system."""
     given = f"get_sweep(config): the variant {name[:60] + '…' * (len(name) > 60)!r}"
     if not re.fullmatch(r"\w([\w .,=+-]*[\w,=+-])?", name):
         raise BadInput(

@@ -1,4 +1,4 @@
-"""Ways to say which variants a sweep has, for `get_sweep` and for the command line."""
+"""Ways to state which variants a sweep has, in `get_sweep` and on the command line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def uniform(low: float, high: float) -> Distribution:
 
 
 def _check_ends(low: float, high: float) -> None:
-    """Raises a ValueError unless both are finite, and so is what lies between them."""
+    """Raises a ValueError unless both ends and the distance between them are finite."""
     for name, value in (("low", low), ("high", high)):
         require(name, value, math.isfinite, "a finite number")
     require("high", high, lambda x: x > low, f"a number > low, which is {low}")
@@ -65,7 +65,7 @@ def integers(low: int, high: int) -> Distribution:
     """Whole numbers from low to high, both included.
 
     Raises:
-        ValueError: one of them is no whole number of 64 bits, or `high` is below `low`.
+        ValueError: one of them is not a whole number of 64 bits, or `high` is below `low`.
     """
     for name, value in (("low", low), ("high", high)):
         require(name, value, lambda x: -(2**63) <= operator.index(x) < 2**63, "a whole number")
@@ -74,7 +74,7 @@ def integers(low: int, high: int) -> Distribution:
 
 
 def choice(*values: Any) -> Distribution:
-    """One of several values, each as likely."""
+    """One of several values, all equally likely."""
     require("values", values, bool, "a value or more")
     return Distribution(lambda rng: values[int(rng.integers(len(values)))])
 
@@ -86,7 +86,7 @@ def grid(values: Mapping[str, Sequence[Any]]) -> dict[str, Changes]:
         values: dotted key -> its values.
 
     Returns:
-        Variant -> dotted key -> value, as `get_sweep` gives it; names say what varies.
+        Variant -> dotted key -> value, as `get_sweep` returns it; names state the varying values.
 
     Example:
         >>> grid({"actor.learning_rate": [0.1, 0.2], "smoothing": [0.0]})["learning_rate=0.2"]
@@ -113,12 +113,12 @@ def zipped(values: Mapping[str, Sequence[Any]]) -> dict[str, Changes]:
 
 
 def sample(values: Mapping[str, Distribution], n: int, seed: int = 0) -> dict[str, Changes]:
-    """Random draws, all keys at once; the first draws are the same however many there are.
+    """Random draws of all keys at once; the first draws are the same however many there are.
 
     Args:
         values: dotted key -> `uniform`, `log_uniform`, `integers` or `choice`.
-        n: how many.
-        seed: of the draws.
+        n: the number of draws.
+        seed: the seed of the draws.
 
     Example:
         >>> one = sample({"rate": log_uniform(1e-4, 1e-2)}, 2)
@@ -131,10 +131,10 @@ def sample(values: Mapping[str, Distribution], n: int, seed: int = 0) -> dict[st
 
 
 def cross(*parts: Mapping[str, Changes]) -> dict[str, Changes]:
-    """Every variant of one with every variant of the others.
+    """Combines every variant of one sweep with every variant of the others.
 
     Raises:
-        ValueError: a key that two of them set.
+        ValueError: two of them set the same key.
 
     Example:
         >>> list(cross(grid({"a": [1, 2]}), zipped({"b": [3, 4], "c": [5, 6]})))
@@ -150,7 +150,7 @@ def cross(*parts: Mapping[str, Changes]) -> dict[str, Changes]:
 
 
 def named(rows: Sequence[Changes]) -> dict[str, Changes]:
-    """Variants by names that tell the values of the keys that vary, usable as directories."""
+    """Names variants by the values of the keys that vary; the names can be directories."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     varying = [k for k in keys if len({repr(row.get(k)) for row in rows}) > 1] or keys
     lasts = [key.rpartition(".")[2] for key in varying]
@@ -158,7 +158,7 @@ def named(rows: Sequence[Changes]) -> dict[str, Changes]:
         last if lasts.count(last) == 1 else key for key, last in zip(varying, lasts, strict=True)
     ]
     made: dict[str, Changes] = {}
-    names: dict[str, str] = {}  # some file systems tell names apart by more than capitals alone
+    names: dict[str, str] = {}  # some file systems do not distinguish capital letters
     for row in rows:
         name = ",".join(
             f"{title}={_word(row[key])}" for key, title in zip(varying, short, strict=True)
@@ -172,7 +172,7 @@ def named(rows: Sequence[Changes]) -> dict[str, Changes]:
 
 
 def _short(x: float) -> float:
-    """Four digits: what a name shows is the value."""
+    """Rounds a value to four digits, so that a variant's name shows the exact value."""
     return float(f"{x:.4g}")
 
 
@@ -190,17 +190,17 @@ _CALL = re.compile(r"(uniform|log_uniform|integers|choice)\((.*)\)")
 def parse(tokens: Sequence[str], samples: int, seed: int) -> dict[str, Changes]:
     """The variants that the command line asks for; values stay text.
 
-        --sweep.KEY=A,B,C            a grid over all such keys
+        --sweep.KEY=A,B,C            a grid over all keys of this kind
         --sweep.KEY,OTHER=A:X,B:Y    several keys that vary together
-        --sweep.KEY=log_uniform(A,B) random draws, of all such keys together
+        --sweep.KEY=log_uniform(A,B) random draws; all keys of this kind are drawn together
 
     Args:
-        tokens: as above.
-        samples: how many random draws.
-        seed: of the draws.
+        tokens: arguments in the forms above.
+        samples: the number of random draws.
+        seed: the seed of the draws.
 
     Raises:
-        ValueError: none of these forms; the message begins with the key.
+        ValueError: an argument has none of these forms; the message begins with its key.
 
     Example:
         >>> list(parse(["--sweep.rate=1,2", "--sweep.a,b=3:4,5:6"], 1, 0))
@@ -255,7 +255,7 @@ def _distribution(key: str, name: str, inside: str) -> Distribution:
 
 
 def split(text: str, at: str = ",") -> list[str]:
-    """Cuts a text, but not inside brackets.
+    """Splits a text, but not inside brackets.
 
     Example:
         >>> split("(64,64),(128,)")

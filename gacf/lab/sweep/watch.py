@@ -1,4 +1,4 @@
-"""Where a run or a sweep stands; reads its directory alone, so that any terminal may ask."""
+"""The progress of a run or a sweep, read from its directory alone, so that any terminal can ask."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from gacf.lab.report.table import direction, read, stated_goal
 from gacf.lab.sweep import claims
 from gacf.lab.sweep.directory import check_idle
 
-RECENT = 10.0  # seconds for which a written progress shows that a run is being trained
+RECENT = 10.0  # seconds for which a progress file shows that a run is being trained
 
 
 class Snapshot(NamedTuple):
-    """Where a sweep stands.
+    """The progress of a sweep.
 
     Attributes:
-        units: how many there are.
+        units: how many units there are.
         done: how many of them have finished.
         running: how many are being trained.
         failed: how many have been given up.
-        variants: how many have finished, and how many there are.
-        seeds: how many have finished, and how many there are.
-        share: of all seed-steps, how much has been done, in [0, 1].
-        seconds_left: estimate; None where nothing is running yet.
-        best: variant, and its cell if it has several, and interquartile mean of the key metric;
-            None where nothing is known yet, or the experiment states no goal.
-        diverged: seeds, of what is running.
-        goal: whether more or less of the key metric is better: `max`, `min`, or None: not stated.
+        variants: how many variants have finished, and how many there are.
+        seeds: how many seeds have finished, and how many there are.
+        share: the share of all seed-steps that has been done, in [0, 1].
+        seconds_left: an estimate; None while nothing is running.
+        best: the best variant (with its cell if it has several) and its interquartile mean of the
+            key metric; None while nothing is known, or if the experiment states no goal.
+        diverged: the number of diverged seeds in the units that are running.
+        goal: whether more (`max`) or less (`min`) of the key metric is better; None: not stated.
     """
 
     units: int
@@ -61,10 +61,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def snapshot(directory: Path) -> Snapshot:
-    """Reads where a sweep stands.
+    """Reads the progress of a sweep.
 
     Raises:
-        BadInput: no sweep there.
+        BadInput: there is no sweep.
     """
     stored = read_sweep(directory)
     key = stored.get("key_metric")
@@ -122,7 +122,7 @@ def snapshot(directory: Path) -> Snapshot:
 
 
 def line(found: Snapshot, key_metric: str | None = None) -> str:
-    """One line of where a sweep stands.
+    """The progress of a sweep in one line.
 
     Example:
         >>> found = Snapshot(3, 1, 1, 0, (2, 6), (8, 24), 0.5, 90.0, ("a", 1.5), 0, "max")
@@ -157,12 +157,12 @@ def _clock(left: float) -> str:
 
 
 def over(found: Snapshot) -> bool:
-    """Whether nothing more will happen by itself."""
+    """Whether the sweep is over: nothing more will happen by itself."""
     return found.done + found.failed == found.units
 
 
 def _is_trained(directory: Path) -> bool:
-    """Whether a process trains the run."""
+    """Whether a process is training the run."""
     try:
         if time.time() - (directory / PROGRESS).stat().st_mtime < RECENT:
             return True
@@ -176,17 +176,17 @@ def _is_trained(directory: Path) -> bool:
 
 
 def of_run(directory: Path) -> tuple[str, bool]:
-    """One line of where a run stands, and whether nothing more will happen by itself.
+    """The progress of a run in one line, and whether nothing more will happen by itself.
 
     Raises:
-        BadInput: no run there.
+        BadInput: there is no run.
     """
     stored = records.read_stored(directory)
     key, goal = stored.get("key_metric"), stored.get("goal")
     way = f", {direction(goal)}" if goal else ""
 
     def shown(values: dict[str, float]) -> list[str]:
-        """The key metric first, then what evaluations and training say."""
+        """The key metric first, then metrics of evaluations, then metrics of training."""
         names = [key, *(n for n in values if n.startswith("evaluate/")), *values]
         chosen = [n for n in dict.fromkeys(names) if n in values][:4]
         bare = lambda n: n.removeprefix("evaluate/").removeprefix("final/")  # noqa: E731
@@ -223,26 +223,26 @@ def of_run(directory: Path) -> tuple[str, bool]:
 
 
 def of_sweep(directory: Path) -> tuple[str, bool]:
-    """One line of where a sweep stands, and whether nothing more will happen by itself.
+    """The progress of a sweep in one line, and whether nothing more will happen by itself.
 
     Raises:
-        BadInput: no sweep there.
+        BadInput: there is no sweep.
     """
     found = snapshot(directory)
     return line(found, read_sweep(directory).get("key_metric")), over(found)
 
 
 def watch(directory: Path, out: Console, every: float = 1.0, once: bool = False) -> None:
-    """Shows where a run or a sweep stands until it is over.
+    """Shows the progress of a run or a sweep until it is over.
 
     Args:
-        directory: what `gacf run` or `gacf sweep` made.
+        directory: a directory that `gacf run` or `gacf sweep` made.
         out: where to show it.
-        every: seconds between looks.
-        once: whether one look is enough.
+        every: seconds between updates.
+        once: whether to show it only once.
 
     Raises:
-        BadInput: neither a run nor a sweep there.
+        BadInput: there is neither a run nor a sweep.
     """
     if not (directory / SWEEP).exists() and not (directory / "config.json").exists():
         raise BadInput(f"DIR: {str(directory)!r} is no directory of a run or a sweep")

@@ -24,19 +24,19 @@ from gacf.lab.sweep.claims import ATTEMPTS, Claim
 from gacf.lab.sweep.directory import Sweep
 from gacf.lab.sweep.units import Unit
 
-POLL = 0.5  # seconds between looks at units that others hold
+POLL = 0.5  # seconds between looks at units that other workers hold
 
 Track = Callable[[str, str, np.ndarray, results.History], None]
-"""Called with variant, cell, ends of windows [W] and scalars [S, W]; see `gacf.lab.sweep.track`."""
+"""Takes a variant, a cell, the ends of windows [W] and scalars [S, W]; see `lab.sweep.track`."""
 
 
 class Options(NamedTuple):
-    """How a worker works.
+    """The options of a worker.
 
     Attributes:
         show_traceback: whether to show where in the code failures came from.
-        parent: the process whose end is the worker's too.
-        track: told all scalars.
+        parent: a process with which the worker ends.
+        track: a function that receives all scalars.
     """
 
     show_traceback: bool = False
@@ -45,11 +45,13 @@ class Options(NamedTuple):
 
 
 def work(sweep: Sweep, out: Console, err: Console, options: Options = Options()) -> None:  # noqa: B008
-    """Trains what nobody else trains; waits for what others hold, and takes it if they are lost.
+    """Trains the units that no other worker trains.
+
+    It waits for the units that other workers hold, and takes them over if those workers are lost.
 
     Raises:
-        Unwritable: the file system refuses what is to be written.
-        claims.Lost: the process that this one belongs to has gone.
+        Unwritable: the file system refuses to be written.
+        claims.Lost: the parent of this process has gone.
     """
     everything = len(sweep.left())
     begun = 0
@@ -103,7 +105,7 @@ def _attempt(
             raise refused from error
         try:
             claim.check()
-        except claims.Lost:  # whoever has the unit now may have caused it
+        except claims.Lost:  # the worker that has the unit now may have caused the error
             claim.release()
             if options.parent is not None:
                 raise
@@ -124,7 +126,7 @@ def _attempt(
 
 
 def words(unit: Unit) -> str:
-    """The unit by its variants.
+    """The unit in words, by the names of its variants.
 
     Example:
         >>> words(Unit("0000", ["a", "b"], ["rate"]))
@@ -134,7 +136,7 @@ def words(unit: Unit) -> str:
 
 
 def failures(sweep: Sweep) -> dict[str, dict[str, str]]:
-    """Unit -> message and traceback of those at which nobody works any more."""
+    """Unit -> message and traceback, of the units that have been given up."""
     lost = {"message": "its worker was lost, time and again", "traceback": ""}
     found = {}
     for unit in sweep.left():
@@ -151,7 +153,7 @@ def _train(
     loaded, place = sweep.experiment, sweep.place(unit)
     settings = [sweep.settings(name) for name in unit.variants]
     alone = not unit.traced
-    jax.config.update("jax_enable_x64", settings[0].x64)  # the unit before may have had another
+    jax.config.update("jax_enable_x64", settings[0].x64)  # the previous unit may differ in it
     programs = sweep.programs.pop(unit.name, None)
     if programs is None and alone:
         programs = preparation.prepare(loaded, settings[0])
@@ -186,7 +188,7 @@ def _train(
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held."""
+    """The largest amount of memory that this process has used so far."""
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 
@@ -194,10 +196,10 @@ def peak_bytes() -> int:
 def _opened(
     where: Path, sweep: Sweep, settings: config.Config, claim: Claim, create: bool = True
 ) -> run_directory.Run:
-    """A variant's run, to which the claim on its unit gives the right.
+    """Opens the run of a variant, which the claim on its unit entitles this worker to write.
 
-    Who resumes the run alone holds it and then looks for a claim; here it is the other way round,
-    so that at least one of the two sees the other.
+    A process that resumes the run alone first holds it and then looks for a claim. A worker does
+    this in the opposite order, so that at least one of the two sees the other.
     """
     loaded = sweep.experiment
     claim.check()
@@ -214,7 +216,7 @@ def _opened(
 
 
 class _Report:
-    """Listens to a unit: leaves progress.json, tells the tracker, stops if the unit is lost."""
+    """Called as a unit trains: writes its progress, feeds the tracker, stops if it is lost."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One worker as a process of its own, as executors start it; its argument is the sweep's DIR."""
+"""A worker as a process of its own, which executors start with the sweep's DIR as its argument."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-UNWRITABLE = 3  # exit code where nothing can be written; 0: nothing was left to do
+UNWRITABLE = 3  # exit code if nothing can be written; 0: nothing was left to do
 
 
 def _interrupt(number: int, frame: Any) -> None:
@@ -17,7 +17,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def main() -> int:
-    """Trains until nothing is left; the exit code says whether a replacement is wanted."""
+    """Trains until nothing is left; the exit code says whether a replacement is needed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--cores", help="those that it may use, with commas between")

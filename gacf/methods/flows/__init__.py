@@ -1,4 +1,4 @@
-"""Information flow between more than two models. To add one: a file, and a line here."""
+"""Games of more than two models. To add one, write a file in this folder and add a line here."""
 
 from gacf.methods.flows.adversarial_autoencoder import adversarial_autoencoder
 from gacf.methods.flows.bigan import bigan

@@ -28,13 +28,13 @@ def adversarial_autoencoder(
     penalty: Penalty | None = None,
     evaluate: Callable[[Params, World, Key], Metrics] = no_metrics,
 ) -> Game:
-    """An autoencoder whose codes a critic cannot tell from the prior's.
+    """An autoencoder whose codes a critic cannot distinguish from samples of the prior.
 
         critic   min D(1 ‖ C(z)) + D(0 ‖ C(E(x)))
         encoder  min mean ‖x − A(E(x))‖² + weight · D(1 ‖ C(E(x)))
         actor    min mean ‖x − A(E(x))‖²
 
-    The decoder is the actor: it draws, and after training it makes samples of the prior's codes.
+    The decoder is the actor: after training it turns codes drawn from the prior into samples.
 
     Args:
         decoder: the actor's network, [B, Z] -> [B, …].
@@ -42,7 +42,7 @@ def adversarial_autoencoder(
         discriminator: codes [B, Z] -> logits.
         data: examples [n, …].
         noise: Z, of a standard normal, the prior.
-        weight: of what the critic says; 0 is a plain autoencoder.
+        weight: the weight of the critic's verdict; 0 is a plain autoencoder.
         batch_size: B.
         divergence: a name in `DIVERGENCES`.
         penalty: added to the critic's loss.

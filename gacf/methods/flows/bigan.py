@@ -33,7 +33,7 @@ def bigan(
         encoder  min D(0 ‖ C(x, E(x)))
         actor    min D(1 ‖ C(A(z), z))
 
-    Where the critic can tell nothing, E and A are each other's inverse.
+    Where the critic cannot distinguish the two kinds of pairs, E and A are each other's inverse.
 
     Args:
         generator: the actor's network, [B, Z] -> [B, …].

@@ -1,7 +1,7 @@
 """Conditional GANs, Mirza & Osindero 2014: the label is shown to both players.
 
-The game is `gacf.gan` on labelled data; here are perceptrons that look at a label. Those of images
-are in `gacf.networks.images`.
+The game is `gacf.gan` on labelled data. This file has perceptrons that take a label; networks for
+images are in `gacf.networks.images`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Labelled(linen.Module):
         hidden: widths of the hidden layers.
         classes: K.
         shape: of one output; `()` for one number.
-        last: after the last layer.
+        last: the function after the last layer.
 
     Reference:
         Mirza & Osindero 2014.
@@ -80,7 +80,7 @@ class Projection(linen.Module):
 
 
 def conditional_critic(condition: str, hidden: Sequence[int], classes: int) -> Any:
-    """The critic that looks at the label by "concatenation" or by "projection".
+    """The critic that takes the label by "concatenation" or by "projection".
 
     Example:
         >>> conditional_critic("projection", (8,), 10).classes

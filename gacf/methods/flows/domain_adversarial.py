@@ -1,4 +1,4 @@
-"""Domain-adversarial training, Ganin et al. 2016: features that do not tell where from."""
+"""Domain-adversarial training, Ganin et al. 2016: features that do not reveal the domain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Weight = float | jax.Array | Callable[[jax.Array], jax.Array]
 
 
 def ramp(steps: float | jax.Array, highest: float | jax.Array = 1.0) -> Any:
-    """The weight of the critic's word over training: highest · (2 / (1 + e^{−10 p}) − 1), p = step / steps.
+    """The weight of the critic over training: highest · (2 / (1 + e^{−10 p}) − 1), p = step / steps.
 
     Reference:
         Ganin et al. 2016, section 5.2.
@@ -51,17 +51,17 @@ def domain_adversarial(
         critic     min D(1 ‖ C(E(x_source))) + D(0 ‖ C(E(x_target)))
         encoder    min −mean log Q(y | E(x_source)) − weight · (the critic's loss)
 
-    The gradient reversal of the paper is what a private loss of the opposite sign is.
+    The encoder's loss of the opposite sign does what the gradient reversal of the paper does.
 
     Args:
         encoder: [B, …] -> features [B, F].
         posterior: features -> logits [B, K] of the labels.
         discriminator: features -> logits of the domain.
         source: examples [n, …] and labels [n].
-        target: examples [m, …]; their labels are nowhere seen.
-        weight: λ of the critic's word, a number or a function of the step (`ramp`); with 0 only
-            the source is learned from.
-        batch_size: B, of each domain.
+        target: examples [m, …]; their labels are never used.
+        weight: the weight λ of the critic, a number or a function of the step (`ramp`); with 0 the
+            encoder learns from the source alone.
+        batch_size: B, for each domain.
         evaluate: `(params, world, key) -> metrics`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""GAIL and AIRL: a discriminator of expert and policy is the reward of any method."""
+"""GAIL and AIRL: a discriminator between expert and policy is the reward of any method."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ RECORDED = ("observation", "action", "next_observation", "terminated")
 
 
 def rewarded(game: Game, reward: Reward) -> Game:
-    """The game in whose losses r is what `reward` says of the batch's transitions.
+    """The game in whose losses the reward r of a transition is given by `reward`.
 
-    The reward is a function of all players' params where a loss reads it, and is differentiated
-    by rules that look ahead. Evaluation and episodes' returns stay the environment's.
+    In a loss the reward is a function of all players' params, so that rules that look ahead
+    differentiate it. Evaluation and the returns of episodes stay those of the environment.
 
     Args:
-        game: one whose batch holds `reward` [B]: `a2c`, `ddpg`, `td3`, `sac`, …
+        game: a game whose batch holds `reward` [B]: `a2c`, `ddpg`, `td3`, `sac`, …
         reward: `(params, world, batch) -> [B]`.
 
     Example:
@@ -77,17 +77,18 @@ def _imitating(
 
 
 def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None = None) -> Game:
-    """Generative adversarial imitation: who acts like the expert is paid.
+    """Generative adversarial imitation: acting like the expert is rewarded.
 
         discriminator   min D(1 ‖ C(s, a) of the expert) + D(0 ‖ C(s, a) of the policy)
         all others      as in the game, with r = −log(1 − σ(C(s, a)))
 
-    Three levels: the actor follows the critic, the critic the discriminator, which alone sees the
-    evidence. With an off-policy game the policy's examples come from its replay buffer.
+    There are three levels: the actor follows the critic, and the critic follows the discriminator,
+    which alone sees the evidence. With an off-policy game the policy's examples come from its
+    replay buffer.
 
     Args:
-        game: a method of control whose batch holds the reward; the environment's is not read.
-        discriminator: `(observation, action) -> logits`; discrete actions come as one number.
+        game: a control method whose batch holds the reward; the environment's reward is not used.
+        discriminator: `(observation, action) -> logits`; a discrete action is one number.
         expert: `observation`, `action`, `next_observation`, `terminated`, arrays [n, …]. Actions
             are as the game's batches record them: in [−1, 1] where the environment bounds them.
         penalty: added to the discriminator's loss, for instance `gacf.methods.gan.r1`.
@@ -128,21 +129,21 @@ def airl(
     discount: float | jax.Array = 0.99,
     penalty: Penalty | None = None,
 ) -> Game:
-    """Adversarial inverse reinforcement learning: the discriminator's shape leaves a reward over.
+    """Adversarial inverse reinforcement learning: a part of the discriminator is a reward.
 
         f(s, s′) = g(s) + γ (1 − d) h(s′) − h(s),   C = f(s, s′) − log π(a|s)
         discriminator   min D(1 ‖ C of the expert) + D(0 ‖ C of the policy)
         all others      as in the game, with r = C = log D − log(1 − D)
 
-    At the optimum g is the expert's reward up to a constant, if that depends on states alone; the
-    dynamics are in h. So g can be taken to an environment with other dynamics, with `rewarded`.
+    If the expert's reward depends on states alone, at the optimum g equals it up to a constant, and
+    h holds the dynamics. So g can be used in an environment with other dynamics, with `rewarded`.
 
     Args:
         game: as for `gail`.
-        reward: g, network of observations -> [B] or [B, 1].
-        potential: h, likewise.
-        log_prob: `(params, world, observation, action) -> log π(a|s)`, [B]; of recorded actions,
-            for instance by `Policy.log_prob`, which treats the expert's and the policy's alike.
+        reward: g, a network of observations -> [B] or [B, 1].
+        potential: h, a network like g.
+        log_prob: `(params, world, observation, action) -> log π(a|s)`, [B], for recorded actions;
+            for instance by `Policy.log_prob`, which treats expert and policy alike.
         expert: as for `gail`.
         discount: γ.
         penalty: added to the discriminator's loss.

@@ -1,4 +1,4 @@
-"""InfoGAN, Chen et al. 2016: a third player reads a code off the samples."""
+"""InfoGAN, Chen et al. 2016: a third player infers a code from the samples."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def infogan(
     noise: int = 32,
     **settings: Any,
 ) -> Game:
-    """A GAN whose samples tell which of K codes they were made from.
+    """A GAN whose samples reveal from which of K codes they were made.
 
         critic     as in the GAN
         actor      its GAN loss − weight · mean log Q(c | A(z, c))
         posterior  min_ψ −mean log Q_ψ(c | A(z, c))
 
-    −log Q bounds the mutual information of code and sample from below, up to log K.
+    mean log Q + log K is a lower bound on the mutual information of code and sample.
 
     Args:
         generator: [B, Z + K] -> [B, …]; the code's one-hot is the last K numbers of its input.
@@ -61,9 +61,9 @@ def infogan(
         posterior: [B, …] -> logits [B, K].
         data: as for `gacf.gan`, without labels.
         codes: K.
-        weight: of the mutual information; 0 leaves the actor free to ignore the code.
+        weight: the weight of the mutual information; with 0 the actor may ignore the code.
         noise: Z.
-        settings: of `gacf.gan`.
+        settings: further arguments of `gacf.gan`.
 
     Returns:
         A `Game` of the players `actor`, `critic` and `posterior`.

@@ -1,4 +1,4 @@
-"""LAPGAN, Denton et al. 2015: a pyramid of GANs, each of which adds what the coarser lacks."""
+"""LAPGAN, Denton et al. 2015: a pyramid of GANs, each of which adds detail to the coarser one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from gacf.networks import model
 
 
 def side_by_side(games: Mapping[str, Game]) -> Game:
-    """Several games played at once, none of which hears of another.
+    """Several independent games played at once.
 
-    Player p of game g is `g/p`, and so are g's entries of the world; the batch is a dict of the
-    games' batches, or flat with entries `g/entry` where those are dicts.
+    Player p of game g is named `g/p`, and the entries of g's world are named in the same way. The
+    batch is a dict of the games' batches; if those are dicts, it is flat with entries `g/entry`.
 
     Args:
-        games: by name.
+        games: name -> game.
 
     Example:
         >>> import gacf
@@ -128,12 +128,12 @@ def down(images: jax.Array) -> jax.Array:
 
 
 def up(images: jax.Array) -> jax.Array:
-    """Twice the height and width: each pixel four times."""
+    """Twice the height and width: each pixel is repeated four times."""
     return jnp.repeat(jnp.repeat(images, 2, axis=1), 2, axis=2)
 
 
 def laplacian_pyramid(images: jax.Array, levels: int) -> list[jax.Array]:
-    """What each size of the images adds to the next coarser one, finest first; last the coarsest.
+    """The detail that each size adds to the next coarser one, finest first, then the coarsest.
 
         I_0 = images,   I_{k+1} = down(I_k),   h_k = I_k − up(I_{k+1}),   h_K = I_K
 
@@ -175,20 +175,20 @@ def lapgan(
     penalty: Penalty | None = None,
     evaluate: Callable[[Params, World, Key], Metrics] = no_metrics,
 ) -> Game:
-    """A GAN a level of the Laplacian pyramid, side by side; samples are chained, `draw_pyramid`.
+    """One GAN per level of the Laplacian pyramid, side by side; `draw_pyramid` chains samples.
 
         level K   a GAN of the coarsest images I_K
-        level k   a GAN of h_k = I_k − up(I_{k+1}) that is conditional on up(I_{k+1}), real ones
+        level k   a GAN of h_k = I_k − up(I_{k+1}), conditional on the real up(I_{k+1})
 
     Args:
-        generators: level -> the actor's network, coarsest first: noise [B, Z] -> [B, h, w, C],
-            and of all others `(noise, up(coarser) [B, h, w, C]) -> [B, h, w, C]`.
-        discriminators: level -> the critic's network of `[B, h, w, C]`, and of all but the first
-            level `(h_k, up(coarser))`, -> logits.
+        generators: level -> the actor's network, coarsest first: noise [B, Z] -> [B, h, w, C], and
+            for all other levels `(noise, up(coarser) [B, h, w, C]) -> [B, h, w, C]`.
+        discriminators: level -> the critic's network, `[B, h, w, C]` -> logits, and for all levels
+            but the first `(h_k, up(coarser))` -> logits.
         data: images [n, H, W, C].
-        noise: Z, of each level.
+        noise: Z, for each level.
         loss: a name in `gacf.methods.gan.LOSSES`.
-        batch_size: B, of each level.
+        batch_size: B, for each level.
         penalty: added to each critic's loss.
         evaluate: `(params, world, key) -> metrics`.
 
@@ -196,11 +196,11 @@ def lapgan(
         A `Game` of the players `level/actor` and `level/critic`.
 
     Raises:
-        ValueError: discriminators of other levels than the generators'.
+        ValueError: the discriminators have other levels than the generators.
 
     Reference:
-        Denton et al. 2015, section 2.3 and algorithm 1. There d and u blur; pooling and repeating
-        pixels make as exact a pyramid.
+        Denton et al. 2015, section 2.3 and algorithm 1. There d and u blur; a pyramid by pooling
+        and repeating pixels is just as exact.
 
     Example:
         >>> import jax.numpy as jnp
@@ -232,14 +232,14 @@ def lapgan(
 def draw_pyramid(
     generators: Mapping[str, Any], params: Params, world: World, key: Key, n: int, noise: int = 32
 ) -> dict[str, jax.Array]:
-    """Chained samples: level -> images [n, h, w, C], each made from the ones of the level before.
+    """Chained samples: level -> images [n, h, w, C], each made from those of the level before.
 
     Args:
         generators: as given to `lapgan`.
-        params: all players'.
+        params: the params of all players.
         world: the world.
-        key: for the noise.
-        n: how many.
+        key: the key of the noise.
+        n: the number of samples.
         noise: as given to `lapgan`.
     """
     found: dict[str, jax.Array] = {}

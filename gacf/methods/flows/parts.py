@@ -1,4 +1,4 @@
-"""What the games of more than two players share."""
+"""Parts that the games of more than two players share."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Inputs = Callable[[dict[str, Any]], tuple[Any, ...]]
 
 
 def inputs(seen: Any) -> tuple[Any, ...]:
-    """Several inputs are a tuple; one stands for itself."""
+    """A tuple is several inputs; anything else is one input."""
     return seen if isinstance(seen, tuple) else (seen,)
 
 
 def no_metrics(params: Params, world: World, key: Key) -> Metrics:
-    """Nothing to evaluate."""
+    """An evaluation that reports nothing."""
     del params, world, key
     return {}
 
@@ -36,11 +36,11 @@ def no_metrics(params: Params, world: World, key: Key) -> Metrics:
 def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
     """A sampler of rows, `(key, n) -> ([n, …], …)`: the same rows of each array.
 
-    Pytrees of arrays may stand for arrays. In place of arrays one object with a sampler, `.sample`,
-    may be given.
+    Each array may also be a pytree of arrays. Instead of arrays, one object with a sampler,
+    `.sample`, may be given.
 
     Raises:
-        ValueError: arrays of different lengths, or empty ones.
+        ValueError: the arrays have different lengths, or are empty.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -69,7 +69,7 @@ def examples(name: str, given: Any) -> Callable[[Key, int], tuple[jax.Array, ...
     """A sampler of examples of real numbers, as `rows`, from one array or an object with a sampler.
 
     Raises:
-        ValueError: labels beside the examples, whole numbers, NaN or infinity.
+        ValueError: there are labels as well, or the examples are whole numbers, NaN or infinite.
     """
     if isinstance(given, tuple):
         raise ValueError(f"{name}: {len(given)} arrays were given; allowed: examples alone")
@@ -82,11 +82,11 @@ def examples(name: str, given: Any) -> Callable[[Key, int], tuple[jax.Array, ...
 
 
 def built(game: Game) -> Game:
-    """The game, once its initialisation has been traced: networks and data fit each other."""
+    """The game, after tracing its initialisation to check that networks and data fit together."""
     try:
         jax.eval_shape(game.init, jax.random.key(0))
     except ValueError as error:
-        # raised anew, without jax's frames and its note about them
+        # raised again, without JAX's frames and its note about them
         raise ValueError(str(error)) from error.__cause__
     return game
 
@@ -97,19 +97,19 @@ def begin(
     given: Mapping[str, Any],
     yields: Mapping[str, tuple[str, Any]],
 ) -> tuple[Params, World]:
-    """Params and statistics of several models, each of which may see what earlier ones yield.
+    """Params and statistics of several models, each of which may see the outputs of earlier ones.
 
     Args:
-        key: of all.
-        steps: (model, `outputs so far -> its inputs`), in an order in which that is known.
-        given: arrays, or their shapes, that are known beforehand, by name; a model's output takes
-            its player's name.
-        yields: player -> the name of its network's argument, and what the network is to yield: the
-            name of one of the arrays, for a generator's samples; allowed shapes, in which a word
-            stands for any number; or a function that refuses what it does not allow.
+        key: the key for all models.
+        steps: pairs (model, `outputs so far -> its inputs`), in an order in which they are known.
+        given: the arrays, or their shapes, that are known beforehand, by name; the output of a
+            model is added under its player's name.
+        yields: player -> the name of the argument that gave its network, and the required output:
+            the name of one of the arrays, for a generator's samples; allowed shapes, in which a
+            word stands for any number; or a function that raises for outputs it does not allow.
 
     Raises:
-        ValueError: a network that does not take its inputs, or yields something else.
+        ValueError: a network does not take its inputs, or yields something else.
     """
     params: Params = {}
     world: World = {}
@@ -120,7 +120,7 @@ def begin(
 
         def both(*seen: Any, made: Model = made, world: World = world) -> Any:
             own, entries = made.init(jax.random.key(0), *seen)
-            draws = jax.random.key(0)  # of a network that draws in evaluation too
+            draws = jax.random.key(0)  # for networks that draw in evaluation too
             return made.apply(own, {**world, **entries}, *seen, key=draws, train=False)[0]
 
         yielded = checks.traced(argument, seen, both, *seen)
@@ -143,7 +143,7 @@ def enter(game: Game, made: Model, shown: Callable[[Batch], tuple[Any, ...]], lo
         game: any game.
         made: the player's model.
         shown: `batch -> its inputs`, for initialisation.
-        loss: the player's.
+        loss: the player's loss.
     """
     game = add_player(game, made.player, lambda key: (), loss)
     start = game.init
@@ -159,13 +159,13 @@ def enter(game: Game, made: Model, shown: Callable[[Batch], tuple[Any, ...]], lo
 
 
 class Adversary(NamedTuple):
-    """A critic that tells `real` from `fake`, whatever the two are.
+    """A critic that distinguishes `real` from `fake`, whatever the two are.
 
     Attributes:
         learn: `(own, params, world, groups, key) -> (loss, metrics, entries)`: its own loss,
             Σ mean D(1 ‖ C(real)) + mean D(0 ‖ C(fake)).
-        fool: `(params, world, groups, key) -> loss` of those who make the examples: D from the
-            exchanged labels. A group that the player does not touch is left out.
+        fool: `(params, world, groups, key) -> loss` of the players that make the examples: D from
+            the exchanged labels. A group that the player does not influence is left out.
     """
 
     learn: Callable[..., tuple[jax.Array, Metrics, World]]
@@ -175,14 +175,14 @@ class Adversary(NamedTuple):
 def adversary(
     critic: Model, divergence: str = "cross_entropy", penalty: Penalty | None = None
 ) -> Adversary:
-    """The two sides of telling two groups of examples apart.
+    """The losses of a critic that distinguishes two groups of examples, and of its opponents.
 
         critic   min D(1 ‖ C(real)) + D(0 ‖ C(fake))        others   min D(0 ‖ C(real)) + D(1 ‖ C(fake))
 
     With cross-entropy the others' loss is the non-saturating one.
 
     Args:
-        critic: yields logits [B] or [B, 1].
+        critic: a model that yields logits [B] or [B, 1].
         divergence: a name in `gacf.methods.actor_critic.DIVERGENCES`.
         penalty: `(judge, groups, key) -> scalar`, added to the critic's loss.
 
@@ -230,5 +230,5 @@ def adversary(
 
 
 def square_error(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Squared distance of examples [B, …], summed over an example, averaged over the batch."""
+    """The squared distance of examples [B, …], summed per example, averaged over the batch."""
     return jnp.mean(jnp.sum(jnp.square(x - y).reshape(x.shape[0], -1), axis=-1))

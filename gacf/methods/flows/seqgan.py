@@ -1,4 +1,4 @@
-"""SeqGAN, Yu et al. 2017: sequences of tokens, taught by the score function."""
+"""SeqGAN, Yu et al. 2017: sequences of tokens, learned by the score function."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def speak(
     begun: jax.Array | None = None,
     kept: jax.Array | int = 0,
 ) -> jax.Array:
-    """Sequences of the network, [B, T], int32; those that have begun are completed.
+    """Sequences drawn from the network, [B, T], int32; sequences already begun are completed.
 
     Args:
         network: π.
         params: its params.
-        noise: of a standard Gumbel distribution, [B, T, V]: y_t = argmax(logits + noise).
-        begun: sequences [B, T], of which the first `kept` tokens are taken.
-        kept: how many, a number or [B].
+        noise: standard Gumbel noise, [B, T, V]: y_t = argmax(logits + noise).
+        begun: sequences [B, T], of which the first `kept` tokens are kept.
+        kept: the number of tokens that are kept, a number or [B].
 
     Example:
         >>> import jax
@@ -145,14 +145,14 @@ def log_likelihood(network: Autoregressive, params: PyTree, tokens: jax.Array) -
 class SequenceCritic(linen.Module):
     """A convolutional critic of sequences of tokens, [B, T] -> [B].
 
-    Filters of several widths over embedded tokens, the largest answer of each over time, a linear
-    layer.
+    It has filters of several widths over embedded tokens, takes the largest response of each over
+    time, and ends in a linear layer.
 
     Attributes:
         vocabulary: V.
-        filters: of each width.
-        widths: tokens that a filter sees.
-        dropout: share of the answers left out in training.
+        filters: the number of filters of each width.
+        widths: the numbers of tokens that filters see.
+        dropout: the share of the responses that are dropped in training.
 
     Reference:
         Kim 2014; Yu et al. 2017, section 3.2.
@@ -195,22 +195,22 @@ def seqgan(
     batch_size: int = 64,
     evaluate: Callable[[Params, World, Key], Metrics] = no_metrics,
 ) -> Game:
-    """A GAN of sequences: the critic judges whole ones, a token is worth what it leads to.
+    """A GAN of sequences: the critic judges whole sequences, and a token is valued by rollouts.
 
         critic   min mean D(1 ‖ C(real)) + mean D(0 ‖ C(y)),   y ~ π
         actor    max mean Σ_t ρ_t (Q_t − b_t),   ρ_t = π_own(y_t | y_<t) / π(y_t | y_<t), 1 in value
                  Q_t = mean of σ(C) over completions of y_1, …, y_t by π;   Q_T = σ(C(y))
 
-    The gradient is that of E σ(C(y)) in expectation. b_t is the mean of Q_t over the other
-    sequences of the batch, which adds nothing to the expectation. In the critic's loss the fakes'
-    term carries a ratio of value 1, so that its cross derivative is right in expectation too.
+    In expectation the gradient is that of E σ(C(y)). b_t is the mean of Q_t over the other
+    sequences of the batch, which does not change the expectation. In the critic's loss the term of
+    the fakes carries a ratio of value 1, so that its cross derivative is right in expectation too.
 
     Args:
         generator: the actor, an `Autoregressive`.
         discriminator: tokens [B, T] -> logits [B] or [B, 1].
         data: sequences of whole numbers [n, T].
-        rollouts: completions of each beginning.
-        pretrain: the steps that come first, in which the actor's loss is −mean log π(real).
+        rollouts: the number of completions of each beginning.
+        pretrain: the number of first steps in which the actor's loss is −mean log π(real).
         baseline: whether b_t is subtracted; the paper has none.
         batch_size: B >= 2.
         evaluate: `(params, world, key) -> metrics`.
@@ -219,7 +219,7 @@ def seqgan(
         A `Game` of the players `actor` and `critic`.
 
     Raises:
-        ValueError: data that are not sequences of whole numbers.
+        ValueError: the data are not sequences of whole numbers.
 
     Reference:
         Yu et al. 2017, eqs. 4 to 8 and algorithm 1. The ratio: Foerster et al. 2018 (DiCE).

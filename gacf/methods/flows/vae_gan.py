@@ -59,8 +59,8 @@ def vae_gan(
         encoder  min prior_weight · KL(E(x) ‖ N(0, 1)) + L,   L = ½ mean ‖f(x) − f(A(c))‖²
         actor    min weight · L + D(1 ‖ C(A(z))) + D(1 ‖ C(A(c)))
 
-    with f the features of the critic, which is fitted to neither L nor KL. Samples and
-    reconstructions are one group of fakes for the critic, twice as many as the reals.
+    with f the features of the critic, which learns from neither L nor KL. For the critic, samples
+    and reconstructions form one group of fakes, twice as large as the group of real examples.
 
     Args:
         decoder: the actor's network, [B, Z] -> [B, …].
@@ -68,8 +68,8 @@ def vae_gan(
         discriminator: [B, …] -> [B, 1 + F], the verdict and the features; see `WithFeatures`.
         data: examples [n, …].
         noise: Z, of a standard normal, the prior.
-        weight: γ, of the reconstruction in the actor's loss.
-        prior_weight: of the KL term.
+        weight: γ, the weight of the reconstruction in the actor's loss.
+        prior_weight: the weight of the KL term.
         batch_size: B.
         divergence: a name in `DIVERGENCES`.
         penalty: added to the critic's loss.
@@ -131,7 +131,7 @@ def vae_gan(
         return actor.apply(own, world, jnp.concatenate([batch["noise"], code]), key=key)
 
     def apart(params: Params, world: World, x: jax.Array, y: jax.Array, key: Key) -> jax.Array:
-        """L: the features of x and y are those of one network, down to what it drops."""
+        """L; both x and y go through the same network, with the same dropout."""
 
         def features(z: jax.Array) -> jax.Array:
             same_key = jax.random.clone(key)

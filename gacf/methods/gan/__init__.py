@@ -1,4 +1,4 @@
-"""Generative adversarial networks: losses, penalties, networks, the GAN."""
+"""Generative adversarial networks: losses, penalties, and the constructor `gan`."""
 
 from gacf.methods.gan.constructor import gan, generate, normal
 from gacf.methods.gan.losses import (

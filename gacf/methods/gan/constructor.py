@@ -31,7 +31,7 @@ DRAWS = 0x6E657477
 
 
 def _drawer(name: str, given: Any) -> Draw:
-    """`(key, n) -> [n, …]`: from a sampler, an object with one, or rows of an array or of two."""
+    """A sampler `(key, n) -> [n, …]`, from a sampler, an object with one, or one or two arrays."""
     if hasattr(given, "sample"):
         return given.sample
     if callable(given):
@@ -54,10 +54,10 @@ def _drawer(name: str, given: Any) -> Draw:
 
 
 def _known(data: Any, rows_of: Draw, n: int) -> Any:
-    """All examples and labels, or n of them where they are drawn; shapes where none is known.
+    """All examples and labels, or n of them from a sampler; only shapes if no number is known.
 
-    A sampler's labels are looked at in one draw, which is cheap and finds what never fits; those of
-    a feed in records from all over its source.
+    The labels of a sampler are checked in one draw, which is cheap and finds labels that never fit;
+    those of a feed are checked in records spread over its source.
     """
 
     def on_host(x: Any) -> Any:
@@ -117,15 +117,15 @@ def gan(
 ) -> Game:
     """A GAN as a setting of `actor_critic`: the Markov decision process of Pfau & Vinyals (2016).
 
-    The actor is blind: it sees noise, and sets every pixel. The environment shows the critic the
-    actor's image or a real one; the reward is 1 for a real image; the discount is 0, so that the
-    critic's target is the reward; its divergence is cross-entropy.
+    The actor is blind: it sees only noise, and sets every pixel. The environment shows the critic
+    the actor's image or a real one, and the reward is 1 for a real image. The discount is 0, so
+    that the critic's target is the reward, and its divergence is cross-entropy.
 
         critic   min_φ  mean D(1 ‖ C_φ(real)) + mean D(0 ‖ C_φ(A(z)))
         actor    max_θ  mean utility(C(A_θ(z)))
 
-    Data with labels make it conditional: the actor sees a real example's label beside the noise,
-    and the critic sees it beside the example, real or made for that label.
+    Data with labels make it conditional: the actor sees the label of a real example together with
+    the noise, and the critic sees it together with the example, real or generated for that label.
 
     Args:
         generator: the actor's network, noise [B, Z] -> [B, …]; with labels `(noise, label)`.
@@ -133,45 +133,45 @@ def gan(
             `(example, label)`.
         data: an array [n, …], a sampler `(key, n) -> [n, …]`, or an object with one (`.sample`);
             with labels a pair of arrays, or a sampler of pairs. A `gacf.data.Feed` reads ahead
-            what does not fit into memory. Examples are finite real numbers in the generator's
-            range, of which bytes 0 … 255 are none: x / 127.5 − 1 beside a tanh.
+            data that do not fit into memory. Examples are finite real numbers in the generator's
+            range. Bytes 0 … 255 must be converted: for a tanh, to x / 127.5 − 1.
         loss: a name in `LOSSES`, or a `GanLoss`.
-        batch_size: B, of real and of fake examples.
+        batch_size: B, the number of real and of fake examples.
         noise: Z of a standard normal, or a sampler `(key, n) -> [n, …]`.
         show: "both" shows the critic B real and B fake examples; "bernoulli" is the paper's
             environment to the letter: B examples, each real with probability ½. Its gradients
             are half as large in expectation.
-        transform_target: of the labels, [B] -> [B]: label smoothing. It goes with losses that
-            have a best verdict for a label between 0 and 1: cross-entropies, squares and
+        transform_target: transforms the labels, [B] -> [B]: label smoothing. It works with losses
+            that have a best verdict for a label between 0 and 1: cross-entropies, squares and
             f-divergences.
         penalty: added to the critic's loss, `(judge, groups, key) -> scalar`, for instance `r1`. It
-            needs verdicts on each example alone: no batch normalisation (`DCGANCritic`'s default;
-            choose `norm="layer"`), no minibatch discrimination.
+            needs verdicts that depend on one example alone: no batch normalisation (the default of
+            `DCGANCritic`; choose `norm="layer"`) and no minibatch discrimination.
         real_term: whether the actor's loss holds the real examples too. They add nothing to its
-            own gradient, but the critic's response moves their verdicts: an actor that looks
-            ahead (`unrolled`, `implicit`, `lola`) needs them. With "minimax", "wasserstein" and
-            f-divergences the actor's loss is then minus the critic's (but for its penalty and
-            smoothed labels). A relativistic actor sees them in any case.
-        pack: k examples of a group are shown to the critic at once, as one with k times the
-            channels; of the B examples it judges B/k such packs (Lin et al. 2018).
-        instance_noise: standard deviation of normal noise added to all that the critic is shown,
+            own gradient, but the critic's response changes the verdicts on them: an actor that
+            looks ahead (`unrolled`, `implicit`, `lola`) needs them. With "minimax", "wasserstein"
+            and f-divergences the actor's loss is then minus the critic's (apart from its penalty
+            and smoothed labels). A relativistic actor always sees the real examples.
+        pack: the critic sees k examples of a group at once, as one example with k times the
+            channels; from B examples it judges B/k such packs (Lin et al. 2018).
+        instance_noise: standard deviation of normal noise added to everything that the critic sees,
             in the actor's loss too; or a function of the step. 0 is off, to the bit.
-        evaluate: `(samples [n, …], key) -> metrics`, of samples made in evaluation mode; with
-            labels of `(samples, labels)`.
+        evaluate: `(samples [n, …], key) -> metrics`, for samples made in evaluation mode; with
+            labels it gets `(samples, labels)`.
         samples: n for `evaluate`.
 
     Returns:
         A `Game` of the players `actor` and `critic`; the batch is a dict of `real` and `noise`,
-        and `label` where there are labels.
+        and of `label` if there are labels.
 
     Raises:
-        ValueError: an unknown name (the message names the nearest), a size below 1, two
-            arguments that do not go together, or networks, noise, labels and data that do not
-            fit each other. All of that is checked here, once.
+        ValueError: a name is unknown (the message suggests the nearest), a size is below 1, two
+            arguments exclude each other, or networks, noise, labels and data do not fit each other.
+            All of this is checked here, once.
 
     Warns:
-        UserWarning: an array of examples beyond the range of a generator that ends in tanh or
-            the logistic function, or images in [0, 1] beside a tanh.
+        UserWarning: an array of examples is outside the range of a generator that ends in tanh or
+            the logistic function, or images are in [0, 1] and the generator ends in tanh.
 
     Reference:
         Goodfellow et al. 2014; Pfau & Vinyals 2016, section 3. Packing: Lin et al. 2018. Instance
@@ -254,7 +254,7 @@ def gan(
         return {"real": ones, "fake": jnp.zeros_like(ones)}
 
     def conditions(world: World, key: Key, n: int) -> Any:
-        """What the actor sees where it is measured: the labels are those of real examples."""
+        """What the actor sees when it is evaluated; labels are those of real examples."""
         if not labelled:
             return latent(key, n)
         noise_key, label_key = jax.random.split(key)
@@ -283,7 +283,7 @@ def gan(
         raise ValueError(f"show: {show!r} was given; allowed with a relativistic loss: 'both'")
 
     def check_players() -> None:
-        """Holds networks, noise and data against each other, without a number computed."""
+        """Checks networks, noise and data against each other without computing any number."""
         key = jax.random.key(0)
         batch = jax.eval_shape(lambda key: sample(begin(key), key), key)
 
@@ -314,7 +314,7 @@ def gan(
     check_players()
     judged = in_pairs(judged) if pair.relativistic else judged
     with jax.ensure_compile_time_eval():
-        # by a coin, some are real and some are made
+        # a coin decides which examples are real and which are generated
         tossed = {"real": jnp.zeros(0, examples.dtype), "coin": jnp.arange(packs) % 2 == 0}
         labels = judged.rewards(tossed)
     check_transform(transform_target, labels, judged.divergence, loss)
@@ -347,8 +347,8 @@ def generate(
         generator: the actor's network, as given to `gan`.
         params: all players' params of one seed.
         world: its world, which holds the actor's running statistics.
-        key: for the noise.
-        n: how many.
+        key: the key of the noise.
+        n: the number of samples.
         noise: as given to `gan`; a conditional generator needs a sampler of `(noise, label)`.
     """
     latent = noise if callable(noise) else normal(noise)

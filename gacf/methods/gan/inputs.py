@@ -1,4 +1,4 @@
-"""What a GAN is given, held against each other once, when the game is built."""
+"""Checks the inputs of a GAN against each other once, when the game is built."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import numpy as np
 
 from gacf.core.types import PyTree
 
-# Between a network's last function and its output these change no number.
+# Operations that change no number between a network's last function and its output.
 LAYOUT = (
     "broadcast_in_dim", "convert_element_type", "copy", "reduce_precision", "reshape", "rev",
     "squeeze", "transpose",
 )  # fmt: skip
 RANGES = {"tanh": (-1.0, 1.0), "logistic": (0.0, 1.0)}
-FAR = 10  # widths of a generator's range: numbers of another unit, whatever they are
+FAR = 10  # widths of a generator's range beyond which numbers must be in another unit
 
 
 def described(x: Any) -> str:
@@ -30,14 +30,13 @@ def described(x: Any) -> str:
 
 
 def check_examples(name: str, examples: Any) -> None:
-    """Refuses examples that are no finite real numbers.
+    """Refuses examples that are not finite real numbers.
 
-    Whole numbers are refused, not scaled: bytes 0 … 255 beside a generator that ends in tanh
-    would be told from it by their size alone, and which numbers stand for which is the caller's
-    to say.
+    Whole numbers are refused and not scaled. A critic would distinguish bytes 0 … 255 from the
+    output of a tanh by their size alone, and only the caller knows how to scale them.
 
     Args:
-        name: of the argument.
+        name: the name of the argument.
         examples: an array, or its shape if the numbers are not known yet.
 
     Raises:
@@ -65,13 +64,13 @@ def _range(x: Any) -> tuple[float, float]:
 
 
 def traced(argument: str, given: Any, function: Callable[..., PyTree], *args: Any) -> PyTree:
-    """The shapes of what a network yields, or one line that names the argument.
+    """The shapes of a network's output, or an error of one line that names the argument.
 
     Args:
-        argument: whose network.
-        given: its inputs, to be named.
-        function: that applies it.
-        args: of the function, or their shapes.
+        argument: the argument that gave the network.
+        given: a description of its inputs, for the message.
+        function: the function that applies the network.
+        args: the arguments of the function, or their shapes.
 
     Raises:
         ValueError: the network raises.
@@ -89,12 +88,12 @@ def check_output(argument: str, output: Any, allowed: Sequence[tuple[int | str, 
     """Refuses an output that is not one array of real numbers in one of the allowed shapes.
 
     Args:
-        argument: whose network.
-        output: what it yields, or its shape.
-        allowed: shapes; a word stands for any number.
+        argument: the argument that gave the network.
+        output: the network's output, or its shape.
+        allowed: the allowed shapes; a word stands for any number.
 
     Raises:
-        ValueError: another output.
+        ValueError: the output is anything else.
     """
 
     def fits(shape: tuple[int | str, ...]) -> bool:
@@ -110,16 +109,16 @@ def check_output(argument: str, output: Any, allowed: Sequence[tuple[int | str, 
 
 
 def check_samples(argument: str, output: Any, name: str, examples: Any) -> None:
-    """Refuses samples of another shape than the examples that the critic sees beside them.
+    """Refuses samples whose shape differs from that of the examples.
 
     Args:
-        argument: the generator's name.
+        argument: the argument that gave the generator.
         output: its samples, or their shape.
-        name: of the examples' argument.
+        name: the name of the examples' argument.
         examples: as many examples, or their shape.
 
     Raises:
-        ValueError: another shape, or no real numbers.
+        ValueError: the shapes differ, or the samples are not real numbers.
     """
     one = hasattr(output, "shape") and jnp.issubdtype(output.dtype, jnp.floating)
     if not one or output.shape != examples.shape:
@@ -130,7 +129,7 @@ def check_samples(argument: str, output: Any, name: str, examples: Any) -> None:
 
 
 def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | None:
-    """The range of a function that ends in tanh or the logistic function; None for all others.
+    """The range of a function that ends in tanh or the logistic function; None for any other.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -142,7 +141,7 @@ def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | N
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
 
     def of(jaxpr: Any, variable: Any) -> Any:
-        """The range of a variable, or the variable of the input that it is."""
+        """The range of a variable, or the input variable that it equals."""
         made = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
         while not isinstance(variable, jax.extend.core.Literal) and variable in made:
             eqn = made[variable]
@@ -168,15 +167,16 @@ def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | N
 
 
 def warn_of_range(name: str, examples: Any, limits: tuple[float, float] | None) -> None:
-    """Warns of numbers on another scale than the generator's.
+    """Warns if the examples are on another scale than the generator's output.
 
-    That is images in [0, 1] beside a tanh or in [−1, 1] beside a logistic function, and whatever
-    lies far beyond both, as bytes do. It is a warning, since real numbers may be meant as they are.
+    It looks for images in [0, 1] with a tanh or in [−1, 1] with a logistic function, and for
+    numbers far beyond both, such as bytes. This is only a warning, because real numbers may be
+    intended as they are.
 
     Args:
-        name: of the examples' argument.
+        name: the name of the examples' argument.
         examples: an array [n, …].
-        limits: of what the generator yields; None where that is not known.
+        limits: the range of the generator's output; None if it is not known.
     """
     if limits is None or isinstance(examples, jax.core.Tracer) or not examples.size:
         return

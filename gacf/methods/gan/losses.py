@@ -14,15 +14,16 @@ from gacf.methods.actor_critic import DIVERGENCES, identity
 
 
 class GanLoss(NamedTuple):
-    """What the critic and the actor make of a verdict.
+    """The losses of the critic and the actor as functions of the verdict.
 
     Attributes:
         divergence: `(verdict [B], label [B]) -> [B]`, minimised by the critic.
-        utility: `verdict [B] -> [B]`, maximised by the actor on what it made.
-        real_utility: the same on real examples, which matters to actors that foresee the critic's
-            response alone; where the critic's loss is the actor's gain, its divergence from 1.
-        relativistic: whether each group's verdicts are less the mean of the other group's. The
-            actor then minimises the divergence from the exchanged labels, and has no utility.
+        utility: `verdict [B] -> [B]`, maximised by the actor on its own samples.
+        real_utility: the same on real examples, which matters only to actors that foresee the
+            critic's response; the divergence from 1 if the critic's loss is the actor's gain.
+        relativistic: whether the mean verdict on the other group is subtracted from each group's
+            verdicts. The actor then minimises the divergence from the exchanged labels, and has no
+            utility.
     """
 
     divergence: Callable[[jax.Array, jax.Array], jax.Array]
@@ -95,17 +96,17 @@ F_DIVERGENCES = {
 
 
 def f_gan(divergence: str | FDivergence, saturating: bool = True) -> GanLoss:
-    """The variational estimate of an f-divergence between data P and what the actor makes, Q.
+    """The variational estimate of an f-divergence between the data P and the actor's samples Q.
 
         critic   min −E_P g(v) + E_Q f*(g(v))        actor   max E_Q f*(g(v)), or max E_Q g(v)
 
     Args:
         divergence: a name in `F_DIVERGENCES`, or an `FDivergence`.
-        saturating: whether the actor minimises the very estimate; otherwise it maximises what
-            the critic says of it, as a non-saturating generator does.
+        saturating: whether the actor minimises the estimate itself; otherwise it maximises the
+            critic's verdict on its samples, like a non-saturating generator.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
 
     Reference:
         Nowozin, Cseke & Tomioka 2016, sections 2.3 and 3.2.
@@ -129,7 +130,7 @@ def f_gan(divergence: str | FDivergence, saturating: bool = True) -> GanLoss:
 
 
 def energy_based(margin: float | jax.Array = 1.0) -> GanLoss:
-    """The verdict is an energy, low for what looks real; usually that of an `Autoencoder`.
+    """The verdict is an energy, low for examples that look real; usually of an `Autoencoder`.
 
         critic   min E_P v + E_Q max(0, margin − v)        actor   min E_Q v
 
@@ -153,7 +154,7 @@ def energy_based(margin: float | jax.Array = 1.0) -> GanLoss:
 
 
 def relativistic(divergence: Callable[[jax.Array, jax.Array], jax.Array]) -> GanLoss:
-    """A critic that says how much more real than the other group's mean an example looks.
+    """A critic that says how much more real an example looks than the mean of the other group.
 
         r = C(real) − mean C(fake),   f = C(fake) − mean C(real)
         critic   min mean D(1 ‖ r) + mean D(0 ‖ f)        actor   min mean D(0 ‖ r) + mean D(1 ‖ f)

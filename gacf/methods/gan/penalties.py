@@ -1,10 +1,10 @@
 """Penalties on the slope of any critic, Q-functions included.
 
-A critic may have several inputs (state and action; image and label): its slope is that in all of
-them together, whole numbers aside, and a point between two examples lies between all of them.
+A critic may have several inputs (state and action; image and label). Its slope is taken over all of
+them together, except whole numbers, and a point between two examples is between them in each input.
 
-All are means of slopes per example. A critic with batch normalisation or minibatch discrimination
-has none, and is refused.
+All penalties are means of slopes per example. A critic with batch normalisation or minibatch
+discrimination has no slope per example, and is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Judge = Callable[..., jax.Array]
 Number = float | jax.Array
 
 TINY = 1e-12
-"""Inside the square root of a norm, whose slope at 0 is infinite otherwise."""
+"""Added inside the square root of a norm, whose slope at 0 would otherwise be infinite."""
 
 
 def _inputs(given: Any) -> tuple[Any, ...]:
@@ -44,7 +44,7 @@ _verdicts: dict[str, bool] = {}
 
 
 def _example(leaf: Any, key: Key) -> jax.Array:
-    """An array of that shape with numbers by which a network of any kind comes alive."""
+    """An array of the given shape, with numbers that make any kind of network respond."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jnp.broadcast_to(jax.random.key(0, impl=jax.random.key_impl(leaf)), leaf.shape)
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -58,8 +58,9 @@ def _example(leaf: Any, key: Key) -> jax.Array:
 def mixes_examples(judge: Judge, inputs: Any) -> bool:
     """Whether the critic's verdict on one example depends on others of its batch.
 
-    It is tried out, while the critic's program is traced and apart from it: the verdicts on half of
-    a batch are differentiated in the other half, at arbitrary parameters and examples.
+    This is tested numerically, separately from the program that is being traced: the verdicts on
+    one half of a batch are differentiated with respect to the other half, at arbitrary parameters
+    and examples.
 
     Example:
         >>> import jax.numpy as jnp
@@ -77,7 +78,7 @@ def mixes_examples(judge: Judge, inputs: Any) -> bool:
     known = str(closed)
     if known in _verdicts:
         return _verdicts[known]
-    # What the critic closes over, such as its parameters, is not known while a program is traced.
+    # The values over which the critic closes, such as its parameters, are not known while tracing.
     fixed = [isinstance(c, jax.core.Tracer) for c in closed.consts]
 
     def others(consts: list[Any], given: list[jax.Array]) -> jax.Array:
@@ -101,7 +102,7 @@ def mixes_examples(judge: Judge, inputs: Any) -> bool:
         return others(consts, [_example(leaf, next(keys)) for leaf in leaves])
 
     with jax.ensure_compile_time_eval():
-        # a loop, even outside of a program, is compiled as a whole
+        # a loop is compiled as a whole, even outside of a program
         found = bool(jnp.any(jax.lax.map(mixed, jax.random.split(jax.random.key(0), _DRAWS))))
     _verdicts[known] = found
     return found
@@ -116,11 +117,11 @@ def slopes(judge: Judge, inputs: Any, penalty: str = "slopes") -> jax.Array:
     Args:
         judge: the critic, `(*inputs) -> [B]`.
         inputs: an array [B, …], or a tuple of them.
-        penalty: what it is for, for the message.
+        penalty: the name of the penalty, for the message.
 
     Raises:
-        ValueError: a critic whose verdict on one example depends on others of its batch, by
-            batch normalisation or minibatch discrimination: it has no slope per example.
+        ValueError: the critic's verdict on one example depends on others of its batch, because of
+            batch normalisation or minibatch discrimination, so that it has no slope per example.
     """
     if mixes_examples(judge, inputs):
         raise ValueError(
@@ -143,16 +144,16 @@ def slopes(judge: Judge, inputs: Any, penalty: str = "slopes") -> jax.Array:
 
 
 def _per_example(leaf: jax.Array, numbers: jax.Array) -> jax.Array:
-    """[B] as [B, 1, …], to go with a leaf [B, …]."""
+    """Numbers [B] as [B, 1, …], to broadcast with a leaf [B, …]."""
     return numbers.astype(leaf.dtype).reshape(-1, *(1 for _ in leaf.shape[1:]))
 
 
 def between(groups: Groups, key: Key) -> Any:
     """Points between the examples of the first and the last group: x̂ = ε x + (1 − ε) x̃.
 
-    ε is uniform in [0, 1], drawn once an example. Where there is one group alone (a Q-function's,
-    or a GAN's that is shown real or fake by a coin) each example is paired with the next one.
-    Whole numbers, such as labels, are those of the first group.
+    ε is uniform in [0, 1], drawn once per example. If there is only one group (that of a
+    Q-function, or of a GAN in which a coin decides between real and fake), each example is paired
+    with the next one. Whole numbers, such as labels, are those of the first group.
     """
     inputs = [_inputs(group) for group in groups.values()]
     first, last = inputs[0], inputs[-1]
@@ -286,7 +287,7 @@ def dragan(
 
     Args:
         weight: λ.
-        scale: of the noise, in standard deviations of the group's own numbers over the batch.
+        scale: the scale of the noise, in standard deviations of the group's numbers over the batch.
         target: the slope that the critic should have.
         of: the group; the first by default, which is a GAN's `real` and a Q-function's only one.
 

@@ -19,14 +19,14 @@ def pulling_away(
     codes: Callable[[PyTree, jax.Array], jax.Array],
     weight: float | jax.Array = 0.1,
 ) -> Game:
-    """The GAN in whose actor's loss weight · `likeness` of its samples' codes is added.
+    """The GAN with weight · `likeness` of its samples' codes added to the actor's loss.
 
     Args:
         game: a GAN.
         generator: the actor's network, as given to `gan`.
         codes: `(critic's params, samples [B, …]) -> [B, F]`: for instance the code of an
             `Autoencoder`, `critic.apply({"params": p}, x, method="encode")`.
-        weight: of the term.
+        weight: the weight of the term.
 
     Reference:
         Zhao, Mathieu & LeCun 2017, section 2.4; weight 0.1 there.

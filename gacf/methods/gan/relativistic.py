@@ -1,4 +1,4 @@
-"""Relativistic critics: they judge real and made examples against each other."""
+"""Relativistic critics, which judge real and generated examples against each other."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Judged(NamedTuple):
 def _coupled(critic: Model) -> Model:
     """The critic of two groups: r = C(real) − mean C(fake), f = C(fake) − mean C(real).
 
-    It yields r and f end to end, [2B]. Each group is evaluated by itself, so that batch statistics
-    do not mix. What it is given that is no pair of groups goes to the critic as it is.
+    It yields r and f joined, [2B]. Each group is evaluated by itself, so that batch statistics do
+    not mix. An input that is not a pair of groups goes to the critic unchanged.
     """
 
     def init(key: Key, real: Any, fake: Any) -> tuple[PyTree, World]:
@@ -63,9 +63,9 @@ def _coupled(critic: Model) -> Model:
 def in_pairs(judged: Judged) -> Judged:
     """The relativistic average form of a GAN whose groups are `real` and `fake`.
 
-    The two become one group `pair`, and its mean over 2B verdicts is doubled: the sum of two
-    means. The actor's labels are the critic's exchanged. A penalty sees the groups apart, and the
-    critic's own verdicts.
+    The two become one group `pair`. Its mean over 2B verdicts is doubled, which makes it the sum of
+    the two means. The actor's labels are the critic's labels exchanged. A penalty sees the groups
+    separately, with the verdicts of the critic itself.
 
     Reference:
         Jolicoeur-Martineau 2019, section 4.2.

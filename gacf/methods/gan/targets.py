@@ -1,4 +1,4 @@
-"""Which labels a loss can be asked for."""
+"""Checks which labels a loss can use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-FAR = 50.0  # a verdict beyond which no loss turns round, and at which exponentials are finite
-BETWEEN = (0.25, 0.75)  # labels that stand for those of a traced amount
+FAR = 50.0  # no loss has its minimum beyond this verdict, and exponentials of it are finite
+BETWEEN = (0.25, 0.75)  # labels to test with if the amount of smoothing is traced
 
 
 def check_transform(
@@ -22,20 +22,21 @@ def check_transform(
 ) -> None:
     """Refuses labels for which the critic's loss has no best verdict.
 
-    Smoothed labels ask the critic for a number between "real" and "made", so D(t ‖ v) must have
-    one minimum in v: fall where v is very low, and rise where it is very high. A cross-entropy, a
-    square and an f-divergence do. Where a label is but a sign it scales a slope instead: with
-    "wasserstein" the critic is then unbounded along a constant, and a "hinge" moves its margin.
-    Labels of 0 and 1 go with every loss, and so does a transformation that leaves them alone.
+    Smoothed labels ask the critic for a number between "real" and "fake", so D(t ‖ v) must have one
+    minimum in v: it must fall where v is very low and rise where v is very high. Cross-entropies,
+    squares and f-divergences do. In other losses the label is only a sign, and a smoothed label
+    scales a slope instead: with "wasserstein" the critic becomes unbounded along a constant, and a
+    "hinge" moves its margin. Labels of 0 and 1 work with every loss, and so does a transformation
+    that leaves them alone.
 
     Args:
-        transform: of the labels of one group, [B] -> [B].
+        transform: the transformation of the labels of one group, [B] -> [B].
         labels: group -> [B], as the critic's loss sees them.
         divergence: `(verdict [B], label [B]) -> [B]`.
-        loss: to be named.
+        loss: the name of the loss, for the message.
 
     Raises:
-        ValueError: another label, or labels of another shape.
+        ValueError: the transformation gives a label that the loss cannot use, or another shape.
 
     Example:
         >>> import jax.numpy as jnp

@@ -15,7 +15,7 @@ import pytest
 from flax import linen
 
 import gacf
-from gacf.methods.gan import constructor as gan
+from gacf.methods.gan import gan
 from gacf.networks import MLP
 
 NOISE, BATCH, STEPS = 4, 32, 1_000

@@ -243,14 +243,14 @@ def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
 
 
 def complete(config: Any) -> None:
-    """Fills what is left open by what the loss needs, then by what the data do."""
+    """Fills in keys that are left open: first what the loss needs, then what the data need."""
     task = lookup("data", config.data, TASKS)
     of_loss = dict(OF_LOSS.get(config.loss, ({}, {}))[len(task.shape) == 3])
     if config.penalty not in (None, of_loss.get("penalty")):
-        of_loss.pop("weight", None)  # it is that of another penalty
+        of_loss.pop("weight", None)  # it belongs to another penalty
     usual = {"penalty": "r1", "critic_steps": 1}
     if config.kernels and config.penalty is None:
-        # A critic that looks at the whole batch has no slope an example.
+        # A critic that looks at the whole batch has no slope per example.
         if "penalty" in of_loss:
             raise ValueError(
                 f"kernels: {config.kernels} was given, and the critic of loss={config.loss!r} is "
@@ -292,7 +292,7 @@ def critic(config: ConfigDict) -> Model:
         network = crowd(config.hidden, config.kernels) if config.kernels else MLP(config.hidden)
         network = Waves(network, config.octaves) if config.octaves else network
     else:
-        # a penalty needs verdicts on each example alone, which batch normalisation does not give
+        # a penalty needs verdicts that depend on one example alone, unlike batch normalisation
         layer = config.network == "dcgan" and config.penalty != "none"
         network = CRITICS[config.network](config.width, **({"norm": "layer"} if layer else {}))
     return stabilizers.spectral_norm(network) if config.spectral_norm else model("critic", network)
@@ -309,7 +309,7 @@ def build(config: ConfigDict) -> gacf.Algorithm:
         return {"score": -first if name == "sliced_wasserstein" else first, **found}
 
     def blur(step: jax.Array) -> Any:
-        """Linearly to 0 over the first half."""
+        """Falls linearly to 0 over the first half of training."""
         return config.instance_noise * jnp.maximum(0.0, 1 - 2 * step / config.steps)
 
     game = gacf.gan(
@@ -332,7 +332,7 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     same = config.critic_rate is None
     rates = config.learning_rate, config.learning_rate if same else config.critic_rate
     steps = steps_of(config)
-    # whoever differentiates through Adam needs a derivative of its root at 0
+    # rules that differentiate through Adam need a derivative of its root at 0
     optimizers = {
         player: optax.adam(
             # a schedule counts the player's own moves
@@ -387,7 +387,7 @@ def finish(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, dict[
 
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
-    """What each seed's generator draws."""
+    """Pictures of samples from each seed's generator."""
     (state,) = finals.values()
     image = len(TASKS[config.data].shape) == 3
     made = np.asarray(samples(config, state, 16 if image else 500))
@@ -444,7 +444,7 @@ PUBLISHED = {
 
 
 def row(data: str, name: str, config: dict[str, Any], cell: dict[str, Any]) -> list[str]:
-    """A run's line of a table."""
+    """The row of a run in a table."""
     line = [name, f"{config['steps']:,}"]
     for metric, _, unit in SHOWN[data]:
         value = cell["metrics"].get(metric, {})
@@ -460,7 +460,7 @@ def row(data: str, name: str, config: dict[str, Any], cell: dict[str, Any]) -> l
 
 
 def table(directory: str | Path) -> str:
-    """The runs of a sweep's directory as Markdown, a table a kind of data."""
+    """The runs of a sweep's directory as Markdown, one table per kind of data."""
     parts: dict[str, list[str]] = {}
     runs, missing = tables.expand(directory)
     for variant, place in runs:

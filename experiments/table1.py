@@ -360,7 +360,7 @@ def gan(config: ConfigDict) -> gacf.Game:
 
 
 def compatible_gan(config: ConfigDict, actor: Any, game: gacf.Game) -> gacf.Game:
-    """Real and made examples are judged beside noise: D = ⟨x − A(z), ∇A(z) w⟩ + V(z)."""
+    """Real and fake examples are judged together with noise: D = ⟨x − A(z), ∇A(z) w⟩ + V(z)."""
     size = config.batch_size
     return actor_critic(
         actor,
@@ -389,7 +389,7 @@ def ddpg(config: ConfigDict) -> gacf.Game:
     slow = config.strategy != WITHOUT + "target_networks"
     amount = config.strength if config.strategy == "label_smoothing" else 0.0
     hill = config.task == "mountain_car"
-    # no older transitions than the present ones, no older copies than the last
+    # only the present transitions, and only the latest copies
     capacity = config.capacity if stale else config.num_envs
     game = gacf.ddpg(
         env, actor, critic, exploration=ornstein_uhlenbeck(0.5) if hill else 0.1,
@@ -399,7 +399,7 @@ def ddpg(config: ConfigDict) -> gacf.Game:
         replay=gacf.Replay(capacity, config.batch_size, config.warmup),
     )  # fmt: skip
     if config.strategy == "entropy_regularisation":
-        # a deterministic policy has none of its own: that of its actions over a batch of states
+        # a deterministic policy has no entropy: use that of its actions over a batch of states
         return stabilizers.entropy(
             game, policy, lambda batch: batch["observation"], config.strength
         )
@@ -428,7 +428,7 @@ def a2c(config: ConfigDict) -> gacf.Game:
     if config.strategy == "target_networks":
         return stabilizers.target_networks(game, config.strength)
     if config.strategy == "replay_buffer":
-        # whole rows of time steps, for the returns go along them
+        # whole rows of time steps, because returns are computed along them
         return stabilizers.replay(
             game, int(config.strength), 1,
             record=lambda params, world, batch, key: jax.tree.map(lambda x: x[None], batch),
@@ -479,13 +479,13 @@ def optimizer(config: ConfigDict, player: str) -> optax.GradientTransformation:
     if config.strategy == "historical_averaging":
         return optax.chain(stabilizers.historical_averaging(config.strength), adam)
     if config.strategy == "freezing" and player == "critic":
-        # a critic that is right enough waits for the actor
+        # a critic that is accurate enough waits for the actor
         return stabilizers.freeze(adam, lambda step, found: found["loss"] < config.strength)
     return adam
 
 
 def keep(directory: str) -> list[Path]:
-    """Writes a sweep's finished pieces as tidy Parquet, one file a task, into `RESULTS`."""
+    """Writes a sweep's finished pieces as tidy Parquet, one file per task, into `RESULTS`."""
     found: dict[str, list[pd.DataFrame]] = {}
     for path in sorted(Path(directory).glob("*/summary.json")):
         config = json.loads((path.parent / "config.json").read_text())["config"]
@@ -541,7 +541,7 @@ def tuned(directory: str) -> dict[tuple[str, str], float]:
         scores = cell["metrics"][KEY_METRIC]["finals"]
         bad = cell["diverged"]
         kept = [s for i, s in enumerate(scores) if s is not None and str(i) not in bad]
-        # a strength at which most seeds diverge is none to choose
+        # a strength at which most seeds diverge is not a candidate
         middle = float(iqm(kept)) if 2 * len(kept) > len(scores) else -np.inf
         key = (config["task"], config["strategy"])
         print(f"{path.parent.name}: {middle:.4g}, diverged {len(bad)}/{len(scores)}")
@@ -550,16 +550,16 @@ def tuned(directory: str) -> dict[tuple[str, str], float]:
     return {key: strength for key, (_, strength) in best.items()}
 
 
-# The best score there can be: no method is rewarded beyond it.
+# The best possible score of each task: no method is rewarded beyond it.
 BEST = {"ring": 1.0, "grid": 1.0, "digits": 1.0, "pendulum": 0.0, "mountain_car": 100.0}
 BEST |= {"cart_pole": 500.0}
 
 
 def gains() -> str:
-    """How often gains of several sizes would have been found, given the kept plain method's seeds.
+    """How often gains of several sizes would have been found, from the plain method's stored seeds.
 
-    Gains are shares of what lies between the plain method's interquartile mean and the best score;
-    found means p < 5 % after the harshest of Holm's corrections.
+    Gains are shares of the distance from the plain method's interquartile mean to the best score. A
+    gain counts as found if p < 5 % after the strictest of Holm's corrections.
     """
     found = effects.read(RESULTS)
     level = 0.05 / len(found.cells)
@@ -578,12 +578,14 @@ def gains() -> str:
 
 
 def document() -> list[Path]:
-    """The report of what is kept, and its tables in docs/table1.md in place of those there."""
+    """Writes the report of the stored results, and replaces the tables in docs/table1.md."""
     written = effects.write(RESULTS)
     path = Path(__file__).parents[1] / "docs" / "table1.md"
     lines = path.read_text().splitlines()
     made = f"{effects.as_markdown(effects.read(RESULTS))}\n\n{gains()}".split("\n\n")
-    for new in (part.splitlines() for part in made if part[:1] == "|"):  # the words below stay
+    for new in (
+        part.splitlines() for part in made if part[:1] == "|"
+    ):  # the notes below the tables stay
         start = lines.index(new[0])
         end = next(i for i in range(start, len(lines)) if lines[i][:1] != "|")
         lines[start:end] = new

@@ -18,6 +18,7 @@ from benchmarks.foundation import SUBJECTS
 from benchmarks.workers import Worker, in_turn
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_the_hand_written_update_is_the_same(name: str) -> None:
     with jax.numpy_rank_promotion("allow"):  # the hand-written side leans on it

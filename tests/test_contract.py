@@ -81,6 +81,7 @@ def test_every_cell_is_enrolled() -> None:
 PAIRS = [(name, toy) for name, rule in RULES.items() for toy in rule.games or TOYS]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "toy"), PAIRS)
 def test_rule_plays_every_toy_game(name: str, toy: str) -> None:
     rule, case = RULES[name], TOYS[toy]
@@ -96,6 +97,7 @@ TWO_RULES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "made_by"), [(name, made_by) for name, case in GAMES.items() for made_by in case.rules]
 )
@@ -168,6 +170,7 @@ def test_optimistic_steps_are_optax_transformations(rate: float) -> None:
     assert spectral_radius(rules.simultaneous(moves), 1) == pytest.approx(factor, rel=1e-8)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("rate", [0.1, 0.3])
 @pytest.mark.parametrize("name", [name for name, case in RULES.items() if case.factor])

@@ -39,6 +39,7 @@ def sgd(game: gacf.Game) -> dict[str, Any]:
     return {player: optax.sgd(0.01) for player in game.losses}
 
 
+@pytest.mark.long
 def test_the_skeletons_for_contributors_run_and_keep_the_contract() -> None:
     names = execute("CONTRIBUTING.md")
     check(gacf.compose(quadratic(), names["rule"]), 1e-5)
@@ -51,11 +52,13 @@ def test_the_skeletons_for_contributors_run_and_keep_the_contract() -> None:
     check(names["experiment"], 1e-5)
 
 
+@pytest.mark.long
 def test_the_readme_runs() -> None:
     names = execute("README.md")
     assert isinstance(names["state"], gacf.State)
 
 
+@pytest.mark.long
 def test_the_guide_to_data_runs() -> None:
     state = execute("docs/data.md")["algorithm"].init(jax.random.key(0))
     assert state.world["data"]["held"].shape == (512, 8, 8, 1)

@@ -147,6 +147,7 @@ def test_every_experiment_runs_tiny():
     assert set(TINY) == {path.stem for path in FILES}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "ring_gan")) for n in TINY]
 )
@@ -228,6 +229,7 @@ def moved(algorithm, steps):
     return {player: -float(way) for player, way in state.params.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "made"),
     [
@@ -247,6 +249,7 @@ def test_control_anneals_over_the_whole_run(settings, made):
     assert way == pytest.approx({p: (n + 1) / 2 for p, n in made.items()}, rel=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "settings", "made"),
     [

@@ -163,11 +163,13 @@ def trace(game: Game) -> None:
         jax.eval_shape(jax.jit(play), jax.random.key(0))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", GAMES)
 def test_the_contract_suites_games_use_each_key_once(name: str) -> None:
     trace(GAMES[name].make())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", DRAWING)
 def test_games_of_networks_that_draw_use_each_key_once(name: str) -> None:
     trace(DRAWING[name]())

@@ -37,6 +37,7 @@ def test_the_pair_says_the_same(script):
     assert not any(out.output_type == "error" or out.get("name") == "stderr" for out in outputs)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_it_runs_without_a_warning(script, tmp_path):
     environment = {

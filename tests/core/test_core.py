@@ -270,6 +270,7 @@ def test_the_step_counter_is_unbatched_and_delays_are_real_branches() -> None:
 # --- a data set is held once --------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
 @pytest.mark.parametrize("way", ["vmap", "loop"])
 def test_a_data_set_is_held_once_however_many_seeds(kind: Any, way: str) -> None:
@@ -317,6 +318,7 @@ ORTHOGONAL = """
 """
 
 
+@pytest.mark.long
 def test_orthogonal_networks_train_on_all_devices_without_hanging() -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(ORTHOGONAL)],
@@ -367,6 +369,7 @@ def test_builders_refuse_bad_numbers_and_let_tracers_pass() -> None:
 # --- keys ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_no_key_is_used_twice() -> None:
     """Every key that a game is handed, over steps, updates, inner steps and evaluations."""
     handed: list[tuple[str, Any]] = []
@@ -468,6 +471,7 @@ def test_weak_types_and_python_numbers_become_fixed_dtypes() -> None:
     assert done.world["count"].tolist() == [3, 3]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("start", [1, True, np.array(1), jnp.array(1), np.int8(1)])
 def test_integer_parameters_become_floats(start: Any) -> None:
     game = gacf.from_losses({"actor": start}, {"actor": lambda p, batch, key: p["actor"] ** 2})

@@ -151,6 +151,7 @@ def test_the_swiss_roll_is_a_spiral_with_noise():
         assert stats.kstest(coordinate, "norm").pvalue > 1e-3
 
 
+@pytest.mark.long
 def test_stacked_digits_are_triples_of_digits():
     stacked = data.stacked_digits("train")
     images, modes = stacked.labelled(KEY, 5_000)

@@ -46,6 +46,7 @@ def game(data: Any, batch_size: int = 4) -> gacf.Algorithm:
     return gacf.compose(made, rules.alternating({p: optax.sgd(0.01) for p in made.losses}))
 
 
+@pytest.mark.long
 def test_an_epoch_is_a_permutation_and_every_seed_has_its_own() -> None:
     feed = Feed(ROWS, rows=4, buffer=4)
     orders = []
@@ -73,6 +74,7 @@ def test_the_oldest_rows_give_way() -> None:
     assert feed.draw(later, KEY, 9).shape == (9, 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("map", ["vmap", "loop", "sharded-vmap", "sharded-loop"])
 def test_all_maps_read_the_same(map: str) -> None:
     algorithm = game(Feed(ROWS, rows=4, buffer=8))
@@ -125,6 +127,7 @@ def test_bytes_are_held_as_they_are_and_scaled_when_drawn() -> None:
         np.testing.assert_array_equal(jnp.round(255 * x[:, 0]).astype(int) % 2, label)
 
 
+@pytest.mark.long
 def test_it_trains_on_what_grain_transforms_with_labels() -> None:
     import grain
 
@@ -213,6 +216,7 @@ def build(config):
 """
 
 
+@pytest.mark.long
 def test_a_broken_image_ends_a_run_with_its_name(tmp_path: Any, capfd: Any) -> None:
     for i in range(40):
         Image.new("RGB", (4, 4)).save(tmp_path / f"{i:02}.png")

@@ -21,6 +21,7 @@ needs_brax = pytest.mark.skipif(
 )
 
 
+@pytest.mark.long
 def test_listing_names_imports_none_of_the_packages():
     code = (
         "import sys; from gacf.lab.registry import names; found = names()['environments'];"

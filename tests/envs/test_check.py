@@ -197,6 +197,7 @@ def test_methods_check_their_environment_when_a_game_is_built():
             method(given)
 
 
+@pytest.mark.long
 def test_an_episode_that_outlasts_the_horizon_has_no_return():
     """Better none than that of a part of it."""
 

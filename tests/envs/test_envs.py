@@ -24,6 +24,7 @@ CLASSIC = (
 OTHERS = tuple(name for name in gymnax.NAMES if name not in CLASSIC)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", (*CLASSIC, "LQR", *probes.PROBES))
 def test_contract_and_bounds(name):
     env, seen = check_contract(name, 300)
@@ -62,6 +63,7 @@ def test_pendulum_follows_its_equations():
     np.testing.assert_allclose(seen.next_observation, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_truncation_shows_both_the_end_and_the_new_start():
     def torque(observation):
         return jnp.array([2.0]) * jnp.sign(observation[2])  # gains speed all the time
@@ -93,6 +95,7 @@ def test_termination_is_told_from_truncation():
     assert np.abs(np.asarray(seen.observation)[ends]).max() <= 0.05
 
 
+@pytest.mark.long
 def test_same_key_same_bits_and_vmap_equals_loop():
     env = envs.make("MountainCarContinuous-v0")
     keys = jax.random.split(KEY, 3)
@@ -108,6 +111,7 @@ def test_same_key_same_bits_and_vmap_equals_loop():
     assert not np.array_equal(many.observation[0], many.observation[1])
 
 
+@pytest.mark.long
 def test_parameters_may_be_traced():
     @jax.jit
     @jax.vmap
@@ -122,6 +126,7 @@ def test_parameters_may_be_traced():
     np.testing.assert_allclose(speed(gravity), expected, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_one_program_serves_a_sweep_of_time_limits():
     """A limit as a hyperparameter, hence a float; an evaluation plays whole episodes."""
 

@@ -37,6 +37,7 @@ def by_hand(name, key, actions, **parameters):
     return rows[0], envs.Timestep(*(np.stack(x) for x in zip(*rows[1:], strict=True)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "parameters", "ends"),
     [("CartPole-v1", {}, None), ("Pendulum-v1", {"max_episode_steps": 5, "g": 9.0}, 5)],
@@ -56,6 +57,7 @@ def test_an_episode_equals_one_played_by_hand(name, parameters, ends):
         assert env.horizon == ends and not np.any(seen.terminated)
 
 
+@pytest.mark.long
 def test_vmap_equals_a_loop_and_the_same_key_gives_the_same_bits():
     env = envs.make("gymnasium:CartPole-v1")
     keys = jax.random.split(KEY, 3)
@@ -66,6 +68,7 @@ def test_vmap_equals_a_loop_and_the_same_key_gives_the_same_bits():
     assert not np.array_equal(many.observation[0], many.observation[1])
 
 
+@pytest.mark.long
 def test_a_start_that_many_share_is_played_by_each_for_itself():
     # as an evaluation does: the start states are common to all seeds, the actors are not
     env = envs.make("gymnasium:Pendulum-v1")
@@ -170,6 +173,7 @@ def counted(copies, episodes, **parameters):
     return (jax.jit(jax.vmap(f)) for f in (game.init, train, evaluate))
 
 
+@pytest.mark.long
 def test_host_environments_are_reused_and_closed():
     assert Counted.open == 0
     seeds, copies, episodes = 2, 2, 5
@@ -189,6 +193,7 @@ def test_host_environments_are_reused_and_closed():
     assert Counted.open == 0  # nobody can step them any more
 
 
+@pytest.mark.long
 def test_no_host_environment_stays_open_when_one_raises():
     init, train, _ = counted(3, 1, raises=True)
     keys = jax.random.split(KEY, 1)
@@ -201,6 +206,7 @@ def test_no_host_environment_stays_open_when_one_raises():
     jax.block_until_ready(init(keys))  # and one may begin again
 
 
+@pytest.mark.long
 def test_host_environments_are_closed_at_exit():
     code = (
         "import gymnasium, jax, numpy as np\n"
@@ -237,6 +243,7 @@ class Whole(gymnasium.Env):
         return np.zeros(1, np.float32), 0.0, False, False, {}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8])
 def test_every_whole_action_has_its_share(dtype):
     arrived: list[Any] = []

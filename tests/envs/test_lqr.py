@@ -36,6 +36,7 @@ def returns(env, gain, key, steps, discount):
     return first, jax.lax.scan(step, carry, jax.random.split(play_key, steps))[0][2]
 
 
+@pytest.mark.long
 def test_it_follows_its_equations_and_is_cut_short():
     env = regulator(noise=0.0, horizon=5)
     first, u, seen = jax.jit(lambda: play_all(env, 12))()
@@ -74,6 +75,7 @@ def test_values_are_those_of_the_closed_form():
     assert off.std() / copies**0.5 < 0.1 * added  # else the noise's part would go unnoticed
 
 
+@pytest.mark.long
 def test_a_step_can_be_differentiated_in_state_action_and_gain():
     env = regulator(noise=0.0, horizon=200)
     play = functools.partial(returns, env, steps=120, discount=TWO.discount)

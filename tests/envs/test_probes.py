@@ -37,6 +37,7 @@ KNOWN = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "o", "taken", "v", "q"), KNOWN)
 def test_values_in_numbers(name, o, taken, v, q):
     o = np.array(o)
@@ -45,6 +46,7 @@ def test_values_in_numbers(name, o, taken, v, q):
         assert float(probes.action_value(name, GAMMA, o, action)) == pytest.approx(q, abs=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("actions", KINDS)
 @pytest.mark.parametrize("name", probes.PROBES)
 def test_what_is_played_obeys_the_bellman_equation(name, actions):

@@ -144,6 +144,7 @@ def test_dirac_gan_gradients() -> None:
         assert float(at.gradient("critic", params)[0]) == pytest.approx(-theta * own, rel=1e-9)
 
 
+@pytest.mark.long
 def test_dirac_gan_noise_is_an_expectation() -> None:
     """Eigenvalues at 0 are ¼σ² ± √(σ⁴/16 − ¼); and draws agree on average."""
     game = dirac_gan(noise=0.7, start=(0.0, 0.0))
@@ -162,6 +163,7 @@ def test_dirac_gan_noise_is_an_expectation() -> None:
     np.testing.assert_allclose(fields[0], fields[1], atol=0.005)
 
 
+@pytest.mark.long
 def test_spectrum_of_what_is_followed() -> None:
     """Consensus and implicit directions change the Jacobian as their formulas say."""
     matrix = np.array([[1.0, 0.5], [0.0, 2.0]])

@@ -8,6 +8,7 @@ from gacf.data import digits
 from gacf.metrics import digits_classifier, fid, prdc
 
 
+@pytest.mark.long
 def test_it_knows_digits_and_says_how_well():
     features, accuracy, logits = digits_classifier()
     images, labels = digits("test")
@@ -33,6 +34,7 @@ def test_it_may_be_made_and_used_inside_a_trace():
     np.testing.assert_allclose(inside, features(images[:6]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_distances_in_its_features_tell_real_from_bad():
     features = digits_classifier().features
     train, test = (features(digits(split)[0]) for split in ("train", "test"))

@@ -82,6 +82,7 @@ def naive_prdc(real, fake, k):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("sizes", [(40, 50), (50, 40)])
 def test_prdc_against_a_naive_loop(k, sizes):
@@ -99,6 +100,7 @@ def test_prdc_excludes_itself_and_is_strict():
     assert {name: float(value) for name, value in found.items()} == pytest.approx(expected)
 
 
+@pytest.mark.long
 def test_prdc_in_chunks_of_rows(monkeypatch):
     real, fake = two_samples(23, 31)
     whole = prdc(real, fake)
@@ -119,6 +121,7 @@ def test_prdc_golden_value():
         assert found[name] == pytest.approx(value, abs=spread[name]), name
 
 
+@pytest.mark.long
 def test_mmd_against_sklearn():
     real, fake = two_samples(40, 50)
     width = np.median(scipy.spatial.distance.pdist(np.asarray(real, np.float64)))
@@ -131,6 +134,7 @@ def test_mmd_against_sklearn():
         assert float(mmd(real, fake, bandwidth)) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.long
 def test_kid_against_sklearn():
     real, fake = (x - 10 for x in two_samples(40, 50))
     xx, yy, xy = (
@@ -142,6 +146,7 @@ def test_kid_against_sklearn():
     assert float(kid(real, fake)) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("distance", [mmd, kid])
 def test_kernel_distances_are_unbiased(distance):
     def of(key):
@@ -160,6 +165,7 @@ def test_sliced_wasserstein_against_scipy():
     assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.long
 def test_sliced_wasserstein_of_a_shift_is_known():
     real, _ = two_samples(d=5)
     shift = jnp.array([[3.0, 0, 0, 4.0, 0]])
@@ -170,6 +176,7 @@ def test_sliced_wasserstein_of_a_shift_is_known():
         sliced_wasserstein(real, real[1:], KEY)
 
 
+@pytest.mark.long
 def test_traceable_ones_are_vmapped():
     real, fake = two_samples(30, 30)
     stacked = jnp.stack([fake, real + 3])

@@ -16,6 +16,7 @@ def values(samples, mixture):
     return {name: float(x) for name, x in modes(samples, mixture.means, mixture.scale).items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mixture", [data.ring(), data.grid()], ids=["ring", "grid"])
 def test_a_perfect_model(mixture):
     n = 40_000
@@ -58,6 +59,7 @@ def test_a_diverged_model_scores_nothing():
     assert found["reverse_kl"] == pytest.approx(np.log(8), rel=1e-6)
 
 
+@pytest.mark.long
 def test_inside_vmap_scan_and_jit():
     mixture = data.ring()
     samples = jax.vmap(lambda key: mixture.sample(key, 50))(jax.random.split(KEY, 3))
@@ -78,6 +80,7 @@ def by_brightness(images):
     return -jnp.abs(images[:, 0, 0] - jnp.arange(10.0)[None])
 
 
+@pytest.mark.long
 def test_stacked_modes_against_counting_by_hand():
     digits = np.array([[1, 2, 3], [1, 2, 3], [1, 2, 4], [0, 0, 0], [9, 9, 9], [3, 2, 1]])
     samples = np.zeros((6, 8, 8, 3), np.float32)
@@ -92,6 +95,7 @@ def test_stacked_modes_against_counting_by_hand():
     }
 
 
+@pytest.mark.long
 def test_real_stacked_digits_cover_a_thousand_modes():
     stacked = data.stacked_digits()
     images, wanted = stacked.labelled(KEY, 26_000)

@@ -58,6 +58,7 @@ def brute_mmd(real: np.ndarray, fake: np.ndarray, kernel: Any) -> float:
     return float(sum(within) - 2 * xy.mean())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_distances_and_neighbours(kind: str) -> None:
     real, fake = samples(kind)
@@ -118,6 +119,7 @@ def test_projections(kind: str) -> None:
     assert float(found) == pytest.approx(expected, rel=2e-3)
 
 
+@pytest.mark.long
 def test_what_was_exact_already_stays_so() -> None:
     """FID is computed in float64; modes and neighbours' entropy from differences."""
     real, fake = samples("origin")

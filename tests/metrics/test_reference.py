@@ -22,6 +22,7 @@ def test_fid_is_that_of_pytorch_fid(case, known):
     assert fid(*reference.features(case)) == pytest.approx(known[case]["fid"], rel=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("case", "k"), [*((case, 5) for case in reference.CASES), ("unequal", 3)])
 def test_prdc_is_that_of_prdc(case, k, known):
     found = {name: float(value) for name, value in prdc(*reference.features(case), k).items()}

@@ -51,6 +51,7 @@ def everything(function: Any, size: Any, window: Any, strides: Any, padding: Any
     return both()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("function", [conv, conv_transpose])
@@ -62,6 +63,7 @@ def test_equals_xlas_own_with_two_derivatives(function, case):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.long
 def test_by_hand():
     x = jnp.arange(12.0).reshape(1, 3, 4, 1)
     kernel = jnp.array([[1.0, 10.0]]).reshape(1, 2, 1, 1)
@@ -73,6 +75,7 @@ def test_by_hand():
     np.testing.assert_array_equal(spread, [0, 0, 10, 1, 20, 2, 30, 3])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("ours", "theirs"), [(Conv, linen.Conv), (ConvTranspose, linen.ConvTranspose)]
 )
@@ -166,6 +169,7 @@ def test_errors(call, message):
         call(jnp.ones((1, 4, 4, 2)), jnp.ones((2, 2, 2, 3)))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("axes", [(0, None), (None, 3), (2, 1)])
 @pytest.mark.parametrize("function", [conv, conv_transpose])
@@ -191,6 +195,7 @@ def test_vmap_of_either_argument_before_and_after_derivatives(function, axes):
     jax.tree.map(close, found("auto"), found("lax"))
 
 
+@pytest.mark.long
 def test_the_jacobian_of_a_derivative_is_batched_once_more():
     x, kernel = jax.random.normal(KEY, (2, 4, 4, 1)), jax.random.normal(KEY, (2, 2, 1, 2))
     hessians = [
@@ -201,6 +206,7 @@ def test_the_jacobian_of_a_derivative_is_batched_once_more():
         np.testing.assert_allclose(one, hessians[-1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_within_shard_map_gradients_of_what_all_devices_share_are_summed():
     count, spec = len(jax.devices()), jax.sharding.PartitionSpec
     mesh = jax.make_mesh((count,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -30,6 +30,7 @@ def shapes(function: Any, *args: Any) -> Any:
     return jax.eval_shape(function, *args)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize(
     ("shape", "stages"),
@@ -57,6 +58,7 @@ def test_widths_double_where_images_halve():
     assert kernels == [(4, 4, 8, 4), (4, 4, 4, 3)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", PAIRS)
 @pytest.mark.parametrize("condition", ["concatenation", "projection"])
 def test_conditional_verdicts_and_images_depend_on_the_label(kind, condition):
@@ -107,6 +109,7 @@ def test_a_projection_by_hand():
     np.testing.assert_allclose(apply(params), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["dcgan", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_a_short_training(kind):
     """Both players' losses are finite, both move, and only their own statistics are renewed."""

@@ -161,6 +161,7 @@ PAIRS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [*LINEN, *NNX, *PAIRS])
 def test_both_modes_reach_what_is_within(kind: str):
     """By the formula: normalised by the batch in training, by mean 0 and variance 1 at first."""

@@ -156,6 +156,7 @@ SERVES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "game"), SERVES)
 def test_every_kind_serves_as_actor_and_critic(kind, game):
     algorithm = under(GAMES[game](KINDS[kind]), rules.simultaneous, SGD)
@@ -174,6 +175,7 @@ def test_every_kind_serves_as_actor_and_critic(kind, game):
     assert jax.tree.leaves(found)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "map",
     [
@@ -202,6 +204,7 @@ def as_nnx(p: Any, norm: bool) -> Any:
     return {**made, "norm": p["norm"]} if norm else made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("game", GAMES)
 def test_equal_networks_take_equal_steps(game):
     check_equal_steps(
@@ -215,6 +218,7 @@ def test_equal_networks_take_equal_steps(game):
     )
 
 
+@pytest.mark.long
 def test_equal_networks_keep_equal_batch_statistics():
     ends = check_equal_steps(
         "gan",
@@ -288,6 +292,7 @@ def one_batch(game: gacf.Game, state: gacf.State) -> Any:
     return game.sample(state.world, jax.random.split(update_key)[0])
 
 
+@pytest.mark.long
 def test_a_players_step_renews_its_own_statistics_alone():
     game = normed()
     for mover, other in (("actor", "critic"), ("critic", "actor")):
@@ -329,6 +334,7 @@ def test_evaluation_uses_running_statistics():
     np.testing.assert_allclose(made, (noise - 1) / 2, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_exploration_uses_running_statistics():
     game = gacf.ddpg(
         one_reward(), model("actor", Whitened()), MLP((4,)),
@@ -351,6 +357,7 @@ class Counts(linen.Module):
         return linen.Dense(1)(x)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("rule", "updates", "evaluations"),
     [
@@ -459,6 +466,7 @@ def test_mlp_shapes():
         assert out.shape == (3, *shape) and np.abs(out).max() <= 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("network", [MLP((5,)), Linen(1, norm=True), (lambda key, *x: jax.random.normal(key, (2,)), lambda w, x, y: x @ w)])  # fmt: skip  # noqa: E501
 def test_an_ensemble_is_separate_networks_side_by_side(network):
     single, three = model("critic", network), model("critic", ensemble(network, 3))
@@ -493,6 +501,7 @@ class Normed(linen.Module):
         return linen.BatchNorm(use_running_average=not train)(linen.Dense(8)(x))
 
 
+@pytest.mark.long
 def test_a_network_computes_in_bfloat16_and_learns_in_float32():
     half, whole = (model("critic", computed_in(d, MLP((8,)))) for d in ("bfloat16", "float32"))
     x = jax.random.normal(KEY, (16, 3))

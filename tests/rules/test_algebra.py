@@ -107,6 +107,7 @@ CASES: dict[str, tuple[Rule, Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("updates", [1, 2])
 @pytest.mark.parametrize("name", CASES)
@@ -136,6 +137,7 @@ def test_combinators_match_updates_by_hand(name: str, updates: int) -> None:
         )
 
 
+@pytest.mark.long
 def test_batches_are_fresh_in_sequence_and_shared_in_parallel() -> None:
     _, metrics = gacf.run(gacf.compose(game(), rules.alternating(ADAM)), KEY, 2)
     assert np.all(metrics["actor/b"] != metrics["critic/b"])
@@ -220,6 +222,7 @@ def test_optimisers_receive_step_metrics_value_and_gradient() -> None:
     np.testing.assert_array_equal(seen["b"][0], metrics["critic/b"][0, -1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -140,6 +140,7 @@ MATRIX = np.diag([1.0, 0.6]) @ np.linalg.qr(np.arange(9.0).reshape(3, 3) ** 1.5 
 RATES = np.array([[0.1, 0.1], [0.3, 0.3], [0.23, 0.07], [0.05, 0.4]])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RULES)
 def test_modes_of_a_step(name: str) -> None:
     """Traced, vmapped rates and hyperparameters; rectangular A; unequal rates."""
@@ -161,6 +162,7 @@ def test_modes_of_a_step(name: str) -> None:
         assert eigenvalue_distance(np.linalg.eigvals(found[i]), expected) < tolerance
 
 
+@pytest.mark.long
 def test_a_run_follows_the_formula_over_seeds_and_settings_in_one_program() -> None:
     """Damping and rate swept, three seeds, 50 steps: z_T = M^T z_0."""
     traces = []

@@ -44,6 +44,7 @@ SINGULAR = {
 SLOW = ("radam", "novograd", "multisteps")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in SINGULAR]
 )
@@ -109,6 +110,7 @@ def relu_game(units: int) -> gacf.Game:
     return gacf.from_losses({"x": jnp.array(0.7), "y": critic}, losses)
 
 
+@pytest.mark.long
 def test_a_dead_unit_makes_no_difference() -> None:
     """Unrolled through plain Adam, step by step, the leader moves as if the unit were not there."""
     moves = {"x": optax.sgd(0.1), "y": optax.adam(0.01)}

@@ -66,6 +66,7 @@ KEEPS_NASH: dict[str, Callable[[Any], Rule]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KEEPS_NASH)
 def test_lands_on_nash(name: str) -> None:
     end = land(quadratic(TWO), KEEPS_NASH[name](sgd(RATE, RATE)), STEPS)
@@ -84,6 +85,7 @@ LEADING: dict[str, Callable[[str, str], rules.Direction]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leader", ["actor", "critic"])
 @pytest.mark.parametrize("name", LEADING)
 def test_lands_on_stackelberg_whoever_leads(name: str, leader: str) -> None:
@@ -168,6 +170,7 @@ def test_lands_on_its_own_point(name: str) -> None:
 THREE = general_sum({"a": 2, "b": 1, "c": 2}, seed=144, coupling=0.25)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("order", "direction"),
     [
@@ -233,6 +236,7 @@ def radius(rule: Rule, spec: Quadratic) -> float:
     return float(np.abs(np.linalg.eigvals(matrix_of(rule, game))).max())
 
 
+@pytest.mark.long
 def test_follow_the_ridge_keeps_minimax_points_alone() -> None:
     """Wang et al.'s pair: g1 = −3x² − y² + 4xy, whose 0 is minimax; g2 = 3x² + y² + 4xy, no."""
     minimax, spurious = saddle(-6, -2, 4), saddle(6, 2, 4)
@@ -263,6 +267,7 @@ def test_consensus_may_settle_on_a_maximum_and_symplectic_does_not() -> None:
     assert radius(simultaneous(o, rules.symplectic(2.0)), spec) == pytest.approx(1.1)
 
 
+@pytest.mark.long
 def test_alignment_turns_toward_stable_points_and_away_from_unstable_ones() -> None:
     """J = ((ε, 10), (−10, ε)): stable for ε > 0, unstable for ε < 0 (Balduzzi et al. 2018)."""
     o = sgd(0.001, 0.001)

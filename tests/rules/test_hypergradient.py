@@ -64,6 +64,7 @@ DIRECTIONS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", DIRECTIONS)
 def test_hypergradient_of_the_penalty(name: str) -> None:
@@ -117,6 +118,7 @@ def test_unrolled_is_not_detached() -> None:
     assert abs(float(found)) > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_unrolling_starts_from_the_live_optimiser_state_and_leaves_it_alone() -> None:
     """Adam's moments after some steps, a loop by hand, and jax.grad through it."""

@@ -45,6 +45,7 @@ def flat(tree: Any) -> np.ndarray:
     return np.concatenate([np.asarray(tree["b"]), np.asarray(tree["w"]).ravel()])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_right_or_refused_never_silently_wrong(solver: str) -> None:
     """All matrices and two dampings in one vmapped program."""
@@ -72,6 +73,7 @@ def test_right_or_refused_never_silently_wrong(solver: str) -> None:
                 assert residual[i, j] < 1e-8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_residual_is_the_residual_and_a_start_counts(solver: str) -> None:
     matrix = MATRICES["definite"]
@@ -106,6 +108,7 @@ def test_nothing_to_solve_gives_nothing(solver: str) -> None:
     assert float(residual) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_solution_may_be_differentiated(solver: str) -> None:
     """d/dt (A + tB)⁻¹ b = −A⁻¹BA⁻¹b, forwards and backwards."""
@@ -136,6 +139,7 @@ def test_float32_curvature_of_rounding_size_is_not_refused() -> None:
         np.testing.assert_allclose(found, np.linalg.solve(spread, np.ones(6)), rtol=1e-2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_the_residual_never_says_solved_of_what_is_not(solver: str) -> None:
     """Singular and overflowing systems, and a right-hand side too small for its own square."""

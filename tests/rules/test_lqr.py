@@ -47,6 +47,7 @@ SOLVERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", GAMES)
 def test_total_derivative_through_a_td_critic(name: str, solver: str) -> None:
@@ -76,6 +77,7 @@ def test_cg_refuses_a_td_critic() -> None:
     assert np.isnan(found).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["alternating", "implicit"])
 def test_rules_find_the_optimal_gain(name: str) -> None:
     """Own gradients (approximate policy iteration) and the leader both rest at K*."""

@@ -35,6 +35,7 @@ def moved(game, rule, key=KEY):
     return jax.jit(update)(key)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("epochs", "count"), [(1, 3), (1, 1), (4, 6), (2, SIZE)])
 def test_each_example_is_seen_once_a_pass(epochs, count):
     step = rules.player_step("actor", optax.sgd(1.0))
@@ -43,6 +44,7 @@ def test_each_example_is_seen_once_a_pass(epochs, count):
     assert list(outcomes) == ["actor"]
 
 
+@pytest.mark.long
 def test_orders_differ_between_passes_and_keys():
     """With a step size that decays, what an example has added tells when it was seen."""
 
@@ -79,6 +81,7 @@ def regression():
     return gacf.from_losses(start, {"actor": actor, "critic": critic}, sample)
 
 
+@pytest.mark.long
 def test_it_equals_a_loop_by_hand():
     game, epochs, count = regression(), 3, 4
     optimizers = {p: optax.adam(0.1) for p in game.losses}
@@ -105,6 +108,7 @@ def test_it_equals_a_loop_by_hand():
         assert float(outcomes[p].metrics["loss"]) == pytest.approx(last[p], rel=1e-4)
 
 
+@pytest.mark.long
 def test_it_is_a_rule_like_others():
     game = regression()
     optimizers = {p: optax.sgd(0.1) for p in game.losses}
@@ -142,6 +146,7 @@ def test_a_batch_without_one_leading_axis_is_refused(batch):
         moved(game, rule)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [1, 2, 7, 4_096])
 def test_an_order_holds_every_place_once(size):
     orders = np.asarray(_orders(KEY, 3, size))

@@ -55,6 +55,7 @@ def test_what_says_who_moves_when_or_along_what_is_listed() -> None:
     assert all(hasattr(rules, name) for name in rules.__all__)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", RULES)
 def test_one_step_counts_once_in_the_world(name: str) -> None:
     """Extrapolations, unrolled steps and products with the Jacobian leave no trace in the world."""
@@ -68,6 +69,7 @@ def test_one_step_counts_once_in_the_world(name: str) -> None:
     assert {"actor/loss", "critic/loss"} <= set(metrics)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("commit", [False, True])
 def test_extragradient_keeps_the_half_steps_state_only_if_told(commit: bool) -> None:
@@ -111,6 +113,7 @@ def test_extragradient_uses_one_batch_for_both_evaluations() -> None:
     assert float(state.params["actor"]) == pytest.approx(-0.1 * b * (1 + 2 * half), rel=1e-5)
 
 
+@pytest.mark.long
 def test_competitive_follows_a_schedule_of_its_own_count() -> None:
     rates = {"actor": lambda n: jnp.where(n < 2, 0.1, 0.0), "critic": lambda n: 0.1 * (n < 2)}
     algorithm = gacf.compose(bilinear(), rules.repeat(rules.competitive(rates), 2))
@@ -145,6 +148,7 @@ def inside(kind: str, rule: Rule) -> Rule:
     return kinds[kind]()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("kind", "levels"),
@@ -196,6 +200,7 @@ def test_lookaheads_of_single_players_are_taken_back_too(combine: Any) -> None:
     np.testing.assert_allclose([state.params["actor"], state.params["critic"]], [x, y], rtol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_two_lookaheads_in_a_row_have_slow_weights_of_their_own() -> None:
     """Of the same players and period; the same rule twice is one rule that is applied twice."""
@@ -235,6 +240,7 @@ def test_the_slow_copy_of_a_lookahead_stays_one_branch_under_vmap() -> None:
     assert str(program).count("cond[") == 2
 
 
+@pytest.mark.long
 def test_sweeping_a_rule_is_one_trace_and_equals_single_runs() -> None:
     """Weight, damping and learning rates as one batched pytree over three different rules."""
     game = dirac_gan()

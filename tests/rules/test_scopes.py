@@ -89,6 +89,7 @@ def scopes_and_rest(text: str) -> tuple[set[str], list[str]]:
     return found, rest
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MADE)
 def test_all_that_a_rule_computes_is_labelled(name: str) -> None:
     made = MADE[name]({player: optax.adam(0.1) for player in PAIR})

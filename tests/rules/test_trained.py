@@ -113,6 +113,7 @@ def one_step(rule: Any) -> tuple[Any, Any]:
     return jax.tree.map(lambda leaf: np.asarray(leaf[1]), (state.params, metrics))
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(
     ("name", "keeper"),
@@ -157,6 +158,7 @@ def test_single_loop_solves_for_what_moves() -> None:
     assert metrics["x/residual"][0, 0] < 1e-8
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("solver", ["cg", "normal"])
 def test_follow_the_ridge_corrects_what_moves(solver: str) -> None:
@@ -175,6 +177,7 @@ def test_follow_the_ridge_corrects_what_moves(solver: str) -> None:
     assert metrics["y/residual"] < 1e-8
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["consensus", "symplectic"])
 def test_joint_fields_are_those_of_what_moves(name: str) -> None:
@@ -201,6 +204,7 @@ def moved_by(optimizer: optax.GradientTransformation) -> list[Any]:
     return [x if isinstance(x, bool) else np.frombuffer(x, bool).tolist() for x in found]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("base", BASES)
 def test_what_moves_is_read_off_any_optimiser(base: str) -> None:
     made = optax.adafactor() if base == "adafactor" else getattr(optax, base)(0.1)

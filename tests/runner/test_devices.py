@@ -44,6 +44,7 @@ def algorithm() -> gacf.Algorithm:
     return gacf.compose(worldly(), rules.alternating(moves), still="model")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_a_mesh_of_any_devices_gives_the_same_numbers(count: int) -> None:
     devices = np.array(jax.devices()[4 - count :])
@@ -55,6 +56,7 @@ def test_a_mesh_of_any_devices_gives_the_same_numbers(count: int) -> None:
     chex.assert_trees_all_close(raw(metrics), raw(expected), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_mesh_may_have_several_axes_and_is_the_one_used() -> None:
     mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("x", "y"))
     program = Program(algorithm(), 8, mesh=mesh)
@@ -83,6 +85,7 @@ def leaning(on: jax.Array) -> gacf.Algorithm:
     return gacf.compose(leant, rules.alternating(moves), still="model")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["vmap", "sharded-vmap"])
 def test_what_one_run_returns_another_may_use_on_more_devices(how: str) -> None:
     expert, _ = gacf.run(algorithm(), KEY, 1, seeds=4, map=how)
@@ -99,6 +102,7 @@ def test_what_one_run_returns_another_may_use_on_more_devices(how: str) -> None:
     gacf.run(leaning(mended), KEY, 1, seeds=4, map="sharded-vmap")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["sharded-vmap", "sharded-loop"])
 def test_no_device_waits_for_another(way: str) -> None:
     program = Program(algorithm(), 7, map=way, evaluate=True)
@@ -107,6 +111,7 @@ def test_no_device_waits_for_another(way: str) -> None:
     assert not COLLECTIVES.search(text), COLLECTIVES.search(text)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("hyper", [None, jax.numpy.array([0.1, 0.2, 0.3])])
 def test_nor_does_it_between_two_calls(hyper: Any, caplog: Any) -> None:
     """Whatever else is compiled is for one device: a collective could wait for a busy one."""

@@ -25,6 +25,7 @@ def items_of(numbers):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lengths", [(1,) * 20, (4,) * 7, (3, 5, 1, 7, 7, 2, 6, 3)])
 def test_holds_the_newest_items_wherever_it_wraps(lengths):
     capacity = 8
@@ -72,6 +73,7 @@ def test_ages_are_uniform_up_to_the_capacity():
     assert np.asarray(ages[0]).max() == n - 1
 
 
+@pytest.mark.long
 def test_vmap_and_map_equal_a_loop():
     def play(key):
         def step(buffer, key):
@@ -99,6 +101,7 @@ def whole_copies(compiled_text: Any, capacity: int) -> list[str]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("over", ["one", "vmap", "map"])
 def test_no_step_copies_the_whole_buffer(n, over):

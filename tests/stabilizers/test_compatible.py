@@ -87,6 +87,7 @@ def truth() -> tuple[np.ndarray, np.ndarray]:
     return gradient, np.linalg.solve(fisher, gradient)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_the_gradient_of_a_stochastic_actor_is_the_true_one():
     here, params = fitted(stochastic(score_function(policies.categorical(3).log_prob)))
@@ -146,6 +147,7 @@ def test_the_gradient_of_a_deterministic_actor_is_the_true_one():
     assert np.linalg.norm(GAIN + w - optimal_gain(SPEC)) > 0.01  # and not where it leads at once
 
 
+@pytest.mark.long
 def test_weights_are_like_the_actors_params_and_traced_as_they_are():
     actor = model("actor", MLP((3,), (2,), jnp.tanh))
     critic = compatible(actor, MLP((3,)))
@@ -171,6 +173,7 @@ def test_weights_are_like_the_actors_params_and_traced_as_they_are():
     np.testing.assert_allclose(found[1], np.sum((a - mean) * moved, -1) + base, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_a_compatible_discriminator_plays_a_dirac_gan():
     """It judges x by how the generator would have to move to make it: D(x) = ⟨x − θ, w⟩ + v."""
     actor = model("actor", (lambda key: jnp.ones(1), lambda theta, z: theta[None] + 0 * z))

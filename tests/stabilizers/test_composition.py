@@ -71,6 +71,7 @@ def everything(family: str) -> tuple[gacf.Game, Any]:
     return game, optimizer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_at_once_keep_the_shape_of_a_state(family: str):
     game, optimizer = everything(family)
@@ -95,6 +96,7 @@ def test_all_at_once_train_and_rest(family: str):
     assert {"buffer", "slow", "ema", "spectral/critic"} <= set(third.world)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("family", ["gan", pytest.param("actor_critic", marks=pytest.mark.slow)])
 def test_changes_of_different_parts_of_a_game_commute(family: str):
     of = FAMILIES[family]
@@ -111,6 +113,7 @@ def test_changes_of_different_parts_of_a_game_commute(family: str):
     chex.assert_trees_all_equal(one.world, other.world)
 
 
+@pytest.mark.long
 def test_a_term_added_after_slow_copies_sees_the_live_parameters():
     """Where the actor's own loss reads slow critics, so does what was added before."""
     of = FAMILIES["gan"]
@@ -161,6 +164,7 @@ def test_weight_clipping_goes_last():
         assert float((x + change)[0]) == pytest.approx(end)
 
 
+@pytest.mark.long
 def test_noise_outside_or_inside_of_spectral_norm_is_the_same():
     judges = [spectral_norm(noisy(Judge(), 0.3)), noisy(spectral_norm(Judge()), 0.3)]
     x = jnp.ones((3, 2))
@@ -172,6 +176,7 @@ def test_noise_outside_or_inside_of_spectral_norm_is_the_same():
 COMPATIBLE = compatible(model("actor", ACTOR), Judge())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -53,6 +53,7 @@ def test_before_its_start_it_is_the_live_one():
     assert float(found["actor"]) == pytest.approx(0.75 * 2 + 0.25 * 3)
 
 
+@pytest.mark.long
 def test_training_does_not_change():
     ends = []
     for game in (quadratic(), ema(quadratic(), 0.9, ("actor", "critic"))):

@@ -32,6 +32,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_entropies_within_the_stated_error(name: str):
     draw, true, spread = KNOWN[name]
@@ -46,6 +47,7 @@ def test_known_entropies_within_the_stated_error(name: str):
     np.testing.assert_allclose(found.std(0), np.sqrt((slopes + spread) / 200), rtol=0.7)
 
 
+@pytest.mark.long
 def test_the_estimate_by_hand_and_how_it_scales():
     x = jnp.array([0.0, 1.0, 3.0, 7.0])
     # nearest neighbours 1, 1, 2, 4 away; second 3, 2, 3, 6; an interval of radius r is 2 r long
@@ -59,6 +61,7 @@ def test_the_estimate_by_hand_and_how_it_scales():
     assert float(grown) == pytest.approx(48 * math.log(5), rel=1e-5)
 
 
+@pytest.mark.long
 def test_its_slope_drives_neighbours_apart_and_is_finite_where_they_coincide():
     slope = jax.grad(nearest_neighbours)(jnp.array([0.0, 0.1, 5.0]))
     assert slope[0] < 0 < slope[1] and slope[2] > 0
@@ -131,6 +134,7 @@ def test_a_categorical_policy_becomes_the_softmax_of_rewards():
     np.testing.assert_allclose(found, jax.nn.softmax(reward / 0.5), atol=1e-4)
 
 
+@pytest.mark.long
 def test_codes_are_the_critics_features_and_the_critics_loss_stays():
     critic = MLP((3,))
     generator = (lambda key: jnp.ones(2), lambda theta, z: theta[None] * z)

@@ -40,6 +40,7 @@ def walk(optimizer, steps: int, **of_step) -> Any:
     return jax.lax.scan(step, (PARAMS, optimizer.init(PARAMS)), jnp.arange(steps))[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_frozen_is_bit_identical_and_then_goes_on_as_if_nothing_had_been(name):
     plain = optax.with_extra_args_support(OPTIMIZERS[name])
@@ -67,6 +68,7 @@ def test_metrics_decide_and_reach_a_chain():
     np.testing.assert_allclose(params["b"], [4, 5, 6, 6, 6, 6])
 
 
+@pytest.mark.long
 def test_rules_hand_over_step_and_metrics_seed_by_seed():
     def loss(own, params, world, batch, key):
         return own, Outcome({"accuracy": jnp.abs(own)}, {})

@@ -82,6 +82,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "family"), PAIRS)
 def test_none_is_off_to_the_bit_and_strengths_may_be_traced(name: str, family: str):
     play = stabilised(name, family, "alternating")

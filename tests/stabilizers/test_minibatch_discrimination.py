@@ -49,6 +49,7 @@ def test_against_the_formula():
     np.testing.assert_allclose(closeness(jnp.asarray(codes)), wanted, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_collapsed_batch_is_told_from_a_spread_one():
     """One and the same example, in two batches: only the company differs."""
     judge = Judge(1.0)
@@ -73,6 +74,7 @@ def ddpg(strength: Any) -> gacf.Game:
     return gacf.ddpg("Pendulum-v1", MLP((4,), (1,)), Judge(strength), replay=replay)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [gan, ddpg])
 def test_both_families_train_and_none_is_off_to_the_bit(make: Any):
     rule = rules.simultaneous({p: optax.adam(1e-2) for p in ("actor", "critic")})

@@ -35,6 +35,7 @@ class Batch(linen.Module):
         return linen.Dense(2)(Normalised(norm)(linen.Dense(4)(x)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(3,), (2, 2, 3)])
 def test_virtual_normalisation_against_the_formula(shape: Any):
     rng = np.random.RandomState(0)
@@ -49,6 +50,7 @@ def test_virtual_normalisation_against_the_formula(shape: Any):
         np.testing.assert_allclose(found[i], wanted, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_the_company_of_an_example_matters_to_the_batch_norm_alone():
     x = jax.random.normal(KEY, (6, 3))
     virtual = with_reference(Virtual(), jax.random.normal(jax.random.key(1), (5, 3)))
@@ -82,6 +84,7 @@ def test_strength_none_is_off_to_the_bit_and_is_swept():
     assert len(seen) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mover", ["actor", "critic"])
 def test_batch_statistics_never_cross_players(mover: str):
     other = {"actor": "critic", "critic": "actor"}[mover]

@@ -28,6 +28,7 @@ def names() -> dict[str, Any]:
     return execute(PAGE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
 def test_each_line_of_the_table_runs(names: dict[str, Any], row: list[str]):
     assert len(row) == 7, row

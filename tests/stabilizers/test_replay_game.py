@@ -112,6 +112,7 @@ def test_ages_are_uniform_over_what_the_buffer_holds():
         assert np.abs(counts - 500).max() < 5 * np.sqrt(3000 / 6 * 5 / 6)
 
 
+@pytest.mark.long
 def test_a_share_of_the_batch_is_old_and_none_is_the_plain_game_to_the_bit():
     """Fresh items of step t tell t; with nothing stored, keys and batches are the game's own."""
 
@@ -167,6 +168,7 @@ def test_a_gans_critic_remembers_past_generators():
     assert len({step - age for step, batch in enumerate(shown) for age in batch}) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ["inside", "outside"])
 def test_together_with_target_networks(order):
     def read(game):
@@ -179,6 +181,7 @@ def test_together_with_target_networks(order):
     np.testing.assert_array_equal(state.world["slow"]["actor"], 2.0)
 
 
+@pytest.mark.long
 def test_seeds_batched_equal_seeds_alone():
     algorithm = algorithm_of(replay(counting_game(), 9, 4, warmup=2))
     both, _ = gacf.run(algorithm, KEY, 3, seeds=2, map="vmap")
@@ -228,6 +231,7 @@ def pendulum_game():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("over", ["loop", "vmap"])
 def test_the_runner_copies_no_buffer_within_a_window(over):
     capacity = 10_007

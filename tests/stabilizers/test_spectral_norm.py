@@ -19,6 +19,7 @@ from gacf.stabilizers import compatible, spectral_norm
 KEY = jax.random.key(0)
 
 
+@pytest.mark.long
 def test_every_layer_gets_norm_one_and_biases_stay():
     network = linen.Sequential(
         [Conv(5, (3, 2)), linen.relu, lambda x: x.reshape(2, -1), linen.Dense(3)]
@@ -39,6 +40,7 @@ def test_every_layer_gets_norm_one_and_biases_stay():
     assert set(world) == {"spectral/critic"} and len(world["spectral/critic"]) == 2
 
 
+@pytest.mark.long
 def test_one_power_iteration_by_hand():
     judge = spectral_norm(linen.Dense(2, use_bias=False), player="actor")
     x = jnp.eye(3)
@@ -86,6 +88,7 @@ def bare(params: Any, x: jax.Array) -> jax.Array:
     return x @ params["w"]
 
 
+@pytest.mark.long
 def test_vectors_move_in_their_players_step_alone():
     network = (lambda key: {"w": jax.random.normal(key, (2, 1))}, bare)
     game = gacf.gan(
@@ -186,6 +189,7 @@ class Convolved(linen.Module):
         return linen.Dense(1)(linen.relu(linen.ConvTranspose(3, (2, 2))(x)).mean((1, 2)))
 
 
+@pytest.mark.long
 def test_each_member_of_an_ensemble_of_convolutions_by_itself() -> None:
     x = jax.random.normal(jax.random.key(1), (3, 6, 6, 4))
     critic = spectral_norm(ensemble(Convolved(), 2), iterations=40)

@@ -111,6 +111,7 @@ def test_rate_one_without_alternation_is_the_plain_game():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), slow, plain)
 
 
+@pytest.mark.long
 def test_numbers_may_be_traced_and_seeds_batched():
     rule = rules.alternating({"actor": optax.sgd(0.1), "critic": optax.sgd(0.1)})
 

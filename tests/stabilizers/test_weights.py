@@ -159,6 +159,7 @@ def norms(matrices: Any) -> Any:
     return np.linalg.svd(np.asarray(matrices), compute_uv=False)[..., 0]
 
 
+@pytest.mark.long
 def test_each_member_has_norm_one():
     """By its singular values, where one norm for all members would leave others below 1."""
     several = spectral_norm(ensemble(linen.Dense(7, use_bias=False), 3), iterations=20)
@@ -168,6 +169,7 @@ def test_each_member_has_norm_one():
     np.testing.assert_allclose(norms(np.moveaxis(made, 1, 0)), 1, rtol=1e-3)
 
 
+@pytest.mark.long
 def test_heads_are_one_matrix():
     x = jnp.eye(6)
     heads = spectral_norm(linen.DenseGeneral((2, 4), use_bias=False), iterations=20)
@@ -184,6 +186,7 @@ def test_heads_are_one_matrix():
     np.testing.assert_allclose(made, kernel / norms(kernel), rtol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [0.0, 1e-12, 1e-6, 1.0, 1e6])
 def test_weights_of_any_size(size: float):
     """0 stays 0 with a gradient of its own size; all others have norm 1, however small."""
@@ -200,6 +203,7 @@ def test_weights_of_any_size(size: float):
         np.testing.assert_array_equal(slope, np.arange(12).reshape(4, 3) == 0)
 
 
+@pytest.mark.long
 def test_as_flax_normalises_a_matrix():
     layer = linen.Dense(5)
     theirs = linen.SpectralNorm(layer, n_steps=60)

@@ -67,6 +67,7 @@ def test_slow_copies_follow_the_closed_form():
         assert (float(q), float(copy)) == (pytest.approx(live), pytest.approx(slow))
 
 
+@pytest.mark.long
 def test_the_target_is_transformed_and_the_divergence_chosen():
     def first(**options: Any) -> float:
         return float(walk(critic_only(make(one_reward(), **options)), 1)[0]["critic"][0])
@@ -75,6 +76,7 @@ def test_the_target_is_transformed_and_the_divergence_chosen():
     assert first(divergence=lambda prediction, target: 2 * (prediction - target)) == -2
 
 
+@pytest.mark.long
 def test_the_actor_finds_the_best_action():
     env = probe(lambda t, action: -((action - 1.3) ** 2), low=0.0, high=2.0)
     game = gacf.ddpg(
@@ -106,6 +108,7 @@ def test_warm_up_acts_uniformly():
     assert np.sum((counts - 400) ** 2 / 400) < 27.9  # χ² of 9 degrees of freedom, p = .001
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("deviation", [0.05, 0.2])
 def test_exploration_has_the_stated_deviation(deviation):
     actor = (

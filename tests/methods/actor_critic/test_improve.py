@@ -95,6 +95,7 @@ RATIO = np.array([1.0, 1.5, 0.5, 1.1])
 GAIN = np.array([2.0, 1.0, -3.0, -1.0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("standardise", [False, True])
 @pytest.mark.parametrize("weight", [0.0, 0.2])
 def test_clipped_is_flat_where_more_would_be_too_much(weight, standardise):

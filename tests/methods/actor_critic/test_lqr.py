@@ -68,6 +68,7 @@ def actor_gradient(game: gacf.Game, params: Any, world: Any, batch: Any) -> Any:
     return jax.jit(lambda p: here.gradient("actor", p)[0])(params)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("horizon", "bootstrap"), [(1, True), (4, True), (80, False)])
 def test_svg_has_the_analytic_policy_gradient(horizon, bootstrap):
     """Of h steps with the exact V after them: 2 E_K Σ_{t<h} γᵗ Σ_t. One step is the partial
@@ -98,6 +99,7 @@ def test_svg_has_the_analytic_policy_gradient(horizon, bootstrap):
     assert np.abs(total - partial).max() > 0.1 * np.abs(total).max(), "a weak test"
 
 
+@pytest.mark.long
 def test_chains_are_what_was_played_and_a_right_model_has_the_true_derivatives():
     """Rows of five steps, in which episodes of three are cut short; with noise of both kinds."""
     horizon, copies = 5, 4

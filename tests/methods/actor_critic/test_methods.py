@@ -41,6 +41,7 @@ TWINS = (
 )
 
 
+@pytest.mark.long
 def test_td3_goes_on_from_the_smaller_of_its_slow_critics():
     env = one_reward(truncates=True)
     actor = (lambda key: jnp.array(0.3), lambda p, o: jnp.arctanh(p * o))
@@ -60,6 +61,7 @@ def test_td3_goes_on_from_the_smaller_of_its_slow_critics():
     assert float(heard) == pytest.approx(-float(live[0] + live[1] * 0.3), rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("head", [heads.quantile(1), heads.quantile(3)])
 def test_twins_of_quantiles(head):
     env = one_reward(truncates=True)
@@ -97,6 +99,7 @@ def sac(**options: Any) -> gacf.Game:
     return gacf.sac(env, actor, TWINS, discount=0.9, **packed(**{**SMALL, **options}))
 
 
+@pytest.mark.long
 def test_sac_in_formulas():
     """Target, actor and temperature against the formulas, at a batch's own noise."""
     game = sac(divergence=told, temperature=0.5)
@@ -130,6 +133,7 @@ def test_sac_in_formulas():
     assert list(world["slow"]) == ["critic"]
 
 
+@pytest.mark.long
 def test_sac_with_a_temperature_for_good():
     game = sac(temperature=0.3, learn_temperature=False)
     assert sorted(game.losses) == ["actor", "critic"]
@@ -146,6 +150,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SIZES)
 def test_a_leader_differentiates_through_the_critic(name):
     """Stackelberg actor-critic is a rule on any method.
@@ -205,6 +210,7 @@ def test_ppo_records_what_it_will_be_judged_by():
     np.testing.assert_allclose(batch["log_prob"], wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("grow", [True, False])
 def test_nfqca_is_fitted_to_all_transitions_at_once(grow):
     env = one_reward(truncates=True)
@@ -313,6 +319,7 @@ SWEPT: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_numbers_may_be_traced(name):
     """So that one program serves a whole sweep."""
@@ -370,6 +377,7 @@ MIXED = [
 MIXED += [(name, "gymnax", "float32") for name in ("a2c", "sac", "svg-3")]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("name", "of_env", "of_networks"), MIXED)
 def test_networks_and_environments_may_differ_in_precision(name, of_env, of_networks):

@@ -57,6 +57,7 @@ def joined(rows, n, t, i):
         k += 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_joined_transitions_are_those_of_a_loop_each_once(n):
     rows = recorded()
@@ -123,6 +124,7 @@ def counted():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("n", "warmup"), [(1, 3), (2, 0), (5, 3)])
 def test_a_buffer_holds_each_transition_once(n, warmup):
     actor = (lambda key: jnp.zeros(()), lambda p, o: o[:, :1] * 0 + p)

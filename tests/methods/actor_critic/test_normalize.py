@@ -193,6 +193,7 @@ def test_contexts_of_a_bandit_reach_the_policy_standardised():
     assert abs(seen.mean()) < 0.1 and abs(seen.std() - 1) < 0.1
 
 
+@pytest.mark.long
 def test_replayed_observations_are_stored_as_they_are_and_standardised_when_read():
     see = (lambda key: jnp.ones(()), lambda k, o: k * o[:, :1])
     number = (lambda key: jnp.zeros(()), lambda v, o, a: v * o[:, 0])
@@ -247,6 +248,7 @@ def test_rewards_are_divided_by_the_deviation_of_the_discounted_return():
     np.testing.assert_array_equal(metrics["episode/return"], [np.nan, 24, 24, 24])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("truncates", [False, True])
 def test_the_discounted_return_begins_anew_with_each_episode(truncates):
     """However the last one ended; and equal returns leave rewards as they are."""

@@ -90,6 +90,7 @@ def of_mixed(name):
     return METHODS[name](environment("mixed"), num_envs=N, episodes=2, normalize_observations=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", METHODS)
 def test_default_networks_of_every_method_take_observations_of_any_kind(name):
     algorithm = algorithm_of(of_mixed(name))
@@ -128,6 +129,7 @@ def test_every_method_trains_on_observations_of_any_kind(name):
     np.testing.assert_allclose(seen["more"][1].mean, 5, atol=1)
 
 
+@pytest.mark.long
 def test_names_are_one_hot_and_their_numbers_mean_nothing():
     """An update on permuted names is the update with permuted rows of the first weights."""
     order = np.array([3, 0, 6, 2, 5, 1, 4])
@@ -189,6 +191,7 @@ def test_a_network_of_ones_own_gets_observations_as_they_are_unless_it_is_wrappe
     assert params["actor"]["Dense_0"]["kernel"].shape == (7, 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["dict", "tuple"])
 def test_copies_explore_apart_whatever_their_observations_are(kind):
     """Under dicts of one key and tuples of two parts alike."""
@@ -200,6 +203,7 @@ def test_copies_explore_apart_whatever_their_observations_are(kind):
         assert all(len(leaf) == 2 * N for leaf in jax.tree.leaves(rows[field]))
 
 
+@pytest.mark.long
 def test_names_are_stored_as_whole_numbers_and_replayed_copies_explore_apart():
     read = envs.features(SPACES["mixed"][0])
     actor = (lambda key: jnp.ones(()), lambda p, o: p * read(o)[:, :1])

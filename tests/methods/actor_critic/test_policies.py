@@ -41,6 +41,7 @@ def test_gaussian_agrees_with_scipy():
     assert policy.width == 4
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("scale", [0.1, 0.5, 1.0])
 @pytest.mark.parametrize("mean", [0.0, 0.8])
@@ -138,6 +139,7 @@ MASKED = np.array([[0.2, -0.3, -np.inf], [-np.inf, 1.0, -np.inf], [-2.0, 0.5, 3.
 LEAST = float(np.finfo(np.float32).min)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("mask", [-np.inf, -1e9, LEAST])
 def test_masked_actions_are_left_out(mask):
@@ -251,6 +253,7 @@ def test_the_slope_at_a_bound_is_that_of_the_normal_tail(log_scale):
     np.testing.assert_allclose(slope[:, 1], -ratio * z, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_actions_out_of_bounds_have_no_density_and_whole_numbers_are_actions():
     policy: Any = squashed_gaussian(1)
     output = jnp.array([[0.5, 0.0]] * 3)
@@ -269,6 +272,7 @@ def test_noise_that_is_inferred_makes_the_action_again():
     assert float(noise[1, 0]) == 0  # the likeliest noise of those that do
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [gaussian, squashed_gaussian])
 @pytest.mark.parametrize(("start", "bound"), [(5.0, 2.0), (2.5, 2.0), (-23.0, -20.0)])
 def test_a_scale_out_of_range_is_cut_and_finds_back(make, start, bound):

@@ -224,6 +224,7 @@ FAST = ("td3", "sac", "svg(3), true", "dpg", "natural", "ppo, discrete")
 slowly = pytest.mark.slow
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in FAST else slowly) for name in CASES]
 )

@@ -53,6 +53,7 @@ def through(w: Any, *inputs: Any) -> Any:
     return np.tanh(np.concatenate(inputs, 1) @ w)
 
 
+@pytest.mark.long
 def test_infogan_pays_the_actor_for_being_read() -> None:
     make = lambda weight: flows.infogan(linear(2), linear(1), linear(3), X, 3, weight, 2)  # noqa: E731
     (params, batch, told, _), (_, _, plain, _) = at(make(2.0)), at(make(0.0))
@@ -129,6 +130,7 @@ def test_vae_gan_reconstructs_in_the_critics_features() -> None:
     assert losses["actor"] == pytest.approx(2 * lost + wrong(fake[:, 0], 1), rel=1e-5)
 
 
+@pytest.mark.long
 def test_the_encoder_of_two_domains_reverses_the_critics_gradient() -> None:
     labels = np.arange(12) % 3
 
@@ -165,6 +167,7 @@ def rollout(rewards: str) -> tuple[gacf.Game, dict[str, Any]]:
     return flows.airl(game, states, states, chance, expert, 0.9), expert
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rewards", ["gail", "airl"])
 def test_the_discriminator_is_the_reward(rewards: str) -> None:
     game, expert = rollout(rewards)

@@ -39,6 +39,7 @@ def test_a_pyramid_is_rebuilt_exactly() -> None:
         flows.laplacian_pyramid(images, 4)
 
 
+@pytest.mark.long
 def test_each_level_is_a_gan_of_what_the_coarser_lacks() -> None:
     game = made()
     params, world = game.init(jax.random.key(0))
@@ -61,6 +62,7 @@ def test_each_level_is_a_gan_of_what_the_coarser_lacks() -> None:
     assert loss == pytest.approx(wanted.mean(), rel=1e-5)
 
 
+@pytest.mark.long
 def test_levels_do_not_hear_of_each_other() -> None:
     game = made(penalty=r1(0.1))
     params, world = game.init(jax.random.key(0))

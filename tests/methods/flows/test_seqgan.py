@@ -62,6 +62,7 @@ def estimates(made: gacf.Game, of: Any, n: int) -> tuple[Any, Any]:
 PARAMS = game().init(jax.random.key(0))[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("baseline", [True, False])
 def test_the_actors_gradient_is_that_of_the_expected_verdict(baseline: bool) -> None:
     made = game(baseline=baseline, rollouts=2)
@@ -71,6 +72,7 @@ def test_the_actors_gradient_is_that_of_the_expected_verdict(baseline: bool) -> 
     assert np.all(np.abs(mean - exact) <= 4.5 * error + 1e-6)
 
 
+@pytest.mark.long
 def test_the_baseline_lessens_the_variance() -> None:
     errors = [
         estimates(game(baseline=b), lambda f, p: f.gradient("actor", p)[0], 500)[1]
@@ -79,6 +81,7 @@ def test_the_baseline_lessens_the_variance() -> None:
     assert np.sum(errors[0] ** 2) < 0.9 * np.sum(errors[1] ** 2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("player", ["actor", "critic"])
 def test_cross_derivatives_are_right_in_expectation(player: str) -> None:
     other = {"actor": "critic", "critic": "actor"}[player]
@@ -124,6 +127,7 @@ def test_pretraining_is_maximum_likelihood() -> None:
         assert (loss == pytest.approx(wanted, rel=1e-5)) == imitates
 
 
+@pytest.mark.long
 def test_sequences_are_as_likely_as_said_and_beginnings_are_kept() -> None:
     network = flows.lstm(V, 4, scale=1.0)
     params = network.init(jax.random.key(0))

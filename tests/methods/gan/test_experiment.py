@@ -27,6 +27,7 @@ def resolved(experiment: Any, changes: dict[str, Any]) -> Any:
     )
 
 
+@pytest.mark.long
 def test_every_row_of_the_sweep_builds(experiment):
     rows = experiment.module.get_sweep(overrides.resolve(experiment))
     for name, changes in rows.items():
@@ -40,6 +41,7 @@ def test_every_row_of_the_sweep_builds(experiment):
     assert seeds == {16}
 
 
+@pytest.mark.long
 def test_minibatch_discrimination_sees_the_company(experiment):
     settings = resolved(experiment, {"kernels": 2, "hidden": "(4,4)", "octaves": 1})
     judge = experiment.module.critic(settings)

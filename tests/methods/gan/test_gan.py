@@ -71,6 +71,7 @@ FORMULAS = {
 
 
 # The others' are in test_losses.py.
+@pytest.mark.long
 @pytest.mark.parametrize("loss", FORMULAS)
 def test_losses_are_their_formulas(loss):
     losses, verdicts, _ = at(make(loss=loss))
@@ -88,6 +89,7 @@ def test_a_loss_of_ones_own():
     assert float(losses["actor"][0]) == pytest.approx(-3 * fake.mean(), rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("transform", "labels"),
     [
@@ -145,6 +147,7 @@ def test_r1_takes_a_norm_per_example():
     np.testing.assert_allclose(both, jnp.mean(square) + square[0], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_penalty_is_added_to_the_critics_loss_alone():
     bare, _, (_, _, own) = at(make())
     losses, _, (params, batch, gradients) = at(make(penalty=r1(3.0)))

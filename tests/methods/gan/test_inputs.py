@@ -150,6 +150,7 @@ WRONG = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("networks", CONDITIONAL)
 def test_labels_are_classes_of_the_networks(networks: str) -> None:
     actor, critic = CONDITIONAL[networks]

@@ -162,6 +162,7 @@ def test_relativistic_losses_are_their_formulas(loss):
     assert np.abs(gradients["actor"]).min() > 1e-4
 
 
+@pytest.mark.long
 def test_relativistic_groups_keep_statistics_of_their_own():
     far = 5 + 2 * jax.random.normal(jax.random.key(9), (32, 2))
     critic = model("critic", Whitened()).then(lambda x: jnp.sum(x, axis=-1))
@@ -202,6 +203,7 @@ def test_the_autoencoders_energy_is_its_error():
     np.testing.assert_allclose(energy, ((made - flat) ** 2).mean(1), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_pulling_away_against_the_double_sum():
     s = np.random.RandomState(1).randn(5, 3)
     total = sum(
@@ -216,6 +218,7 @@ def test_pulling_away_against_the_double_sum():
         likeness(jnp.zeros((1, 2)))
 
 
+@pytest.mark.long
 def test_pulling_away_is_added_to_the_actors_loss_alone():
     critic = Autoencoder((3, 2))
     plain = gacf.gan(GENERATOR, critic, DATA, "energy_based", batch_size=6, noise=2)

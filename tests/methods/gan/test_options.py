@@ -74,6 +74,7 @@ def test_a_coin_shows_whole_packs():
     np.testing.assert_allclose(seen[0][0], both.reshape(4, 4), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_instance_noise_is_on_real_and_fake_and_for_both_players():
     seen: list[Any] = []
     options: dict[str, Any] = {"batch_size": 4_000, "noise": 2}
@@ -91,6 +92,7 @@ def test_instance_noise_is_on_real_and_fake_and_for_both_players():
     np.testing.assert_array_equal(seen[3][0], seen[1][0])
 
 
+@pytest.mark.long
 def test_instance_noise_follows_the_step():
     def annealed(step: jax.Array) -> jax.Array:
         return jnp.maximum(0.0, 1 - step / 10)
@@ -104,6 +106,7 @@ def test_instance_noise_follows_the_step():
     assert np.isfinite(state.params["critic"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"instance_noise": 0.0}, {"pack": 1}])
 def test_off_is_off_to_the_bit(options):
     found = []
@@ -184,6 +187,7 @@ CRITIC = (lambda key: jnp.array([0.7, 1.1]), lambda p, x: jnp.sum(jnp.sin(x) * p
 GAINS = ("minimax", "wasserstein", "kl", "reverse_kl", "pearson", "jensen_shannon")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", [*GAINS, "non_saturating", "least_squares", "hinge"])
 def test_with_the_real_term_what_the_critic_loses_the_actor_gains(loss):
     @jax.jit
@@ -222,6 +226,7 @@ def test_with_the_real_term_what_the_critic_loses_the_actor_gains(loss):
     np.testing.assert_allclose(slope - old_slope, rise @ sines / 6, rtol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("real_term", [False, True])
 def test_an_actor_that_foresees_the_critic_needs_the_real_term(real_term):
     # C(x) = w·x, its loss w·(mean fake − mean real) + |w|²/2: the best w is the distance of the

@@ -96,6 +96,7 @@ def linear_q(s: jax.Array, a: jax.Array) -> jax.Array:
     return s @ W + a @ V
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("penalty", "wanted"),
     [
@@ -127,6 +128,7 @@ def test_labels_are_not_differentiated():
         np.testing.assert_allclose(penalty(conditional, groups, KEY), wanted, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_dragan_looks_around_by_each_inputs_own_spread():
     def bowl(x: jax.Array, y: jax.Array) -> jax.Array:
         """Its slope is (x, y / 100): the penalty with target 0 is the mean of its square."""
@@ -139,6 +141,7 @@ def test_dragan_looks_around_by_each_inputs_own_spread():
     assert moved - still == pytest.approx(2 * 0.3**2, abs=0.02)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PENALTIES)
 def test_no_strength_is_off_to_the_bit(name):
     """Loss and gradients, for a strength that the program is told."""
@@ -243,6 +246,7 @@ def evaluated(critic: Any, penalty: Any, **options: Any) -> Any:
     return jax.eval_shape(game.losses["critic"], params["critic"], params, world, batch, KEY)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", MIXING)
 def test_a_critic_that_mixes_examples_has_no_slope_per_example(kind):
     for name in PENALTIES if kind == "batch norm" else ("r1",):
@@ -251,11 +255,13 @@ def test_a_critic_that_mixes_examples_has_no_slope_per_example(kind):
         assert "batch normalisation" in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", APART)
 def test_other_critics_have(kind):
     evaluated(APART[kind], r1(1.0))
 
 
+@pytest.mark.long
 def test_packs_relativistic_losses_and_traced_strengths():
     evaluated(MLP((4,)), wgan_gp(1.0), pack=2)
     evaluated(MLP((4,)), r1(1.0), loss="relativistic")
@@ -269,6 +275,7 @@ def test_packs_relativistic_losses_and_traced_strengths():
         swept(0.5)
 
 
+@pytest.mark.long
 def test_q_functions_too():
     def loss(layer: Any) -> Any:
         game = gacf.ddpg(
@@ -284,6 +291,7 @@ def test_q_functions_too():
         loss(batch_norm)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("norm", ["batch", "layer", "instance", False])
 def test_dcgan_critics_by_their_norm(norm):
     """The default is the published one; with a penalty another is chosen, and r1 is right."""

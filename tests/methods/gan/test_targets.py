@@ -29,6 +29,7 @@ def make(loss: Any, transform: Any, **options: Any) -> gacf.Game:
     )  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("one_sided", [True, False])
 def test_smoothing_goes_with_losses_that_follow_the_label(loss: str, one_sided: bool) -> None:

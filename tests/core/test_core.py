@@ -570,7 +570,8 @@ def test_players_that_methods_add_are_not_forgotten(method: str, forgotten: str)
     if method == "infogan":
         game = gacf.add_player(bilinear(), forgotten, lambda key: 1.0, bilinear().losses["actor"])
     else:
-        sizes: Any = {"horizon": 2} if method == "svg" else {"warmup": 8, "capacity": 64}
+        small = {"replay": gacf.Replay(warmup=8, capacity=64)}
+        sizes: Any = {"horizon": 2} if method == "svg" else small
         game = getattr(gacf, method)("Pendulum-v1", **sizes)
     with pytest.raises(ValueError, match=f"compose: the rule never moves '{forgotten}'"):
         gacf.compose(game, rules.alternating(sgd()))

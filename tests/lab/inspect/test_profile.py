@@ -124,7 +124,7 @@ def small_game():
 @pytest.mark.parametrize("map", ["loop", "sharded-vmap"])
 def test_a_window_is_traced(tmp_path, map):
     program = Program(small_game(), seeds=3, map=map)
-    found = profile.profile(program, KEY, tmp_path, seconds=0.02)
+    found = profile.profile(program, KEY, tmp_path, seconds=0.2)
     assert found.flops == 2 * 2 * 8 * 4 * 6  # x is no parameter: no dx
     assert sum(cost.share for cost in found.costs) == pytest.approx(1)
     assert {"actor", "sample", "optimizer"} <= {cost.scope for cost in found.costs}

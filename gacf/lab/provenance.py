@@ -11,7 +11,7 @@ from typing import Any
 PATIENCE = 5.0  # seconds that git has for an answer
 
 
-GIT = ("git", "-c", "core.fsmonitor=false", "--literal-pathspecs")
+GIT = ("git", "-c", "core.fsmonitor=false")
 
 
 def _outside() -> dict[str, str]:
@@ -51,7 +51,10 @@ def commit(path: Path) -> dict[str, Any] | None:
     head = _git(place, "rev-parse", "--verify", "HEAD")
     if head is None:
         return None
-    known = _git(place, "ls-files", "--error-unmatch", "--", path.resolve().name) is not None
+    known = (
+        _git(place, "ls-files", "--error-unmatch", "--", f":(literal){path.resolve().name}")
+        is not None
+    )
     if not known and _git(place, "check-ignore", "-q", "--", path.resolve().name) is not None:
         return None  # a virtual environment inside some other project's repository
     changed = _git(place, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules")

@@ -225,7 +225,7 @@ def test_a_step_that_changes_the_state_is_refused_before_anything_is_written(
 def test_a_bad_call_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run_dir = tmp_path / "run"
     seeds = refused(capsys, "run", TOY, "--workdir", run_dir, "--config.seeds", "0")
-    assert seeds == "gacf: seeds: 0 was given; allowed: a whole number >= 1"
+    assert seeds == "gacf: seeds: 0 was given; allowed: a whole number >= 1 and <= 16777216"
     assert "did you mean 'run'?" in refused(capsys, "rnu")
     assert "CONFIG" in refused(capsys, "run")
     assert "allowed: --workdir" in refused(capsys, "run", TOY, "--wrokdir", run_dir)

@@ -114,6 +114,7 @@ def test_statistics_are_those_of_rliable(monkeypatch: pytest.MonkeyPatch):
     assert analysis.middle(x)[0] == pytest.approx(metrics.aggregate_iqm(x[:, None]))
 
 
+@pytest.mark.long
 def test_the_page_needs_nothing_else_and_the_markdown_says_the_same(
     made: Path, capsys: pytest.CaptureFixture[str]
 ):

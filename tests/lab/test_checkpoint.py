@@ -107,6 +107,7 @@ def test_damage_to_any_file_is_noticed(tmp_path: Path, harm: Callable[[bytes], b
         checkpoint.verify(path)
 
 
+@pytest.mark.long
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -122,6 +123,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(
     same_results(whole, directory)
 
 
+@pytest.mark.long
 def test_with_no_whole_checkpoint_training_starts_again(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -167,6 +169,7 @@ def test_a_changed_experiment_is_told_and_one_that_does_not_fit_is_refused(
     assert "is not this experiment's" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_final_states_load_and_are_those_of_run(whole: Path):
     (state,) = states.load(whole).values()
     loaded = experiment_file.load(TOY)
@@ -180,6 +183,7 @@ def test_the_final_states_load_and_are_those_of_run(whole: Path):
     assert int(gacf.take_seed(state, 4).step) == 40
 
 
+@pytest.mark.long
 def test_double_precision_loads_as_such_whatever_is_on(tmp_path: Path):
     path = edited(tmp_path, "start = 2.0 +", "start = jnp.asarray(2.0, float) +")
     try:
@@ -202,6 +206,7 @@ MOMENTS = {
 SLOW = [moment for moment in MOMENTS if "second" not in moment]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "moment", [m if m not in SLOW else pytest.param(m, marks=pytest.mark.slow) for m in MOMENTS]
 )

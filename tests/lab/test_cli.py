@@ -82,6 +82,7 @@ def test_a_run_leaves_config_table_summary_and_pictures(whole: Path):
     assert entry["low"] < entry["iqm"] < entry["high"]
 
 
+@pytest.mark.long
 def test_one_bad_seed_is_flagged_and_changes_no_other(whole: Path, bad: Path):
     one, other = metrics(whole), metrics(bad)
     pd.testing.assert_frame_equal(
@@ -111,6 +112,7 @@ def test_reports_compare_runs(whole: Path, bad: Path, capsys: pytest.CaptureFixt
     assert "4/5" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_windows_need_not_fit_and_the_last_step_is_always_measured(tmp_path: Path):
     directory = tmp_path  # an empty directory will do
     overrides = ("--config.steps=11", "--config.log_every=4", "--config.evaluate_every=8")
@@ -144,6 +146,7 @@ def test_calls_end_at_checkpoints_and_are_about_a_hundred(
     assert plan.grid.due[-1]
 
 
+@pytest.mark.long
 def test_cells_finish_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = tmp_path / "two.py"
     path.write_text(
@@ -256,6 +259,7 @@ def test_a_run_in_progress_is_left_alone(
         assert "by another process" in refused(capsys, "resume", tmp_path)
 
 
+@pytest.mark.long
 def test_an_interrupted_run_says_how_to_go_on_and_does(
     whole: Path,
     tmp_path: Path,

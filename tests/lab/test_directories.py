@@ -160,6 +160,7 @@ def test_the_copy_of_the_experiment_is_what_was_executed(tmp_path: Path):
     assert (made.directory / "experiment.py").read_bytes() == before
 
 
+@pytest.mark.long
 def test_resuming_says_what_it_executes_and_a_finished_run_executes_nothing(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -322,6 +323,7 @@ REFUSALS: dict[str, tuple[Callable[..., None], str]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", REFUSALS)
 def test_a_run_that_cannot_be_written_ends_in_one_line_and_goes_on_later(
     whole: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, how: str
@@ -346,6 +348,7 @@ def test_a_run_that_cannot_be_written_ends_in_one_line_and_goes_on_later(
     assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moved", [False, True])
 def test_a_run_whose_directory_goes_does_not_bring_it_back(
     whole: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, moved: bool
@@ -372,6 +375,7 @@ def test_a_run_whose_directory_goes_does_not_bring_it_back(
         assert (tmp_path / "moved" / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["full", "text", "gone"])
 def test_a_sweep_that_cannot_be_written_ends_in_one_line(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, how: str

@@ -305,6 +305,7 @@ def test_a_sweep_that_is_removed_ends_its_driver(tmp_path: Path, soon: None):
     assert not sweep.directory.exists()
 
 
+@pytest.mark.long
 def test_a_unit_that_fails_thrice_is_told_with_its_traceback_and_the_rest_goes_on(
     tmp_path: Path,
     log: Path,
@@ -369,6 +370,7 @@ def test_what_executors_are_told_is_checked(tmp_path: Path, capsys: pytest.Captu
     assert [p.name for p in tmp_path.iterdir()] == ["swept.py"]
 
 
+@pytest.mark.long
 def test_watching_from_elsewhere(tmp_path: Path, log: Path, capsys: pytest.CaptureFixture[str]):
     directory = tmp_path / "sweep"
     assert main(arguments(directory, file(tmp_path))) == 0

@@ -63,6 +63,7 @@ def written(directory: Path, more: str) -> tuple[Path, int]:
     return path, next((i for i, x in enumerate(text.splitlines(), 1) if "# here" in x), 0)
 
 
+@pytest.mark.long
 def test_a_callback_that_raises_says_cell_step_and_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
@@ -90,6 +91,7 @@ WRONG_ENDS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "more", "what"),
     [
@@ -123,6 +125,7 @@ def test_what_fails_at_the_end_costs_itself_alone(
     assert Path("W/summary.json").exists() and not Path("W/progress.json").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", [FINISH, pytest.param(PICTURES, marks=pytest.mark.slow)])
 def test_in_a_sweep_the_variant_fails_and_the_others_go_on(
     more: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -141,6 +144,7 @@ def test_in_a_sweep_the_variant_fails_and_the_others_go_on(
     assert len(list(Path("S").glob("*/summary.json"))) == 3
 
 
+@pytest.mark.long
 def test_a_goal_is_recorded_and_without_one_nothing_is_ranked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -185,6 +189,7 @@ def test_a_goal_that_an_earlier_version_guessed_ranks_nothing(tmp_path: Path):
     assert watch.snapshot(made).best is None
 
 
+@pytest.mark.long
 def test_long_names_that_look_alike_have_panels_of_their_own(tmp_path: Path):
     made = sweep(tmp_path / "long", {(0.1, 8): np.ones(8), (0.2, 8): np.zeros(8)})
     stored = json.loads((made / "sweep.json").read_text())
@@ -226,6 +231,7 @@ def test_what_few_seeds_can_carry_is_counted(n: int):
     assert percent == pytest.approx(100 * missed, rel=0.05)
 
 
+@pytest.mark.long
 def test_few_seeds_are_cautioned_of_everywhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
@@ -280,6 +286,7 @@ def test_watching_a_run(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no directory of a run or a sweep" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_best_of_several_cells_is_named_by_variant_and_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -77,6 +77,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "sweep"
 
 
+@pytest.mark.long
 def test_floats_are_batched_and_one_that_is_branched_on_splits_with_a_note(grid: Path):
     found = summary(grid)
     assert found["finished"] == found["variants"] == 6
@@ -87,6 +88,7 @@ def test_floats_are_batched_and_one_that_is_branched_on_splits_with_a_note(grid:
         assert unit["traced"] == ["actor.learning_rate"] and len(unit["variants"]) == 3
 
 
+@pytest.mark.long
 def test_a_variant_of_a_group_is_what_run_makes(grid: Path, tmp_path: Path):
     overrides = ("--config.actor.learning_rate=0.3", "--config.clip=0.5")
     path = grid.parent / "swept.py"
@@ -116,6 +118,7 @@ def test_the_tidy_table_holds_all_of_it(grid: Path):
     assert len(whole) == 6 * len(one)
 
 
+@pytest.mark.long
 def test_numbers_depend_neither_on_the_others_nor_on_the_cut(
     grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -141,6 +144,7 @@ def test_numbers_depend_neither_on_the_others_nor_on_the_cut(
         close(cut, metrics(grid / f"learning_rate={rate},clip=0.0"))
 
 
+@pytest.mark.long
 def test_one_compilation_and_one_dispatch_a_window(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
@@ -165,6 +169,7 @@ def test_one_compilation_and_one_dispatch_a_window(
     assert summary(tmp_path / "nine")["compilations"] == 1
 
 
+@pytest.mark.long
 def test_a_killed_group_goes_on_from_its_checkpoint(
     grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -193,6 +198,7 @@ def test_a_killed_group_goes_on_from_its_checkpoint(
     assert not list((tmp_path / "sweep").glob("units/*/checkpoints"))
 
 
+@pytest.mark.long
 def test_results_half_written_are_written_the_rest(grid: Path, tmp_path: Path, monkeypatch: Any):
     """Killed between the variants of a group: those that are there stay, the others are made."""
     write = files.write_atomically
@@ -212,6 +218,7 @@ def test_results_half_written_are_written_the_rest(grid: Path, tmp_path: Path, m
     assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 3
 
 
+@pytest.mark.long
 def test_a_picture_that_fails_leaves_the_variants_before_it_complete(tmp_path: Path):
     more = """
 def pictures(config, finals):
@@ -245,6 +252,7 @@ def test_compiled_programs_are_kept_in_the_users_cache_folder(tmp_path: Path):
     assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.long
 def test_a_refused_value_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     more = """
 _other = build
@@ -260,6 +268,7 @@ def build(config):
     assert found["finished"] == 2 and found["compilations"] == 1
 
 
+@pytest.mark.long
 def test_the_gan_of_a_ring_is_one_program():
     loaded = experiment_file.load(ROOT / "experiments" / "gan.py")
     small = ["--config.hidden=(4,)", "--config.batch_size=4", "--config.noise=2"]

@@ -44,6 +44,7 @@ def test_an_error_whose_text_fails_is_named_by_its_kind(tmp_path, capfd):
     assert {"metrics.parquet", "curves-training.png"} <= left and "summary.json" not in left
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("statement", "code", "said"),
     [

@@ -126,6 +126,7 @@ def test_a_runaway_seed_does_not_flatten_the_curves():
     assert single.axes[0].get_ylim()[0] < 1 < single.axes[0].get_ylim()[1]
 
 
+@pytest.mark.long
 def test_help_and_reports_do_without_jax():
     code = (
         "import sys, contextlib\n"

@@ -63,6 +63,7 @@ def copied(swept: Path, directory: Path) -> Path:
     return directory / "sweep"
 
 
+@pytest.mark.long
 def test_a_variant_is_what_run_makes(swept: Path, tmp_path: Path):
     own = {"sweep.json", "experiment.py", "sweep.parquet", "sweep-summary.json", "units"}
     assert {p.name for p in swept.iterdir()} == {*own, "slow", "fast, 0.5"}
@@ -111,6 +112,7 @@ def test_a_mended_file_trains_what_had_failed_alone(
     assert "variants left to train: 0\n" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_goes_on_from_the_checkpoint(
     swept: Path,
     tmp_path: Path,
@@ -238,6 +240,7 @@ def test_bad_calls_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
         sweep.open_sweep(tmp_path)
 
 
+@pytest.mark.long
 def test_the_sweep_says_what_it_holds(swept: Path):
     stored = json.loads((swept / "sweep.json").read_text())
     assert list(stored["variants"]) == ["slow", "broken", "fast, 0.5"]

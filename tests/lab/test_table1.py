@@ -26,6 +26,7 @@ ARMS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("task", "arm"), ARMS)
 def test_every_cell_builds_and_keeps_its_structure(task, arm):
     made = overrides.resolve(TABLE1, [f"--config.task={task}", f"--config.strategy={arm}"])
@@ -151,6 +152,7 @@ def test_the_kept_results_are_of_the_table_and_whole():
             assert sorted(one["seed"]) == list(range(32))
 
 
+@pytest.mark.long
 def test_the_document_says_what_was_kept(tmp_path):
     kept = TABLE1.module.RESULTS
     for path in (kept / "table.json", *kept.glob("*.parquet")):

@@ -80,6 +80,7 @@ def blocks(game: gacf.Game) -> dict[str, set[str]]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TRACED)
 def test_the_gradient_paths_are_the_jacobians_pattern(name: str) -> None:
     game = TRACED[name]()
@@ -121,6 +122,7 @@ def test_stopped_and_unused_values_are_no_paths() -> None:
     assert flow.gradient["actor"]
 
 
+@pytest.mark.long
 def test_the_command_draws_an_experiment(tmp_path: Path, capsys: Any) -> None:
     file = Path(__file__).parents[3] / "experiments" / "ring_gan.py"
     assert main(["draw", str(file), "--workdir", str(tmp_path)]) == 0

@@ -121,6 +121,7 @@ def small_game():
     return gacf.compose(game, gacf.rules.simultaneous({"actor": optax.adam(1e-2)}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("map", ["loop", "sharded-vmap"])
 def test_a_window_is_traced(tmp_path, map):
     program = Program(small_game(), seeds=3, map=map)
@@ -133,6 +134,7 @@ def test_a_window_is_traced(tmp_path, map):
     assert list(tmp_path.rglob("*.trace.json.gz"))
 
 
+@pytest.mark.long
 def test_a_trace_holds_no_more_operations_than_fit_into_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(profile, "EVENTS", 2_000)
     profile.profile(Program(small_game(), seeds=2), KEY, tmp_path, seconds=0.1)
@@ -143,6 +145,7 @@ def test_a_trace_holds_no_more_operations_than_fit_into_memory(tmp_path, monkeyp
     assert 1_000 < sum(calls.values()) < 2_500
 
 
+@pytest.mark.long
 def test_the_command_prints_it_and_trains_as_without(tmp_path, capsys):
     tiny = ["--config.seeds=2", "--config.steps=2", "--config.batch_size=4"]
     tiny += ["--config.actor.hidden=(4,)", "--config.critic.hidden=(4,)"]

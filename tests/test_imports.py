@@ -140,3 +140,7 @@ def test_no_public_name_is_shared_with_a_module() -> None:
     """`gacf.gan` is the function, whatever has been imported: its package lies elsewhere."""
     functions = {name for name in gacf.__all__ if not isinstance(getattr(gacf, name), ModuleType)}
     assert not functions & {names[0] for names in MODULES}
+
+
+def test_type_checkers_see_the_annotations() -> None:
+    assert (PACKAGE / "py.typed").is_file()

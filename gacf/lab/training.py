@@ -151,7 +151,8 @@ def _train(
             display.update(step, {k: v.reshape(-1, kept) for k, v in scalars.items()})
             if on_window is not None:
                 on_window(cell, grid.ends[these], scalars)
-    # On one device: a LAPACK call in `finish` could hang on a state spread over several.
+    # The state comes back on one device, because LAPACK calls in the experiment's `finish` can hang
+    # when the state is spread over several.
     return jax.device_put(state, on_one_device()), history[0], seconds
 
 

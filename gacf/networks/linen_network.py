@@ -127,7 +127,8 @@ def linen_network(player: str, module: linen.Module) -> Network:
             "variables": {"params": params, **stats},
             "rngs": {} if key is None else {"dropout": key},
         }
-        # programs that `nn.jit` keeps are told apart by what is mutable
+        # `nn.jit` caches its programs by which collections are mutable. The extra name keeps the
+        # program for training apart from the one for evaluation.
         mutable = [*stats, *(["training"] if train else [])]
         return run(train, "apply", given, key, *inputs, mutable=mutable, **options)
 

@@ -50,19 +50,20 @@ def model(player: str, network: Any) -> Model:
     Args:
         player: whose model it is.
         network: one of
-            - a Flax Linen module. It and the modules within are told whether they train, each by
-              its argument `train` (or `training`, `deterministic`, `use_running_average`, …) if
-              its caller does not, also under `nn.remat`, `nn.jit`, `nn.scan` and `nn.vmap`; the
-              outermost by a field of that name too. Each random stream gets a key of its own. All
-              collections but `params` are statistics; values that it sows are dropped.
+            - a Flax Linen module. It and the modules inside it learn whether they are training
+              through the argument `train` (or `training`, `deterministic`,
+              `use_running_average`, …), unless the caller passes it; this also works under
+              `nn.remat`, `nn.jit`, `nn.scan` and `nn.vmap`. The outermost module may have a field
+              of that name instead. Each random stream gets its own key. All collections except
+              `params` are statistics; values that a module sows are dropped.
             - a function that takes `rngs` and returns a Flax NNX module, or such a class: each
               seed is initialised anew. An NNX module itself serves too, but then every seed starts
               from its weights. Modes are set by `train()` and `eval()`, and as above.
             - a pair of functions, `init(key)` or `init(key, *inputs) -> params` and
               `apply(params, *inputs) -> output`, which may take `train` too.
-
-            Where a network takes keywords of any name, the usual ones are tried.
             - a `Model`, which is returned as it is.
+
+            A network that accepts keywords of any name is tried with the usual ones.
 
     Raises:
         ValueError: something else was given, or another player's `Model`; from `init` and `apply`,

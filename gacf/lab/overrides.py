@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 from ml_collections.config_flags import config_path
-from ml_collections.config_flags.config_flags import UnsupportedOperationError
+from ml_collections.config_flags.tuple_parser import TupleParser
 
 from gacf.core.checks import nearest
 from gacf.lab.config import (
@@ -39,7 +38,7 @@ def resolve(experiment: Experiment, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         experiment: a loaded file.
-        overrides: `--config.KEY=VALUE`, `--config.KEY`, `VALUE`, …, parsed like by config_flags.
+        overrides: `--config.KEY=VALUE`, `--config.KEY`, `VALUE`, …, parsed as by config_flags.
 
     Raises:
         BadInput: an unknown key, a wrong type or an impossible value.
@@ -60,16 +59,27 @@ def overridden(overrides: Sequence[str]) -> set[str]:
     return {key for key, _ in _grouped(overrides)}
 
 
-_OVERRIDE = re.compile(r"--?(?:no)?config\.([^=]*)")
+_OVERRIDE = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
+
+# How the text of an override becomes a value, by the type of the key's default.
+_PARSERS: dict[type, flags.ArgumentParser[Any]] = {
+    bool: flags.BooleanParser(),
+    int: flags.IntegerParser(),
+    float: flags.FloatParser(),
+    str: flags.ArgumentParser(),
+    tuple: TupleParser(),
+}
 
 
 def _grouped(tokens: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Each key with its override and the words that follow it; of two overrides the last counts."""
     groups: dict[str, list[str]] = {}
     key = ""
     for token in tokens:
-        match = _OVERRIDE.match(token)
+        match = _OVERRIDE.fullmatch(token)
         if match:
-            key = match[1]
+            key = match[2]
+            groups.pop(key, None)
         groups.setdefault(key, []).append(token)
     return list(groups.items())
 
@@ -82,24 +92,38 @@ def _override(config: Config, key: str, tokens: list[str]) -> None:
             raise BadInput(f"{key}: is a group of keys; allowed: {', '.join(inside)}")
         raise BadInput(f"{key}: is no key of this config; {nearest(key, flat)}")
     old, kind = flat[key], kind_of(config, key)
-    _, equals, text = tokens[-1].partition("=")
-    given = repr(text if equals else tokens[-1]) if equals or len(tokens) > 1 else "no value"
-    example = f"a tuple such as {old!r}" if kind is tuple else WORDS.get(kind, kind.__name__)
-    allowed = getattr(limit_of(key), "allowed", example)
-    wrong = BadInput(f"{key}: {given} was given; allowed: {allowed}")
-    argv = ["gacf", *tokens]
-    values = flags.FlagValues()
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        rest = values(argv)[1:]
-    except UnsupportedOperationError:
+    if kind not in _PARSERS:
         raise BadInput(
             f"{key}: cannot be overridden, its default is {old!r} and tells no type; "
             "write config_dict.placeholder(TYPE) in get_config()"
-        ) from None
-    except (flags.Error, TypeError, ValueError) as error:
+        )
+    given, text, rest = _value(kind, tokens)
+    example = f"a tuple such as {old!r}" if kind is tuple else WORDS[kind]
+    allowed = getattr(limit_of(key), "allowed", example)
+    wrong = BadInput(f"{key}: {given} was given; allowed: {allowed}")
+    if text is None:
+        raise wrong
+    try:
+        value = _PARSERS[kind].parse(text)
+        if not _same_kind(old, value):
+            raise wrong
+        config_path.set_value(key, config, value)
+    except (TypeError, ValueError) as error:
         raise wrong from error
     if rest:
         raise BadInput(f"{key}: {rest[0]!r} follows it; allowed: --config.{key}=VALUE")
-    if not _same_kind(old, config_path.get_value(key, config)):
-        raise wrong
+
+
+def _value(kind: type, tokens: list[str]) -> tuple[str, str | None, list[str]]:
+    """What to call the value in a message, its text if there is one, and the words left over."""
+    match = _OVERRIDE.fullmatch(tokens[0])
+    assert match is not None
+    negated, _, text = match.groups()
+    rest = tokens[1:]
+    if negated:  # --noconfig.KEY, which only switches take
+        return repr(tokens[0]), "false" if kind is bool and text is None else None, rest
+    if text is None and kind is bool:
+        return "no value", "true", rest
+    if text is None and rest:
+        text, *rest = rest
+    return ("no value" if text is None else repr(text)), text, rest

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         td3,
     )
     from gacf.methods.gan import gan
-    from gacf.runner import data_parallel, run, take_seed
+    from gacf.runner import data_parallel, propose, run, take_seed
 
 __version__ = "0.1.0"
 
@@ -61,6 +61,7 @@ _HOMES = {
     "networks": "",
     "nfqca": "methods.actor_critic",
     "ppo": "methods.actor_critic",
+    "propose": "runner",
     "rules": "",
     "run": "runner",
     "sac": "methods.actor_critic",

@@ -1,4 +1,4 @@
-"""A game under a rule becomes an `Algorithm`: `init`, `step` and `evaluate`."""
+"""A game under a rule becomes an `Algorithm`: `init`, `step`, `evaluate` and `propose`."""
 
 from __future__ import annotations
 
@@ -135,4 +135,8 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
         world = with_clock(state.world, state.step, state.step * updates)
         return game.evaluate(state.params, world, jax.random.fold_in(state.key, EVALUATION))
 
-    return Algorithm(init, step, evaluate)
+    def propose(state: State, seen: PyTree, key: Key) -> PyTree:
+        world = with_clock(state.world, state.step, state.step * updates)
+        return game.propose(state.params, world, seen, key)
+
+    return Algorithm(init, step, evaluate, propose)

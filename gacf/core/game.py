@@ -56,6 +56,14 @@ def _evaluate_nothing(params: Params, world: World, key: Key) -> Metrics:
     return {}
 
 
+def _propose_nothing(params: Params, world: World, seen: PyTree, key: Key) -> PyTree:
+    del params, world, seen, key
+    raise ValueError(
+        "propose: this game does not say how its actor acts; game._replace(propose=…) says so: "
+        "(params, world, seen, key) -> action"
+    )
+
+
 class Game(NamedTuple):
     """A multilevel problem as a tuple of pure functions.
 
@@ -66,6 +74,8 @@ class Game(NamedTuple):
         sample: `(world, key) -> batch`: one batch, noise included, serves all players.
         settle: `(params, world, outcomes) -> world`: commit what the step learned about the world.
         evaluate: `(params, world, key) -> metrics`: what a paper's table would report.
+        propose: `(params, world, seen, key) -> action`: the actor when nobody learns: a policy's
+            action as its environment wants it, a generator's sample. See `gacf.propose`.
     """
 
     losses: dict[str, Loss]
@@ -74,6 +84,7 @@ class Game(NamedTuple):
     sample: Callable[[World, Key], Batch] = _sample_nothing
     settle: Callable[[Params, World, Mapping[str, Outcome]], World] = commit
     evaluate: Callable[[Params, World, Key], Metrics] = _evaluate_nothing
+    propose: Callable[[Params, World, PyTree, Key], PyTree] = _propose_nothing
 
 
 class Update(Protocol):

@@ -11,7 +11,7 @@ import jax.core
 import jax.extend
 import jax.numpy as jnp
 
-from gacf.core.types import PyTree
+from gacf.core.types import Key, PyTree
 
 MARK = "gacf."  # the start of every scope's name, which tells a profile that the scope is gacf's
 
@@ -88,6 +88,51 @@ def scan_widened(
     after, _ = jax.eval_shape(body, carry, first)
     carry = jax.tree.map(lambda x, y: x.astype(jnp.promote_types(x.dtype, y.dtype)), carry, after)
     return jax.lax.scan(body, carry, xs, reverse=reverse)
+
+
+CHUNK = 256  # examples: few enough for pictures, and enough to keep a processor busy
+
+
+def in_chunks(
+    function: Callable[[PyTree, Key], PyTree], inputs: PyTree, key: Key, chunk: int = CHUNK
+) -> PyTree:
+    """`function(inputs, key)`, a few examples at a time where there are many.
+
+    The memory needed for intermediate results is then that of one chunk. Every example is treated
+    by itself: `function` must not couple the examples of a batch.
+
+    Args:
+        function: `(inputs [b, …], key) -> outputs [b, …]`.
+        inputs: leaves [n, …].
+        key: given to `function` as it is if one chunk is enough; otherwise chunk i gets
+            `fold_in(key, i)`, so that what a network draws differs from chunk to chunk.
+        chunk: b.
+
+    Returns:
+        The outputs, leaves [n, …].
+
+    Example:
+        >>> double = lambda x, key: 2 * x
+        >>> in_chunks(double, jnp.arange(5), jax.random.key(0), chunk=2).tolist()
+        [0, 2, 4, 6, 8]
+    """
+    n = jax.tree.leaves(inputs)[0].shape[0]
+    whole = n // chunk
+    if n <= chunk:
+        return function(inputs, key)
+
+    def once(piece: tuple[PyTree, jax.Array]) -> PyTree:
+        return function(piece[0], jax.random.fold_in(key, piece[1]))
+
+    def split(x: jax.Array) -> jax.Array:
+        return x[: whole * chunk].reshape(whole, chunk, *x.shape[1:])
+
+    outputs = jax.lax.map(once, (jax.tree.map(split, inputs), jnp.arange(whole)))
+    outputs = jax.tree.map(lambda y: y.reshape(whole * chunk, *y.shape[2:]), outputs)
+    if n == whole * chunk:
+        return outputs
+    rest = once((jax.tree.map(lambda x: x[whole * chunk :], inputs), jnp.array(whole)))
+    return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), outputs, rest)
 
 
 def through_data(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

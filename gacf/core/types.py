@@ -57,15 +57,25 @@ class State(NamedTuple):
     step: jax.Array
 
 
+def _no_proposal(state: State, seen: PyTree, key: Key) -> PyTree:
+    del state, seen, key
+    raise ValueError(
+        "propose: this algorithm does not say how its actor acts; Algorithm(…, propose=…) says so: "
+        "(state, seen, key) -> action"
+    )
+
+
 class Algorithm(NamedTuple):
-    """A game under a rule: three pure functions.
+    """A game under a rule: pure functions of one seed's state.
 
     Attributes:
         init: `key -> State`.
         step: `State -> (State, metrics)`.
         evaluate: `State -> metrics`; leaves the state alone.
+        propose: `(State, seen, key) -> action`: the actor when nobody learns, see `gacf.propose`.
     """
 
     init: Callable[[Key], State]
     step: Callable[[State], tuple[State, Metrics]]
     evaluate: Callable[[State], Metrics]
+    propose: Callable[[State, PyTree, Key], PyTree] = _no_proposal

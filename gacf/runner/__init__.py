@@ -26,6 +26,7 @@ from gacf.runner.memory import bytes_free
 from gacf.runner.parallel import data_parallel
 from gacf.runner.placement import MAPS, Lanes, on_one_device
 from gacf.runner.program import Program
+from gacf.runner.proposals import propose
 from gacf.runner.seeds import run, take_seed
 from gacf.runner.windows import MOST_STEPS, Grid, plan_windows
 
@@ -39,6 +40,7 @@ __all__ = [
     "data_parallel",
     "on_one_device",
     "plan_windows",
+    "propose",
     "run",
     "take_seed",
 ]

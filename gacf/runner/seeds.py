@@ -6,9 +6,8 @@ import functools
 
 import jax
 import jax.core
-from jax.sharding import (
-    Mesh,
-)
+import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from gacf.core.checks import lookup, shown
 from gacf.core.types import Algorithm, Key, Metrics, PyTree, State
@@ -35,6 +34,7 @@ def run(
     hyper: PyTree = None,
     map: str = "auto",
     mesh: Mesh | None = None,
+    state: State | None = None,
 ) -> tuple[State, Metrics]:
     """Trains many seeds, and many settings of the hyperparameters, in one compiled program.
 
@@ -51,6 +51,10 @@ def run(
         mesh: the devices over which the lanes are spread, whatever its axes are called; by default
             all devices of this process, or of all processes if there are several. Devices along an
             axis called "batch" share a lane, each with a part of its batch: see `data_parallel`.
+        state: a batched state to go on from, which `run` or `gacf.load` returned; it stays usable.
+            Its own keys are used, not `key`, and its seeds are trained (`seeds` may be left out).
+            20 steps are the same, bit for bit, as 10 and then 10 more from there; windows and
+            evaluations are counted from step 0 in both cases.
 
     Returns:
         The batched `State`, leaves [S, …] or [H, S, …] but for the step counter, and the metrics,
@@ -60,7 +64,8 @@ def run(
         On CPUs all results are on the first host device, whichever devices computed them.
 
     Raises:
-        ValueError: an argument out of bounds; the message names it.
+        ValueError: an argument out of bounds, or a state that is not one of this algorithm; the
+            message names it.
 
     Example:
         >>> import gacf, jax, optax
@@ -72,9 +77,15 @@ def run(
         >>> state, metrics = gacf.run(gacf.compose(game, rule), jax.random.key(0), 10, seeds=3)
         >>> state.params["actor"].shape, metrics["actor/loss"].shape
         ((3,), (3, 10))
+        >>> more, _ = gacf.run(gacf.compose(game, rule), jax.random.key(0), 5, state=state)
+        >>> int(more.step)
+        15
     """
-    counts, due = plan_windows(steps, log_every, evaluate_every)
     check_seeds(seeds)
+    start = 0
+    if state is not None:
+        seeds, start = _seeds_of(state, seeds, hyper), int(state.step)
+    counts, due = plan_windows(steps, log_every, evaluate_every, start)
     lookup("map", map, dict.fromkeys(MAPS))
     check_key(key)
     evaluates = evaluate_every is not None
@@ -83,13 +94,51 @@ def run(
         program = _cached(algorithm, seeds, map, evaluates, mesh, x64)
     else:
         program = Program(algorithm, seeds, hyper, map, evaluates, mesh)
-    lanes, metrics = program.advance(program.init(key), counts, due)
+    if state is None:
+        lanes = program.init(key)
+    else:
+        _check_state(state, program.state_shape())
+        lanes = program.lanes_of(jax.tree.map(jnp.copy, state))  # `advance` consumes its buffers
+    lanes, metrics = program.advance(lanes, counts, due)
     kept = steps // log_every
     axis = 1 if hyper is None else 2
     state = program.state_of(lanes)
     if len(counts) != kept:
         metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, kept, axis=axis), metrics)
     return state, metrics
+
+
+def _seeds_of(state: State, seeds: int, hyper: PyTree) -> int:
+    """The number of seeds of a batched state, which `seeds` must not contradict."""
+    if not isinstance(state, State):
+        raise ValueError(f"state: {shown(state)} was given; allowed: a State, as gacf.run gives it")
+    axes = ("seeds",) if hyper is None else ("hypers", "seeds")
+    lead = state.key.shape
+    if len(lead) != len(axes):
+        raise ValueError(
+            f"state: its leading axes are {list(lead)}; allowed: [{', '.join(axes)}], as gacf.run "
+            f"gives it {'without' if hyper is None else 'with'} `hyper`"
+        )
+    if seeds not in (1, lead[-1]):
+        raise ValueError(f"seeds: {seeds} was given; allowed with this state: {lead[-1]}")
+    return lead[-1]
+
+
+def _check_state(state: State, expected: State) -> None:
+    """Raises a ValueError unless the state has the structure, shapes and types expected."""
+    given, wanted = map(jax.tree_util.tree_flatten_with_path, (state, expected))
+    if given[1] != wanted[1]:
+        mine, theirs = ({jax.tree_util.keystr(p) for p, _ in t[0]} for t in (wanted, given))
+        apart = sorted(mine ^ theirs)
+        detail = f"; {apart[0]} is in one of them alone" if apart else ""
+        raise ValueError(f"state: its structure is not that of the algorithm's states{detail}")
+    for (path, leaf), (_, spec) in zip(given[0], wanted[0], strict=True):
+        if (leaf.shape, leaf.dtype) != (spec.shape, spec.dtype):
+            name = jax.tree_util.keystr(path)
+            raise ValueError(
+                f"state: {name} is {leaf.dtype}{list(leaf.shape)}; allowed for this algorithm: "
+                f"{spec.dtype}{list(spec.shape)}"
+            )
 
 
 class _NoSuchSeed(IndexError, ValueError):

@@ -24,7 +24,8 @@ def plan_windows(
     A remainder makes a last, shorter window, whose metrics are not kept.
 
     Raises:
-        ValueError: a number is below 1, or evaluations do not fall on the end of a window.
+        ValueError: a number is below 1, there are more steps than a counter holds, or evaluations
+            do not fall on the end of a window.
     """
     for name, n in (("steps", steps), ("log_every", log_every), ("evaluate_every", evaluate_every)):
         if n is not None or name != "evaluate_every":
@@ -35,6 +36,15 @@ def plan_windows(
         raise ValueError(
             f"evaluate_every: {evaluate_every} was given; "
             f"allowed: a multiple of log_every, {log_every}"
+        )
+    if start + steps > MOST_STEPS:
+        raise ValueError(
+            f"steps: {steps} more than the {start} made were given; allowed: {MOST_STEPS - start}"
+        )
+    if evaluate_every is not None and start % log_every:
+        raise ValueError(
+            f"log_every: {log_every} was given, and {start} steps have been made; allowed with "
+            "evaluations: a divisor of that number"
         )
     free = bytes_free(jax.devices("cpu")[0]) if steps // log_every > MANY else None
     if free is not None and (steps // log_every) * BYTES_A_WINDOW > free:

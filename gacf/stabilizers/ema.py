@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from gacf.core.checks import nearest, require
 from gacf.core.clock import updates_made
 from gacf.core.game import Game
-from gacf.core.types import Key, Metrics, Outcome, Params, World
+from gacf.core.types import Key, Metrics, Outcome, Params, PyTree, World
 
 
 def averaged(params: Params, world: World) -> Params:
@@ -29,7 +29,7 @@ def ema(
     players: Sequence[str] = ("actor",),
     start: int | jax.Array = 0,
 ) -> Game:
-    """The game that is evaluated with exponential moving averages of some players' parameters.
+    """The game that is evaluated, and asked for proposals, with exponential moving averages of some players' parameters.
 
         θ̄ ← decay θ̄ + (1 − decay) θ      after each update
 
@@ -86,4 +86,7 @@ def ema(
     def evaluate(params: Params, world: World, key: Key) -> Metrics:
         return game.evaluate(averaged(params, world), world, key)
 
-    return game._replace(init=init, settle=settle, evaluate=evaluate)
+    def propose(params: Params, world: World, seen: PyTree, key: Key) -> PyTree:
+        return game.propose(averaged(params, world), world, seen, key)
+
+    return game._replace(init=init, settle=settle, evaluate=evaluate, propose=propose)

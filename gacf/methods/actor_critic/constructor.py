@@ -35,6 +35,7 @@ class Source(NamedTuple):
         observe: `(params, world, key) -> (world, metrics)`: act, once a step.
         evaluate: `(params, world, key) -> metrics`.
         start: `(params, world, key) -> world`: what `init` could not know without the params.
+        propose: `(params, world, seen, key) -> action`, as for a `Game`.
     """
 
     init: Callable[[Key], World]
@@ -42,6 +43,7 @@ class Source(NamedTuple):
     observe: Callable[[Params, World, Key], tuple[World, Metrics]] | None = None
     evaluate: Callable[[Params, World, Key], Metrics] | None = None
     start: Callable[[Params, World, Key], World] | None = None
+    propose: Callable[[Params, World, Any, Key], Any] | None = None
 
 
 Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]
@@ -231,4 +233,6 @@ def actor_critic(
         game = game._replace(observe=source.observe)
     if source.evaluate is not None:
         game = game._replace(evaluate=source.evaluate)
+    if source.propose is not None:
+        game = game._replace(propose=source.propose)
     return game

@@ -13,6 +13,7 @@ import numpy as np
 from gacf.core.checks import lookup, require, whole
 from gacf.core.clock import steps_made
 from gacf.core.game import Game
+from gacf.core.tracing import in_chunks
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.data import Feed
 from gacf.methods.actor_critic import Source, actor_critic, pathwise, reward_target
@@ -268,6 +269,18 @@ def gan(
         made = generate(actor, params, world, draw_key, samples, lambda key, n: seen)
         return evaluate((made, seen[1]) if labelled else made, metric_key)
 
+    def propose(params: Params, world: World, seen: Any, key: Key) -> jax.Array:
+        """Samples [n, …] for noise [n, Z], for (noise, labels), or for n draws of these."""
+        if isinstance(seen, int | np.integer) and not isinstance(seen, bool) and seen >= 1:
+            seen = conditions(world, key, int(seen))
+        like = jax.eval_shape(lambda: sees(sample(begin(key), key)))
+        given = inputs.check_seen(seen, _inputs(like))
+
+        def make(parts: tuple[Any, ...], key: Key) -> jax.Array:
+            return actor.apply(params["actor"], world, *parts, key=key, train=False)[0]
+
+        return in_chunks(make, given, jax.random.fold_in(key, DRAWS))
+
     judged = Judged(
         critic=critic,
         view=view,
@@ -321,7 +334,7 @@ def gan(
     return actor_critic(
         actor,
         judged.critic,
-        source=Source(begin, sample, read_on if feed else None, measure),
+        source=Source(begin, sample, read_on if feed else None, measure, propose=propose),
         view=judged.view,
         target=reward_target(judged.rewards),
         divergence=judged.divergence,

@@ -12,6 +12,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
+from gacf.core.checks import shown
 from gacf.core.types import PyTree
 
 # Operations that change no number between a network's last function and its output.
@@ -126,6 +127,34 @@ def check_samples(argument: str, output: Any, name: str, examples: Any) -> None:
             f"{argument}: its samples are {described(output)}, and the examples of {name} "
             f"{described(examples)}; allowed: samples of one shape with them"
         )
+
+
+def check_seen(seen: Any, like: tuple[Any, ...]) -> tuple[jax.Array, ...]:
+    """What a generator is given to make samples of, as arrays [n, …].
+
+    Args:
+        seen: noise, or `(noise, labels)`.
+        like: what the generator was built for: arrays [B, …], or their shapes.
+
+    Raises:
+        ValueError: other shapes, or whole numbers for real ones or the reverse.
+    """
+    parts = seen if isinstance(seen, tuple) else (seen,)
+    arrays = [jnp.asarray(part) if hasattr(part, "shape") else None for part in parts]
+
+    def kind(x: Any) -> tuple[Any, ...]:
+        return x.shape[1:], jnp.issubdtype(x.dtype, jnp.integer)
+
+    known = [x for x in arrays if x is not None and x.ndim and x.shape[0]]
+    lengths = {x.shape[0] for x in known}
+    fits = len(known) == len(parts) and len(lengths) == 1
+    if fits and list(map(kind, known)) == list(map(kind, like)):
+        return tuple(known)
+    shapes = ", ".join(f"{x.dtype}[{', '.join(['n', *map(str, x.shape[1:])])}]" for x in like)
+    named = f"noise {shapes}" if len(like) == 1 else f"(noise, labels) {shapes}"
+    whole = all(x is not None for x in arrays)
+    given = described(seen) if whole else shown(seen)
+    raise ValueError(f"seen: {given} was given; allowed: {named}, or the number n of samples")
 
 
 def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | None:

@@ -264,6 +264,7 @@ def train_group(
                     own[cell] = one, {k: v[h] for k, v in history.items()}, share
                     manifest = {**_manifest([run], run.stored["config"]), "seconds": share}
                     where = checkpoint.cell_directory(run.directory, cell)
+                    files.clean(where)
                     checkpoint.save(where, one, own[cell][1], manifest)
                 left.append(write_results(run, own, painter))
                 if len(left) > WAITING:

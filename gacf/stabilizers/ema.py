@@ -29,12 +29,12 @@ def ema(
     players: Sequence[str] = ("actor",),
     start: int | jax.Array = 0,
 ) -> Game:
-    """The game that is evaluated, and asked for proposals, with exponential moving averages of some players' parameters.
+    """The game that is evaluated with moving averages of some players' parameters.
 
         θ̄ ← decay θ̄ + (1 − decay) θ      after each update
 
-    The generator or actor that is evaluated is then a slow copy, which swings less around an
-    equilibrium. Training does not change: no loss sees the averages, which are in `world["ema"]`.
+    The generator or actor that is evaluated, and that `gacf.propose` asks, is then a slow copy,
+    which swings less around an equilibrium. Training does not change: no loss sees the averages, which are in `world["ema"]`.
     Running statistics stay those of the live network.
 
     Args:

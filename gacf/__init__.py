@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gacf.core.compose import compose
     from gacf.core.game import Game, Rule, add_loss, add_player, commit, from_losses
     from gacf.core.types import Algorithm, Outcome, State
+    from gacf.lab.states import load, load_algorithm, save
     from gacf.methods import flows
     from gacf.methods.actor_critic import (
         Replay,
@@ -55,6 +56,8 @@ _HOMES = {
     "from_losses": "core.game",
     "games": "",
     "gan": "methods.gan",
+    "load": "lab.states",
+    "load_algorithm": "lab.states",
     "methods": "",
     "metrics": "",
     "natural_actor_critic": "methods.actor_critic",
@@ -65,6 +68,7 @@ _HOMES = {
     "rules": "",
     "run": "runner",
     "sac": "methods.actor_critic",
+    "save": "lab.states",
     "stabilizers": "",
     "svg": "methods.actor_critic",
     "take_seed": "runner",

@@ -34,7 +34,8 @@ def ema(
         θ̄ ← decay θ̄ + (1 − decay) θ      after each update
 
     The generator or actor that is evaluated, and that `gacf.propose` asks, is then a slow copy,
-    which swings less around an equilibrium. Training does not change: no loss sees the averages, which are in `world["ema"]`.
+    which swings less around an equilibrium. Training does not change: no loss sees the averages,
+    which are in `world["ema"]`.
     Running statistics stay those of the live network.
 
     Args:

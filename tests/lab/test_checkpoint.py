@@ -51,7 +51,7 @@ def odd_state() -> State:
 
 def same_results(one: Path, other: Path) -> None:
     assert (one / "metrics.parquet").read_bytes() == (other / "metrics.parquet").read_bytes()
-    assert bits(states.load(one)) == bits(states.load(other))
+    assert bits(states.load_cells(one)) == bits(states.load(other))
 
 
 def unfinished(whole: Path, directory: Path) -> Path:
@@ -131,7 +131,7 @@ def test_with_no_whole_checkpoint_training_starts_again(
     for path in (directory / CELL).glob("*/manifest.json"):
         path.unlink()
     with pytest.raises(ValueError, match="no whole checkpoint of 'toy' yet"):
-        states.load(directory)
+        states.load_cells(directory)
     assert main(["resume", str(directory)]) == 0
     assert "no whole checkpoint is left; going on from step 0" in capsys.readouterr().err
     same_results(whole, directory)
@@ -171,7 +171,7 @@ def test_a_changed_experiment_is_told_and_one_that_does_not_fit_is_refused(
 
 @pytest.mark.long
 def test_the_final_states_load_and_are_those_of_run(whole: Path):
-    (state,) = states.load(whole).values()
+    (state,) = states.load_cells(whole).values()
     loaded = experiment_file.load(TOY)
     (algorithm,) = experiment_file.build(loaded, overrides.resolve(loaded)).values()
     again, _ = gacf.run(algorithm, jax.random.key(0), 40, seeds=5)
@@ -191,7 +191,7 @@ def test_double_precision_loads_as_such_whatever_is_on(tmp_path: Path):
         assert run(tmp_path / "run", *short, experiment=path) == 0
     finally:
         jax.config.update("jax_enable_x64", False)
-    (state,) = states.load(tmp_path / "run").values()
+    (state,) = states.load_cells(tmp_path / "run").values()
     assert state.params["actor"]["w"].dtype == np.float64
 
 

@@ -121,7 +121,7 @@ def test_windows_need_not_fit_and_the_last_step_is_always_measured(tmp_path: Pat
     steps = {name: sorted(set(rows.step)) for name, rows in frame.groupby("metric")}
     assert steps["actor/loss"] == [4, 8, 11]
     assert steps["evaluate/distance"] == [8, 11]
-    (state,) = states.load(directory).values()
+    (state,) = states.load_cells(directory).values()
     assert int(state.step) == 11
 
 
@@ -186,7 +186,7 @@ def pictures(config, finals):
     spread = frame[frame.metric == "final/spread"]
     assert spread.groupby("cell").size().to_dict() == {"slow, 0.1": 2, "fast/0.5": 2}
     assert set(spread.step) == {8}
-    assert set(states.load(directory)) == {"slow, 0.1", "fast/0.5"}
+    assert set(states.load_cells(directory)) == {"slow, 0.1", "fast/0.5"}
 
 
 @pytest.mark.parametrize(

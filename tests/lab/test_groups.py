@@ -100,7 +100,7 @@ def test_a_variant_of_a_group_is_what_run_makes(grid: Path, tmp_path: Path):
     close(metrics(variant), metrics(tmp_path / "run"))
     rates = metrics(variant).query("metric == 'final/rate'").value
     assert list(rates) == [0.3] * 3  # `finish` saw this setting's config and state
-    one, other = (states.load(d)["swept"] for d in (variant, tmp_path / "run"))
+    one, other = (states.load_cells(d)["swept"] for d in (variant, tmp_path / "run"))
     np.testing.assert_allclose(one.params["actor"]["w"], other.params["actor"]["w"], rtol=1e-5)
     assert int(one.step) == 16
     assert main(["resume", str(variant)]) == 0
@@ -213,9 +213,13 @@ def test_results_half_written_are_written_the_rest(grid: Path, tmp_path: Path, m
         assert command(tmp_path / "sweep", grid.parent / "swept.py", RATES) == 130
     first = tmp_path / "sweep" / "learning_rate=0.05" / "summary.json"
     before = first.stat().st_mtime_ns
+    variant = tmp_path / "sweep" / "learning_rate=0.1"
+    left = variant / "checkpoints" / "swept" / f"{files.WRITING}0000000016-1-ab"
+    left.mkdir()  # as by a process that is killed in the middle of a checkpoint
     assert main(["resume", str(tmp_path / "sweep")]) == 0
     assert first.stat().st_mtime_ns == before
     assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 3
+    assert not left.exists()
 
 
 @pytest.mark.long

@@ -277,12 +277,17 @@ def _two(values: Sequence[int]) -> Pair:
     return first, second
 
 
-def _checked(x: jax.Array, kernel: jax.Array) -> None:
+def _arguments(
+    x: jax.Array, kernel: jax.Array, strides: int | Sequence[int], implementation: str
+) -> tuple[Pair, str]:
+    """The strides and the implementation, after checks of all four."""
+    how = lookup("implementation", implementation, {name: name for name in IMPLEMENTATIONS})
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[-1] != kernel.shape[2]:
         raise ValueError(
             f"conv: shapes {x.shape} and {kernel.shape} were given; "
             "allowed: images [B, H, W, C] and a kernel [rows, columns, C, D]"
         )
+    return _pair("strides", strides), how
 
 
 def _named(padding: str) -> str:
@@ -317,9 +322,7 @@ def conv(
         >>> conv(jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1)), strides=2)[0, :, :, 0].tolist()
         [[4.0, 4.0], [4.0, 4.0]]
     """
-    how = lookup("implementation", implementation, {name: name for name in IMPLEMENTATIONS})
-    _checked(x, kernel)
-    steps = _pair("strides", strides)
+    steps, how = _arguments(x, kernel, strides, implementation)
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], steps, _named(padding))
     top, left = ((int(low), int(high)) for low, high in padding)
@@ -354,9 +357,7 @@ def conv_transpose(
         >>> conv_transpose(jnp.ones((1, 7, 7, 8)), jnp.ones((4, 4, 8, 3)), strides=2).shape
         (1, 14, 14, 3)
     """
-    how = lookup("implementation", implementation, {name: name for name in IMPLEMENTATIONS})
-    _checked(x, kernel)
-    steps = _pair("strides", strides)
+    steps, how = _arguments(x, kernel, strides, implementation)
     if isinstance(padding, str):
         same = _named(padding) == "SAME"
         padding = [_spread(k, s, same) for k, s in zip(kernel.shape[:2], steps, strict=True)]

@@ -97,7 +97,7 @@ def _with_labels(classes: int | None, noise: jax.Array, labels: tuple[jax.Array,
     return jnp.concatenate([noise, one_hot(labels[0], classes, noise.dtype)], axis=-1)
 
 
-def _shown(
+def _with_label_maps(
     classes: int | None, condition: str, x: jax.Array, labels: tuple[jax.Array, ...]
 ) -> jax.Array:
     """Images, or with a channel for each class that is 1 everywhere for the image's own."""
@@ -160,17 +160,17 @@ class DCGANGenerator(linen.Module):
     def __call__(self, noise: jax.Array, *labels: jax.Array, train: bool) -> jax.Array:
         x = _with_labels(self.classes, noise, labels)
         low = _lowest(self.shape, self.stages)
-        made = {"param_dtype": self.param_dtype, "kernel_init": _dcgan}
+        weights = {"param_dtype": self.param_dtype, "kernel_init": _dcgan}
         width = self.width * 2 ** (self.stages - 1)
-        x = linen.Dense(math.prod(low) * width, use_bias=not self.norm, **made)(x)
+        x = linen.Dense(math.prod(low) * width, use_bias=not self.norm, **weights)(x)
         x = x.reshape(-1, *low, width)
         for stage in range(self.stages):
             if self.norm:
-                x = linen.BatchNorm(use_running_average=not train, param_dtype=self.param_dtype)(x)
+                x = _normed("batch", x, train, self.param_dtype)
             x = linen.relu(x)
             last = stage == self.stages - 1
             width = self.shape[2] if last else width // 2
-            x = ConvTranspose(width, 4, 2, use_bias=last or not self.norm, **made)(x)
+            x = ConvTranspose(width, 4, 2, use_bias=last or not self.norm, **weights)(x)
         return jnp.tanh(x)
 
 
@@ -211,7 +211,7 @@ class DCGANCritic(linen.Module):
     @linen.compact
     def __call__(self, x: jax.Array, *labels: jax.Array, train: bool) -> jax.Array:
         _lowest(x.shape[1:], self.stages)
-        x = _shown(self.classes, self.condition, x, labels)
+        x = _with_label_maps(self.classes, self.condition, x, labels)
         kind = _norm(self.norm)
         for stage in range(self.stages):
             norm = kind != "none" and stage > 0
@@ -230,14 +230,14 @@ class DCGANCritic(linen.Module):
         return _Verdict(self.classes, self.condition, self.param_dtype)(x, *labels)
 
 
-def _halved(x: jax.Array) -> jax.Array:
-    """Means over 2 × 2 pixels."""
+def halved(x: jax.Array) -> jax.Array:
+    """Means over 2 × 2 pixels, [B, H, W, C] -> [B, H/2, W/2, C]."""
     b, height, width, c = x.shape
     return x.reshape(b, height // 2, 2, width // 2, 2, c).mean((2, 4))
 
 
-def _doubled(x: jax.Array) -> jax.Array:
-    """Each pixel four times."""
+def doubled(x: jax.Array) -> jax.Array:
+    """Each pixel four times, [B, H, W, C] -> [B, 2H, 2W, C]."""
     b, height, width, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (b, height, 2, width, 2, c))
     return x.reshape(b, 2 * height, 2 * width, c)
@@ -250,15 +250,14 @@ class _UpBlock(linen.Module):
 
     @linen.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        def normal(x: jax.Array) -> jax.Array:
-            average = linen.BatchNorm(use_running_average=not train, param_dtype=self.param_dtype)
-            return linen.relu(average(x) if self.norm else x)
+        def activation(x: jax.Array) -> jax.Array:
+            return linen.relu(_normed("batch", x, train, self.param_dtype) if self.norm else x)
 
-        made = {"param_dtype": self.param_dtype}
-        y = Conv(self.width, 3, **made)(_doubled(normal(x)))
-        y = Conv(self.width, 3, **made)(normal(y))
+        weights = {"param_dtype": self.param_dtype}
+        y = Conv(self.width, 3, **weights)(doubled(activation(x)))
+        y = Conv(self.width, 3, **weights)(activation(y))
         # a convolution of 1 × 1 commutes with the doubling, and is cheaper before it
-        return y + _doubled(Conv(self.width, 1, **made)(x))
+        return y + doubled(Conv(self.width, 1, **weights)(x))
 
 
 class _DownBlock(linen.Module):
@@ -268,10 +267,10 @@ class _DownBlock(linen.Module):
 
     @linen.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        made = {"param_dtype": self.param_dtype}
-        y = Conv(self.width, 3, **made)(x if self.first else linen.relu(x))
-        y = _halved(Conv(self.width, 3, **made)(linen.relu(y)))
-        return y + Conv(self.width, 1, **made)(_halved(x))
+        weights = {"param_dtype": self.param_dtype}
+        y = Conv(self.width, 3, **weights)(x if self.first else linen.relu(x))
+        y = halved(Conv(self.width, 3, **weights)(linen.relu(y)))
+        return y + Conv(self.width, 1, **weights)(halved(x))
 
 
 class ResNetGenerator(linen.Module):
@@ -312,7 +311,7 @@ class ResNetGenerator(linen.Module):
         for _ in range(self.stages):
             x = _UpBlock(self.width, self.norm, self.param_dtype)(x, train)
         if self.norm:
-            x = linen.BatchNorm(use_running_average=not train, param_dtype=self.param_dtype)(x)
+            x = _normed("batch", x, train, self.param_dtype)
         return jnp.tanh(Conv(self.shape[2], 3, param_dtype=self.param_dtype)(linen.relu(x)))
 
 
@@ -345,7 +344,7 @@ class ResNetCritic(linen.Module):
     @linen.compact
     def __call__(self, x: jax.Array, *labels: jax.Array) -> jax.Array:
         _lowest(x.shape[1:], self.stages)
-        x = _shown(self.classes, self.condition, x, labels)
+        x = _with_label_maps(self.classes, self.condition, x, labels)
         for stage in range(self.stages):
             x = _DownBlock(self.width, stage == 0, self.param_dtype)(x)
         features = jnp.sum(linen.relu(x), axis=(1, 2))

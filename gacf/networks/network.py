@@ -79,6 +79,11 @@ class Wrapped(Protocol):
         ...
 
 
+def as_inputs(given: Any) -> tuple[Any, ...]:
+    """The inputs of a network: a tuple is several of them, and anything else is one."""
+    return given if isinstance(given, tuple) else (given,)
+
+
 def refuse_model(network: Any) -> None:
     """Raises a ValueError for a `Model`, which belongs to its player as it is."""
     if isinstance(network, Model):

@@ -14,6 +14,7 @@ from gacf.core.checks import require, whole
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.networks import model
+from gacf.networks.network import as_inputs
 from gacf.stabilizers.added_term import with_term
 
 NEAREST = 1e-6
@@ -176,9 +177,7 @@ def entropy(
     def term(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Metrics]:
-        seen = sees(batch)
-        seen = seen if isinstance(seen, tuple) else (seen,)
-        output, _ = network.apply(own, world, *seen, key=key)
+        output, _ = network.apply(own, world, *as_inputs(sees(batch)), key=key)
         found = jnp.mean(measure(output if codes is None else codes(params, output)))
         return found, {"entropy_estimate": found}
 

@@ -14,6 +14,7 @@ from gacf.core.checks import nearest, require
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.networks import model
+from gacf.networks.network import as_inputs
 from gacf.stabilizers.added_term import with_term
 
 Features = Callable[..., jax.Array]
@@ -136,22 +137,20 @@ def feature_matching(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Metrics]:
         def means(own: PyTree) -> tuple[jax.Array, jax.Array]:
-            seen = sees(batch)
-            seen = seen if isinstance(seen, tuple) else (seen,)
-            output, _ = network.apply(own, world, *seen, key=key)
-            theirs, made = (
-                jnp.mean(features(params[critic], *(x if isinstance(x, tuple) else (x,))), axis=0)
+            output, _ = network.apply(own, world, *as_inputs(sees(batch)), key=key)
+            of_evidence, of_actor = (
+                jnp.mean(features(params[critic], *as_inputs(x)), axis=0)
                 for x in view(batch, output)
             )
-            return theirs, made
+            return of_evidence, of_actor
 
         if not _hears(lambda own: means(own)[1], own):
             raise ValueError(
                 "feature_matching: the features do not depend on what the actor puts out (those of "
                 "a critic of states never do); allowed: a critic that is shown it"
             )
-        theirs, made = means(own)
-        distance = jnp.sum(jnp.square(theirs - made))
+        of_evidence, of_actor = means(own)
+        distance = jnp.sum(jnp.square(of_evidence - of_actor))
         return distance, {"feature_distance": distance}
 
     return with_term(

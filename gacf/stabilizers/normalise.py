@@ -11,6 +11,7 @@ from flax import linen
 from gacf.core.checks import require
 from gacf.core.types import Key, PyTree, World
 from gacf.networks import Model, model
+from gacf.networks.network import as_inputs
 
 
 def _partly(strength: float | jax.Array, x: jax.Array, normed: jax.Array) -> jax.Array:
@@ -149,8 +150,8 @@ def with_reference(network: Any, reference: PyTree, player: str = "critic") -> M
             f"with_reference: {player}: a compatible critic was given, which sees the actor; "
             "allowed: the network of its baseline"
         )
-    given = reference if isinstance(reference, tuple) else (reference,)
-    for leaf in jax.tree.leaves(given):
+    reference_inputs = as_inputs(reference)
+    for leaf in jax.tree.leaves(reference_inputs):
         require("reference", leaf, lambda r: len(r) >= 2, "a batch [n, …] with n >= 2")
     name = f"stats/{player}"
 
@@ -167,7 +168,7 @@ def with_reference(network: Any, reference: PyTree, player: str = "critic") -> M
     def apply(
         params: PyTree, world: World, *inputs: PyTree, key: Key | None = None, train: bool = True
     ) -> tuple[jax.Array, World]:
-        _, known = base.apply(params, world, *given, key=key, train=True)
+        _, known = base.apply(params, world, *reference_inputs, key=key, train=True)
         return base.apply(params, {**world, **known}, *inputs, key=key, train=False)
 
     return base._replace(init=init, apply=apply)

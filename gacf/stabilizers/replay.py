@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from gacf.core.checks import require
 from gacf.core.clock import with_clock, without_clock
 from gacf.core.game import Game
+from gacf.core.rows import where_rows
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.stabilizers import buffer as ring
 
@@ -43,8 +44,8 @@ def mixed(share: float | jax.Array) -> Join:
     require("share", share, lambda s: 0 <= s <= 1, "a number in [0, 1]")
 
     def pick(fresh: jax.Array, stored: jax.Array) -> jax.Array:
-        old = jnp.arange(len(fresh)) < jnp.round(share * len(fresh))
-        return jnp.where(old.reshape(-1, *(1 for _ in fresh.shape[1:])), stored, fresh)
+        is_stored = jnp.arange(len(fresh)) < jnp.round(share * len(fresh))
+        return where_rows(is_stored, stored, fresh)
 
     return lambda fresh, stored: jax.tree.map(pick, fresh, stored)
 

@@ -20,6 +20,7 @@ from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.heads import Head, read, scalar
 from gacf.methods.actor_critic.improve import Evidence, Improve
 from gacf.networks import Model, model
+from gacf.networks.network import as_inputs
 
 Groups = dict[str, Any]
 Targets = dict[str, jax.Array]
@@ -70,10 +71,6 @@ def penalty_judge(
         return read(critic.given(params).apply(own, world, *inputs, key=own_key)[0])
 
     return judge
-
-
-def _inputs(seen: Any) -> tuple[Any, ...]:
-    return seen if isinstance(seen, tuple) else (seen,)
 
 
 def _no_change(target: jax.Array) -> jax.Array:
@@ -132,13 +129,13 @@ def actor_critic(
         source_key, actor_key, critic_key, start_key = jax.random.split(key, 4)
         world = source.init(source_key)
         batch = blank(jax.eval_shape(source.sample, world, source_key))
-        seen = _inputs(sees(batch))
+        seen = as_inputs(sees(batch))
         actor_params, actor_stats = actor.init(actor_key, *seen)
         action = (
             batch["action"] if "action" in batch else _proposal(actor_params, actor_stats, seen)
         )
         shown = next(iter(view(batch, action).values()))
-        critic_params, critic_stats = critic.init(critic_key, *_inputs(shown))
+        critic_params, critic_stats = critic.init(critic_key, *as_inputs(shown))
         params = {"actor": actor_params, "critic": critic_params}
         world = {**world, **actor_stats, **critic_stats}
         return params, world if source.start is None else source.start(params, world, start_key)
@@ -156,7 +153,7 @@ def actor_critic(
         found: dict[str, jax.Array] = {}
         entries: World = {}
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
-            inputs = _inputs(groups[group])
+            inputs = as_inputs(groups[group])
             output, news = judge.apply(own, {**world, **entries}, *inputs, key=group_key)
             found[group] = read(output, head, f"group {group!r}")
             entries |= news
@@ -169,7 +166,7 @@ def actor_critic(
         if "action" in batch:
             action = batch["action"]
         else:
-            action, _ = actor.apply(params["actor"], world, *_inputs(sees(batch)), key=act_key)
+            action, _ = actor.apply(params["actor"], world, *as_inputs(sees(batch)), key=act_key)
         groups = view(batch, action)
         predictions, entries = outputs(own, params, world, groups, judge_key)
         targets = target(params, world, batch, target_key)
@@ -212,7 +209,7 @@ def actor_critic(
         def propose(weights: PyTree) -> tuple[PyTree, World]:
             # proposals of one loss are meant to share their draws: ratios of two are then 1
             same_key = jax.random.clone(act_key)
-            return actor.apply(weights, world, *_inputs(sees(batch)), key=same_key)
+            return actor.apply(weights, world, *as_inputs(sees(batch)), key=same_key)
 
         def verdicts(action: PyTree) -> dict[str, jax.Array]:
             groups = view(batch, action)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from gacf import envs
 from gacf.core.checks import require, whole
 from gacf.core.clock import with_clock
+from gacf.core.rows import where_rows
 from gacf.core.tracing import blank
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.envs import Box, Environment, Timestep, check
@@ -119,15 +120,15 @@ def single_steps(
         done = timestep.terminated | timestep.truncated
         running = entry["running"] + timestep.reward
 
-        def anew(fresh: jax.Array, kept: jax.Array) -> jax.Array:
-            return jnp.where(done.reshape(-1, *(1 for _ in kept.shape[1:])), fresh, kept)
+        def begin_anew(start: jax.Array, kept: jax.Array) -> jax.Array:
+            return where_rows(done, start, kept)
 
         entry = {
             "state": state,
             "observation": timestep.observation,
             "running": jnp.where(done, 0, running),
             "finished": jnp.where(done, running, entry["finished"]),
-            "memory": jax.tree.map(anew, memory(num_envs), did.memory),
+            "memory": jax.tree.map(begin_anew, memory(num_envs), did.memory),
             "transition": _recorded(entry["observation"], did, timestep),
         }
         return {**world, "env": entry}, _returns(entry)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,7 +14,7 @@ from gacf.methods.actor_critic.acting import actions_alone, by_policy
 from gacf.methods.actor_critic.actions import actions_of
 from gacf.methods.actor_critic.constructor import Source, actor_critic
 from gacf.methods.actor_critic.environment import Finish, as_environment, environment
-from gacf.methods.actor_critic.heads import Divergence, make_head
+from gacf.methods.actor_critic.heads import Divergence, Head, make_head
 from gacf.methods.actor_critic.improve import advantage, clipped, natural
 from gacf.methods.actor_critic.players import policy_of, v_network
 from gacf.methods.actor_critic.policies import Policy
@@ -30,25 +30,56 @@ from gacf.networks import Model, column
 from gacf.stabilizers.compatible import compatible
 
 
-def _check(discount: Any, trace: Any) -> None:
+class _Parts(NamedTuple):
+    """What the methods of this file have in common.
+
+    Attributes:
+        env: the environment.
+        actor: the actor's model.
+        policy: the distribution that the actor's output describes.
+        critic: the model of V(s).
+        head: how the critic's output is read.
+        discount: γ.
+        rollout: how evidence is gathered, with a value in every field.
+    """
+
+    env: envs.Environment
+    actor: Model
+    policy: Policy
+    critic: Model
+    head: Head
+    discount: float | jax.Array
+    rollout: Any
+
+    def source(self, finish: Finish | None = None) -> Source:
+        """What the policy has just done; it records `log_prob` if `finish` is there to read it."""
+        explore, exploit = by_policy(self.actor, self.policy)
+        return environment(
+            self.env, actions_alone(explore) if finish is None else explore, exploit,
+            actions_of(self.env).to_env, self.rollout, discount=self.discount, finish=finish,
+        )  # fmt: skip
+
+
+def _parts(
+    env: envs.Environment | str,
+    actor: Any,
+    critic: Any,
+    discount: float | jax.Array,
+    trace: float | jax.Array,
+    divergence: Divergence,
+    log_scale: float,
+    rollout: Rollout,
+    length: int,
+) -> _Parts:
+    """The common parts; `length` is the method's own choice for the rollout's."""
+    env = as_environment(env)
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     require("trace", trace, lambda x: 0 <= x <= 1, "a number in [0, 1]")
-
-
-def _played(
-    env: envs.Environment,
-    actor: Model,
-    policy: Policy,
-    discount: float | jax.Array,
-    rollout: Rollout,
-    finish: Finish | None = None,
-) -> Source:
-    """What the policy has just done; with its `log_prob` if somebody is to finish it."""
-    explore, exploit = by_policy(actor, policy)
-    return environment(
-        env, actions_alone(explore) if finish is None else explore, exploit, actions_of(env).to_env,
-        rollout, discount=discount, finish=finish,
-    )  # fmt: skip
+    pi, policy = policy_of(env, actor, log_scale)
+    head = make_head(divergence)
+    v = v_network(env, critic, head)
+    settings = with_defaults(rollout, Rollout(num_envs=16, length=length))
+    return _Parts(env, pi, policy, v, head, discount, settings)
 
 
 @takes_settings
@@ -99,16 +130,13 @@ def a2c(
         >>> sorted(gacf.a2c("CartPole-v1", rollout=gacf.Rollout(num_envs=2)).losses)
         ['actor', 'critic']
     """
-    env = as_environment(env)
-    _check(discount, trace)
-    pi, policy = policy_of(env, actor, log_scale)
-    head = make_head(divergence)
-    v = v_network(env, critic, head)
-    steps = with_defaults(rollout, Rollout(num_envs=16, length=8))
-    source = _played(env, pi, policy, discount, steps)
-    target = lambda_target(state_value(v, head), discount, trace, steps.length)
-    improve = advantage(policy, entropy, standardise)
-    return actor_critic(pi, v, source, state_view, target, head, improve)
+    parts = _parts(env, actor, critic, discount, trace, divergence, log_scale, rollout, length=8)
+    value = state_value(parts.critic, parts.head)
+    target = lambda_target(value, discount, trace, parts.rollout.length)
+    improve = advantage(parts.policy, entropy, standardise)
+    return actor_critic(
+        parts.actor, parts.critic, parts.source(), state_view, target, parts.head, improve
+    )
 
 
 @takes_settings
@@ -161,26 +189,22 @@ def ppo(
         >>> rule = gacf.rules.minibatches(gacf.rules.simultaneous(moves), epochs=4, count=4)
         >>> algorithm = gacf.compose(game, rule)
     """
-    env = as_environment(env)
-    _check(discount, trace)
-    pi, policy = policy_of(env, actor, log_scale)
-    head = make_head(divergence)
-    v = v_network(env, critic, head)
-    value = state_value(v, head)
-    steps = with_defaults(rollout, Rollout(num_envs=16, length=128))
+    parts = _parts(env, actor, critic, discount, trace, divergence, log_scale, rollout, length=128)
+    value = state_value(parts.critic, parts.head)
 
-    def finish(params: Params, world: World, found: Batch, key: Key) -> Batch:
+    def finish(params: Params, world: World, transitions: Batch, key: Key) -> Batch:
         now_key, then_key = jax.random.split(key)
-        now = value(params, world, found["observation"], now_key)
-        then = value(params, world, found["next_observation"], then_key)
-        returns = row_returns(found, then, discount, trace, steps.length)
-        kept = ("observation", "action", "log_prob")
-        lean = {name: found[name] for name in kept}
-        return {**lean, "return": returns, "advantage": returns - now}
+        now = value(params, world, transitions["observation"], now_key)
+        then = value(params, world, transitions["next_observation"], then_key)
+        returns = row_returns(transitions, then, discount, trace, parts.rollout.length)
+        recorded = {name: transitions[name] for name in ("observation", "action", "log_prob")}
+        return {**recorded, "return": returns, "advantage": returns - now}
 
-    source = _played(env, pi, policy, discount, steps, finish)
-    improve = clipped(policy, clip, entropy, standardise)
-    return actor_critic(pi, v, source, state_view, recorded_target("return"), head, improve)
+    target = recorded_target("return")
+    improve = clipped(parts.policy, clip, entropy, standardise)
+    return actor_critic(
+        parts.actor, parts.critic, parts.source(finish), state_view, target, parts.head, improve
+    )
 
 
 @takes_settings
@@ -220,17 +244,15 @@ def natural_actor_critic(
         >>> sorted(params["critic"])
         ['baseline', 'weights']
     """
-    env = as_environment(env)
-    _check(discount, trace)
-    pi, policy = policy_of(env, actor, log_scale)
-    base = v_network(env, critic, make_head(divergence))
-    q = compatible(pi, base, policy.log_prob)
-    steps = with_defaults(rollout, Rollout(num_envs=16, length=8))
-    source = _played(env, pi, policy, discount, steps)
+    parts = _parts(env, actor, critic, discount, trace, divergence, log_scale, rollout, length=8)
+    baseline = parts.critic
+    q = compatible(parts.actor, baseline, parts.policy.log_prob)
 
     def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
-        return column(base.apply(params["critic"]["baseline"], world, observation, key=key)[0])
+        return column(baseline.apply(params["critic"]["baseline"], world, observation, key=key)[0])
 
-    target = lambda_target(value, discount, trace, steps.length)
+    target = lambda_target(value, discount, trace, parts.rollout.length)
     improve = natural(lambda params: params["weights"])
-    return actor_critic(pi, q, source, state_action_view, target, make_head(divergence), improve)
+    return actor_critic(
+        parts.actor, q, parts.source(), state_action_view, target, parts.head, improve
+    )

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from gacf import envs
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, add_player
+from gacf.core.rows import where_rows
 from gacf.core.tracing import scan_widened
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.acting import actions_alone, by_policy, with_states
@@ -231,13 +232,11 @@ def _along(
         def along(carry: Any, row: Batch) -> tuple[Any, None]:
             at, observation, weight, total = carry
 
-            def anew(first: jax.Array, kept: jax.Array) -> jax.Array:
-                return jnp.where(
-                    row["fresh"].reshape(-1, *(1 for _ in kept.shape[1:])), first, kept
-                )
+            def begin_anew(first: jax.Array, kept: jax.Array) -> jax.Array:
+                return where_rows(row["fresh"], first, kept)
 
-            at = jax.tree.map(anew, begin(row), at)
-            observation = anew(row["observation"], observation)
+            at = jax.tree.map(begin_anew, begin(row), at)
+            observation = begin_anew(row["observation"], observation)
             weight = jnp.where(row["fresh"], 1, weight)
             output, _ = pi.apply(own, world, observation)
             action, _ = policy.sample(output, row["noise"])

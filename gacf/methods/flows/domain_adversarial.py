@@ -14,7 +14,14 @@ from gacf.core.checks import require, whole
 from gacf.core.clock import steps_made
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
-from gacf.methods.flows.parts import adversary, begin, built, examples, no_metrics, rows
+from gacf.methods.flows.parts import (
+    Stage,
+    adversary,
+    examples,
+    game_of_stages,
+    no_metrics,
+    rows,
+)
 from gacf.methods.gan.inputs import check_output, described
 from gacf.networks import model
 from gacf.networks.labels import check_labels
@@ -91,29 +98,25 @@ def domain_adversarial(
         x, label = labelled(source_key, batch_size)
         return {"source": x, "label": label, "target": unlabelled(target_key, batch_size)[0]}
 
-    def init(key: Key) -> tuple[Params, World]:
-        steps = [
-            (coder, lambda known: (known["source"],)),
-            (reader, lambda known: (known["encoder"],)),
-            (critic, lambda known: (known["encoder"],)),
-        ]
-        batch = jax.eval_shape(sample, {}, key)
-        if batch["source"].shape != batch["target"].shape:
-            raise ValueError(
-                f"target: examples {described(batch['target'])} were given; allowed: those of "
-                f"source, {described(batch['source'])}"
-            )
+    shapes = jax.eval_shape(sample, {}, jax.random.key(0))
+    if shapes["source"].shape != shapes["target"].shape:
+        raise ValueError(
+            f"target: examples {described(shapes['target'])} were given; allowed: those of "
+            f"source, {described(shapes['source'])}"
+        )
 
-        def knows_every_class(logits: Any) -> None:
-            check_output("posterior", logits, [(batch_size, "K")])
-            check_labels(np.asarray(source[1]), logits.shape[1])
+    def check_classes(logits: Any) -> None:
+        check_output("posterior", logits, [(batch_size, "K")])
+        check_labels(np.asarray(source[1]), logits.shape[1])
 
-        yields = {
-            "encoder": ("encoder", [(batch_size, "F")]),
-            "posterior": ("posterior", knows_every_class),
-            "critic": ("discriminator", [(batch_size,), (batch_size, 1)]),
-        }
-        return begin(key, steps, batch, yields)
+    stages = [
+        Stage(coder, "encoder", lambda known: (known["source"],), [(batch_size, "F")]),
+        Stage(reader, "posterior", lambda known: (known["encoder"],), check_classes),
+        Stage(
+            critic, "discriminator", lambda known: (known["encoder"],),
+            [(batch_size,), (batch_size, 1)],
+        ),
+    ]  # fmt: skip
 
     def encode(
         own: PyTree, world: World, batch: Batch, key: Key
@@ -157,4 +160,4 @@ def domain_adversarial(
         return lost - size * told, Outcome({"domain_loss": told}, entries)
 
     losses = {"encoder": encoder_loss, "posterior": posterior_loss, "critic": critic_loss}
-    return built(Game(losses, init, sample=sample, evaluate=evaluate))
+    return game_of_stages(losses, stages, sample, evaluate)

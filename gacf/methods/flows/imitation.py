@@ -10,7 +10,7 @@ import jax
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Loss, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.constructor import Penalty
-from gacf.methods.flows.parts import adversary, enter, rows
+from gacf.methods.flows.parts import add_model, adversary, rows
 from gacf.networks import Model, column, model
 
 Reward = Callable[[Params, World, Batch], jax.Array]
@@ -73,7 +73,7 @@ def _imitating(
         return value, Outcome(metrics, entries)
 
     paid = rewarded(game, reward)._replace(sample=sample)
-    return enter(paid, judge, lambda batch: seen(batch)[:2], loss)
+    return add_model(paid, judge, lambda batch: seen(batch)[:2], loss)
 
 
 def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None = None) -> Game:

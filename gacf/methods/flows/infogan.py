@@ -11,7 +11,7 @@ import optax
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, add_loss
 from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
-from gacf.methods.flows.parts import enter
+from gacf.methods.flows.parts import add_model
 from gacf.methods.gan import gan, normal
 from gacf.methods.gan.inputs import check_output, traced
 from gacf.networks import model
@@ -106,7 +106,7 @@ def infogan(
         return lost, Outcome({}, entries)
 
     game = add_loss(game, "actor", information)
-    game = enter(game, reader, lambda batch: (batch["real"],), read)
+    game = add_model(game, reader, lambda batch: (batch["real"],), read)
 
     def look(key: Key) -> Any:
         params, world = game.init(key)

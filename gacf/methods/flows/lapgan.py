@@ -19,6 +19,7 @@ from gacf.methods.gan import gan, normal
 from gacf.methods.gan.constructor import DRAWS
 from gacf.methods.gan.inputs import check_examples
 from gacf.networks import model
+from gacf.networks.images import doubled, halved
 
 
 def side_by_side(games: Mapping[str, Game]) -> Game:
@@ -121,15 +122,15 @@ def side_by_side(games: Mapping[str, Game]) -> Game:
 
 def down(images: jax.Array) -> jax.Array:
     """Half the height and width: means of 2 × 2 pixels, [B, H, W, C] -> [B, H/2, W/2, C]."""
-    n, height, width, channels = images.shape
+    _, height, width, _ = images.shape
     if height % 2 or width % 2:
         raise ValueError(f"images: {height} × {width} were given; allowed: even sizes")
-    return images.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+    return halved(images)
 
 
 def up(images: jax.Array) -> jax.Array:
     """Twice the height and width: each pixel is repeated four times."""
-    return jnp.repeat(jnp.repeat(images, 2, axis=1), 2, axis=2)
+    return doubled(images)
 
 
 def laplacian_pyramid(images: jax.Array, levels: int) -> list[jax.Array]:

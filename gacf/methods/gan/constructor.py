@@ -13,6 +13,7 @@ import numpy as np
 from gacf.core.checks import lookup, require, whole
 from gacf.core.clock import steps_made
 from gacf.core.game import Game
+from gacf.core.rows import where_rows
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.data import Feed
 from gacf.methods.actor_critic import Source, actor_critic, pathwise, reward_target
@@ -24,6 +25,7 @@ from gacf.methods.gan.relativistic import Judged, in_pairs
 from gacf.methods.gan.targets import check_transform
 from gacf.networks import model
 from gacf.networks.labels import check_labels, classes_read
+from gacf.networks.network import as_inputs
 
 Draw = Callable[[Key, int], Any]
 # Folded into the key of samples for what the network draws itself; the noise takes the key.
@@ -93,10 +95,6 @@ def _of_both(pair: GanLoss) -> Improve:
         return -made - jnp.mean(pair.real_utility(verdicts["real"])), {}, entries
 
     return improve
-
-
-def _inputs(seen: Any) -> tuple[Any, ...]:
-    return seen if isinstance(seen, tuple) else (seen,)
 
 
 def gan(
@@ -220,7 +218,7 @@ def gan(
 
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key, coin_key, blur_key = jax.random.split(key, 4)
-        rows, *label = _inputs(real(world, real_key, batch_size))
+        rows, *label = as_inputs(real(world, real_key, batch_size))
         batch = {"real": rows, "noise": latent(noise_key, batch_size)}
         if labelled:
             batch["label"] = label[0]
@@ -241,8 +239,8 @@ def gan(
         if instance_noise is not None:
             shown = {name: shown[name] + batch["blur"][i] for i, name in enumerate(shown)}
         if coin_tossed:
-            coin = jnp.repeat(batch["coin"], pack).reshape(-1, *(1 for _ in action.shape[1:]))
-            shown = {"shown": jnp.where(coin, shown["real"], shown["fake"])}
+            coin = jnp.repeat(batch["coin"], pack)
+            shown = {"shown": where_rows(coin, shown["real"], shown["fake"])}
         if labelled:
             return {name: (x, batch["label"]) for name, x in shown.items()}
         return {name: _packed(x, pack) for name, x in shown.items()}
@@ -288,12 +286,12 @@ def gan(
         batch = jax.eval_shape(lambda key: sample(begin(key), key), key)
 
         def make(batch: Batch) -> Any:
-            params, entries = actor.init(key, *_inputs(sees(batch)))
-            made = actor.apply(params, entries, *_inputs(sees(batch)), key=key)[0]
+            params, entries = actor.init(key, *as_inputs(sees(batch)))
+            made = actor.apply(params, entries, *as_inputs(sees(batch)), key=key)[0]
             return params, entries, made
 
         def judge(batch: Batch, actor_params: PyTree, made: Any) -> Any:
-            shown = _inputs(next(iter(view(batch, made).values())))
+            shown = as_inputs(next(iter(view(batch, made).values())))
             params, entries = critic.init(key, *shown)
             judges = critic.given({"actor": actor_params, "critic": params})
             return judges.apply(params, entries, *shown, key=key)[0]
@@ -301,7 +299,7 @@ def gan(
         with classes_read() as found:
             params, _, made = inputs.traced("generator", sees(batch), make, batch)
             inputs.check_samples("generator", made, "data", batch["real"])
-            shown = (batch["real"], *_inputs(sees(batch))[1:])
+            shown = (batch["real"], *as_inputs(sees(batch))[1:])
             verdict = inputs.traced("discriminator", shown, judge, batch, params, made)
             inputs.check_output("discriminator", verdict, [(packs,), (packs, 1)])
         if labelled and jnp.issubdtype(known[1].dtype, jnp.integer) and len(known[1].shape) == 1:
@@ -355,4 +353,4 @@ def generate(
     actor = model("actor", generator)
     # a network may draw noise of its own, in evaluation mode too
     own = jax.random.fold_in(key, DRAWS)
-    return actor.apply(params["actor"], world, *_inputs(latent(key, n)), key=own, train=False)[0]
+    return actor.apply(params["actor"], world, *as_inputs(latent(key, n)), key=own, train=False)[0]

@@ -145,8 +145,8 @@ def from_losses(
     """
 
     def make(key: Key) -> tuple[Params, World]:
-        made = init(key) if callable(init) else init
-        params = {name: jax.tree.map(_learnable, entry) for name, entry in made.items()}
+        initial = init(key) if callable(init) else init
+        params = {name: jax.tree.map(_learnable, entry) for name, entry in initial.items()}
         for player in losses:
             if player not in params:
                 raise ValueError(f"init: no parameters for {player!r}; {nearest(player, params)}")

@@ -177,9 +177,9 @@ def _environment(name: str, actions: str, length: int | None = None) -> Environm
     with jax.ensure_compile_time_eval():
         size = probe.start(jax.random.key(0)).shape
         everywhere = jnp.full(size, jnp.inf, jnp.float32)
-        seen = Box(size, -everywhere, everywhere)
-        taken = _space(actions)
-    return Environment(name, reset, step, seen, taken, length)
+        observations = Box(size, -everywhere, everywhere)
+        action_space = _space(actions)
+    return Environment(name, reset, step, observations, action_space, length)
 
 
 def value(name: str, discount: Any, observation: Any) -> jax.Array:

@@ -100,8 +100,8 @@ def _follow_the_ridge(p: float, q: float, s: float, damping: float = 1.0) -> np.
 
 
 def _lookahead(p: float, q: float, s: float, period: int = 5, rate: float = 0.5) -> np.ndarray:
-    many = np.linalg.matrix_power(_simultaneous(p, q, s), period)
-    return (1 - rate) * np.eye(2) + rate * many
+    period_map = np.linalg.matrix_power(_simultaneous(p, q, s), period)
+    return (1 - rate) * np.eye(2) + rate * period_map
 
 
 _MAPS: dict[str, Callable[..., np.ndarray]] = {
@@ -157,11 +157,11 @@ def bilinear_modes(
         >>> abs(bilinear_modes("extragradient", (0.1, 0.1))).round(6).tolist()
         [0.995038, 0.995038]
     """
-    made = lookup("rule", rule, _MAPS)
+    step_of = lookup("rule", rule, _MAPS)
     a = np.asarray(matrix, float)
     sides = a.shape if a.ndim else (1, 1)
     sizes = np.linalg.svd(a.reshape(sides), compute_uv=False)
-    modes = [np.linalg.eigvals(made(*rates, size, **hyper)) for size in sizes]
+    modes = [np.linalg.eigvals(step_of(*rates, size, **hyper)) for size in sizes]
     spare = np.ones(abs(sides[0] - sides[1]))
     if rule == "single_loop" and sides[1] > sides[0]:
         spare = np.concatenate([spare, spare - hyper["rate"] * hyper["damping"]])

@@ -92,8 +92,8 @@ def _patches(x: jax.Array, at: Geometry) -> jax.Array:
 
 
 def _matmul_output(x: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
-    made = _patches(x, at) @ kernel.reshape(-1, kernel.shape[-1])
-    return made.reshape(x.shape[0], *at.out, kernel.shape[-1])
+    output = _patches(x, at) @ kernel.reshape(-1, kernel.shape[-1])
+    return output.reshape(x.shape[0], *at.out, kernel.shape[-1])
 
 
 def _matmul_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
@@ -119,10 +119,10 @@ def _matmul_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
         )
         for u in range(h)
     ]
-    made = jnp.stack(lines, axis=2)
-    made = made.reshape(b, made.shape[1] * h, made.shape[3] * w, c)
-    sides = zip(at.size, made.shape[1:3], at.pads, strict=True)
-    return _padded(made, [(-low, n + low - m) for n, m, (low, _) in sides])
+    image = jnp.stack(lines, axis=2)
+    image = image.reshape(b, image.shape[1] * h, image.shape[3] * w, c)
+    sides = zip(at.size, image.shape[1:3], at.pads, strict=True)
+    return _padded(image, [(-low, n + low - m) for n, m, (low, _) in sides])
 
 
 def _matmul_kernel(x: jax.Array, y: jax.Array, at: Geometry) -> jax.Array:
@@ -131,10 +131,10 @@ def _matmul_kernel(x: jax.Array, y: jax.Array, at: Geometry) -> jax.Array:
     rows = lambda a, b: lax.dot_general(a, b, (((0,), (0,)), ((), ())))  # noqa: E731
     if patches.shape[-1] > d:
         # twice as fast with the smaller side first; XLA would undo it, but for the barrier
-        made = lax.optimization_barrier(rows(outputs, patches)).T
+        kernel = lax.optimization_barrier(rows(outputs, patches)).T
     else:
-        made = rows(patches, outputs)
-    return made.reshape(*at.window, x.shape[-1], d)
+        kernel = rows(patches, outputs)
+    return kernel.reshape(*at.window, x.shape[-1], d)
 
 
 def _lax_output(x: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
@@ -177,15 +177,15 @@ def _primitive(
     def run(own: str) -> Callable[..., jax.Array]:
         return lambda a, b, *, at, how: forms[own if how == "auto" else how](a, b, at=at)
 
-    def now(a: jax.Array, b: jax.Array, *, at: Geometry, how: str) -> jax.Array:
+    def evaluate(a: jax.Array, b: jax.Array, *, at: Geometry, how: str) -> jax.Array:
         if how != "auto":
             return forms[how](a, b, at=at)
         cpu, default = (functools.partial(forms[h], at=at) for h in ("matmul", "lax"))
         return lax.platform_dependent(a, b, cpu=cpu, default=default)
 
     def abstract(a: Any, b: Any, *, at: Geometry, how: str) -> Any:
-        made = shape(a.shape[1:], b.shape[1:], at)
-        return a.update(shape=(a.shape[0], *made), weak_type=False)
+        result = shape(a.shape[1:], b.shape[1:], at)
+        return a.update(shape=(a.shape[0], *result), weak_type=False)
 
     def batch(
         arguments: Sequence[jax.Array], axes: Sequence[int | None], **more: Any
@@ -193,18 +193,18 @@ def _primitive(
         (a, b), (i, j) = arguments, axes
         if shared and i is not None and j is None:
             a = jnp.moveaxis(a, i, 1)
-            made = primitive.bind(a.reshape(a.shape[0], -1, *a.shape[3:]), b, **more)
-            return made.reshape(*a.shape[:3], *made.shape[2:]), 1
-        many = next(x.shape[k] for x, k in zip(arguments, axes, strict=True) if k is not None)
+            result = primitive.bind(a.reshape(a.shape[0], -1, *a.shape[3:]), b, **more)
+            return result.reshape(*a.shape[:3], *result.shape[2:]), 1
+        size = next(x.shape[k] for x, k in zip(arguments, axes, strict=True) if k is not None)
         a, b = (
-            jnp.broadcast_to(x, (many, *x.shape)) if k is None else jnp.moveaxis(x, k, 0)
+            jnp.broadcast_to(x, (size, *x.shape)) if k is None else jnp.moveaxis(x, k, 0)
             for x, k in zip(arguments, axes, strict=True)
         )
         kernels = a.shape[:2]
-        made = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in (a, b)), **more)
-        return made.reshape(*kernels, *made.shape[1:]), 0
+        result = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in (a, b)), **more)
+        return result.reshape(*kernels, *result.shape[1:]), 0
 
-    primitive.def_impl(now)
+    primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract)
     batching.primitive_batchers[primitive] = batch
     for platform, own in {"cpu": "matmul", None: "lax"}.items():
@@ -227,18 +227,18 @@ kernel_p = _primitive(
 )  # fmt: skip
 ad.defbilinear(
     output_p,
-    lambda given, x, kernel, **more: image_p.bind(given, kernel, **more),
-    lambda given, x, kernel, **more: kernel_p.bind(x, given, **more),
+    lambda y, x, kernel, **more: image_p.bind(y, kernel, **more),
+    lambda y, x, kernel, **more: kernel_p.bind(x, y, **more),
 )
 ad.defbilinear(
     image_p,
-    lambda given, y, kernel, **more: output_p.bind(given, kernel, **more),
-    lambda given, y, kernel, **more: kernel_p.bind(given, y, **more),
+    lambda x, y, kernel, **more: output_p.bind(x, kernel, **more),
+    lambda x, y, kernel, **more: kernel_p.bind(x, y, **more),
 )
 ad.defbilinear(
     kernel_p,
-    lambda given, x, y, **more: image_p.bind(y, given, **more),
-    lambda given, x, y, **more: output_p.bind(x, given, **more),
+    lambda kernel, x, y, **more: image_p.bind(y, kernel, **more),
+    lambda kernel, x, y, **more: output_p.bind(x, kernel, **more),
 )
 
 
@@ -257,10 +257,13 @@ def flops(equation: Any) -> float | None:
     """Floating-point operations of one of the primitives in a jaxpr, 2 a multiply-add, or None."""
     if equation.primitive not in (output_p, image_p, kernel_p):
         return None
-    ins, (made,) = (v.aval.shape for v in equation.invars), (v.aval.shape for v in equation.outvars)
-    first, second = ins
+    arguments, (result,) = (
+        (v.aval.shape for v in equation.invars),
+        (v.aval.shape for v in equation.outvars),
+    )
+    first, second = arguments
     y, kernel = {
-        output_p: (made, second), image_p: (first, second), kernel_p: (second, made)
+        output_p: (result, second), image_p: (first, second), kernel_p: (second, result)
     }[equation.primitive]  # fmt: skip
     return 2.0 * math.prod(y) * math.prod(kernel[1:-1])
 

@@ -53,8 +53,8 @@ def encoded(encode: Callable[[PyTree], PyTree], network: Any) -> Any:
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from gacf.networks import MLP, model
-        >>> made = model("critic", encoded(lambda i: jax.nn.one_hot(i, 5), MLP((8,))))
-        >>> params, _ = made.init(jax.random.key(0), jnp.array([3]))
+        >>> critic = model("critic", encoded(lambda i: jax.nn.one_hot(i, 5), MLP((8,))))
+        >>> params, _ = critic.init(jax.random.key(0), jnp.array([3]))
         >>> params["Dense_0"]["kernel"].shape
         (5, 8)
     """

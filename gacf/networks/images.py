@@ -123,8 +123,8 @@ class _Verdict(linen.Module):
         if self.classes is None or self.condition != "projection":
             return verdict
         embed = linen.Embed(self.classes, features.shape[-1], param_dtype=self.param_dtype)
-        known = class_labels(labels[0], self.classes)
-        return verdict + jnp.sum(embed(known) * features, axis=-1)
+        rows = class_labels(labels[0], self.classes)
+        return verdict + jnp.sum(embed(rows) * features, axis=-1)
 
 
 class DCGANGenerator(linen.Module):

@@ -21,10 +21,10 @@ def classes_read() -> Iterator[set[int]]:
 
     So whoever builds a game learns what its networks take for a class, however they are wrapped.
     """
-    found: set[int] = set()
-    token = _READ.set(found)
+    counts: set[int] = set()
+    token = _READ.set(counts)
     try:
-        yield found
+        yield counts
     finally:
         _READ.reset(token)
 
@@ -66,9 +66,9 @@ def class_labels(labels: jax.Array, classes: int) -> jax.Array:
         [0, 2]
     """
     check_labels(labels, classes)
-    found = _READ.get()
-    if found is not None:
-        found.add(classes)
+    counts = _READ.get()
+    if counts is not None:
+        counts.add(classes)
     labels = labels.astype(jnp.int32)
     return jnp.where((labels < 0) | (labels >= classes), classes, labels)
 
@@ -81,6 +81,6 @@ def one_hot(labels: jax.Array, classes: int, dtype: Any) -> jax.Array:
         >>> one_hot(jnp.array([0, 2]), 3, jnp.float32).tolist()
         [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    known = class_labels(labels, classes)
-    code = jax.nn.one_hot(known, classes, dtype=dtype)
-    return jnp.where((known == classes)[:, None], jnp.nan, code)
+    rows = class_labels(labels, classes)
+    code = jax.nn.one_hot(rows, classes, dtype=dtype)
+    return jnp.where((rows == classes)[:, None], jnp.nan, code)

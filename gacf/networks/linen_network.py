@@ -95,9 +95,9 @@ def linen_network(player: str, module: linen.Module) -> Network:
         train: bool, method: str, given: Any, key: Key | None, *inputs: Any, **options: Any
     ) -> Any:
         """`init` or `apply` in one of the modes, with a key for each stream that it draws from."""
-        told_fields: Any = {name: in_mode(name, train) for name in fields}
-        own = module.clone(**told_fields) if fields else module
-        told = {name: in_mode(name, train) for name in names} | options.pop("told", {})
+        mode_fields: Any = {name: in_mode(name, train) for name in fields}
+        own = module.clone(**mode_fields) if fields else module
+        mode = {name: in_mode(name, train) for name in names} | options.pop("mode", {})
         while True:
             rngs = dict(given["rngs"])
             if key is not None:
@@ -107,8 +107,8 @@ def linen_network(player: str, module: linen.Module) -> Network:
             try:
                 with linen.intercept_methods(_telling(player, module, train)):
                     if method == "init":
-                        return own.init(rngs, *inputs, **told)
-                    return own.apply(given["variables"], *inputs, rngs=rngs, **options, **told)
+                        return own.init(rngs, *inputs, **mode)
+                    return own.apply(given["variables"], *inputs, rngs=rngs, **options, **mode)
             except errors.InvalidRngError as error:
                 stream = re.search(r'PRNG for "([^"]+)"', str(error))
                 if stream is None or stream[1] in rngs:
@@ -157,11 +157,11 @@ def linen_network(player: str, module: linen.Module) -> Network:
         if accepts_any and not tried:
             tried.append(True)
 
-            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
+            def attempt(train: bool, mode: Options) -> Callable[..., PyTree]:
                 def output(key: Key, inputs: Any) -> PyTree:
-                    made = dict(run(train, "init", given, dropout_key, *inputs, told=told))
-                    params = made.pop("params", {})
-                    return applied(train, params, made, key, *inputs, told=told)
+                    variables = dict(run(train, "init", given, dropout_key, *inputs, mode=mode))
+                    params = variables.pop("params", {})
+                    return applied(train, params, variables, key, *inputs, mode=mode)
 
                 return output
 

@@ -21,8 +21,8 @@ def _takes_rngs(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     # NNX's metaclass hides the arguments of a class
-    made = function.__init__ if isinstance(function, type) else function
-    return "rngs" in inspect.signature(made).parameters
+    call = function.__init__ if isinstance(function, type) else function
+    return "rngs" in inspect.signature(call).parameters
 
 
 def _adapt(player: str, network: Any) -> Network:

@@ -64,25 +64,25 @@ def nnx_network(player: str, make: Callable[[Key], nnx.Module]) -> Network:
     names: list[str] = []
 
     def applied(
-        train: bool, params: PyTree, stats: PyTree, inputs: Any, told: Options
+        train: bool, params: PyTree, stats: PyTree, inputs: Any, mode: Options
     ) -> tuple[jax.Array, PyTree]:
         module = nnx.merge(graph, nnx.State(params), nnx.State(stats))
         _set_mode(module, train)
-        output = module(*inputs, **told)  # type: ignore[operator]
+        output = module(*inputs, **mode)  # type: ignore[operator]
         rest: Any = nnx.split(module, nnx.Param, ...)[2]
         return output, renewed(stats, nnx.to_pure_dict(rest)) if keeps and train else stats
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
         _, params, rest = nnx.split(make(key), nnx.Param, ...)
-        made = nnx.to_pure_dict(params), nnx.to_pure_dict(rest) if keeps else {}
+        initial = nnx.to_pure_dict(params), nnx.to_pure_dict(rest) if keeps else {}
         if accepts_any and inputs:
 
-            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
-                return lambda params, stats, inputs: applied(train, params, stats, inputs, told)
+            def attempt(train: bool, mode: Options) -> Callable[..., PyTree]:
+                return lambda params, stats, inputs: applied(train, params, stats, inputs, mode)
 
             needs = "a module whose `__call__` names the argument"
-            names[:] = hidden_mode(player, attempt, needs, *made, inputs)
-        return made
+            names[:] = hidden_mode(player, attempt, needs, *initial, inputs)
+        return initial
 
     def apply(
         params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree

@@ -27,8 +27,8 @@ class Computed(NamedTuple):
         ) -> tuple[jax.Array, PyTree]:
             low = _cast((params, inputs), self.dtype)
             output, news = base.apply(low[0], stats, key, train, *low[1])
-            wide = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
-            return _cast(output, wide), jax.tree.map(_like, news, stats)
+            dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+            return _cast(output, dtype), jax.tree.map(_like, news, stats)
 
         return base._replace(apply=apply, single=None)
 

@@ -49,10 +49,10 @@ class Field(NamedTuple):
     states: Mapping[str, optax.OptState]
     trained: Mapping[str, Trained]
 
-    def kept(self, vectors: Params) -> Params:
+    def movable(self, vectors: Params) -> Params:
         """Vectors of some players, with zeros where their optimisers keep the parameters."""
         return {
-            player: self.trained[player].keep(vector) if player in self.trained else vector
+            player: self.trained[player].movable(vector) if player in self.trained else vector
             for player, vector in vectors.items()
         }
 

@@ -75,7 +75,7 @@ def follow_the_ridge(
         _, shift = jax.jvp(lambda x: response(x, y), (x,), (change,))
         _, push = jax.linearize(lambda y: response(x, y), y)
         pull = jax.linear_transpose(push, y)
-        operator = Operator(push, lambda u: at.kept(pull(u)[0]))
+        operator = Operator(push, lambda u: at.movable(pull(u)[0]))
         return solve(method, operator, shift)
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:

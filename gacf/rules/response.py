@@ -73,7 +73,7 @@ def led_by(
 def check_moved(where: str, field: Field, followers: Sequence[str]) -> None:
     """Raises a ValueError if a follower's optimiser keeps all that the follower has."""
     for name in followers:
-        if name in field.trained and not field.trained[name].anything():
+        if name in field.trained and not field.trained[name].moves_anything():
             raise ValueError(
                 f"{where}: follower: {name!r} was given, but its optimiser keeps all of its "
                 "parameters as they are, so it has no response; allowed: one that moves some"
@@ -95,7 +95,7 @@ def leader_gradients(
         return field.loss(leader, own, {**params, **others})
 
     (own, others), outcome = differentiate(loss, (params[leader], select(params, followers)))
-    return own, field.kept(others), outcome
+    return own, field.movable(others), outcome
 
 
 def followers_field(
@@ -109,7 +109,7 @@ def followers_field(
 
     def at(own: PyTree, others: Params) -> Params:
         here = {**params, **others, leader: own}
-        return field.kept({player: field.gradient(player, here)[0] for player in followers})
+        return field.movable({player: field.gradient(player, here)[0] for player in followers})
 
     return at
 
@@ -123,6 +123,6 @@ def transposed_products(
 
     def products(u: Params) -> tuple[PyTree, Params]:
         toward_leader, toward_followers = pull(u)
-        return toward_leader, field.kept(toward_followers)
+        return toward_leader, field.movable(toward_followers)
 
     return products

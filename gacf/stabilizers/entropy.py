@@ -67,9 +67,9 @@ def nearest_neighbours(samples: jax.Array, k: int = 1) -> jax.Array:
         )
     x = samples.reshape(len(samples), -1)
     fixed = jax.lax.stop_gradient(x)
-    apart = jnp.sum(jnp.square(fixed[:, None] - fixed[None]), axis=-1)
-    apart = jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, apart)
-    neighbour = jax.lax.top_k(-apart, k)[1][:, -1]
+    squares = jnp.sum(jnp.square(fixed[:, None] - fixed[None]), axis=-1)
+    squares = jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, squares)
+    neighbour = jax.lax.top_k(-squares, k)[1][:, -1]
     square = jnp.sum(jnp.square(x - x[neighbour]), axis=-1)
     distance = jnp.log(square + NEAREST**2) / 2
     count, d = x.shape
@@ -178,9 +178,9 @@ def entropy(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Metrics]:
         output, _ = network.apply(own, world, *as_inputs(sees(batch)), key=key)
-        found = jnp.mean(measure(output if codes is None else codes(params, output)))
-        return found, {"entropy_estimate": found}
+        value = jnp.mean(measure(output if codes is None else codes(params, output)))
+        return value, {"entropy_estimate": value}
 
     return with_term(
-        game, player, "entropy", strength, term, lambda loss, found: loss - strength * found
+        game, player, "entropy", strength, term, lambda loss, value: loss - strength * value
     )

@@ -88,7 +88,7 @@ class VirtualBatchNorm(linen.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         require("strength", self.strength, lambda s: 0 <= s <= 1, "a number in [0, 1]")
         width = x.shape[-1:]
-        kept = [
+        statistics = [
             self.variable("reference", name, jnp.zeros, shape, x.dtype)
             for name, shape in (("mean", width), ("square", width), ("count", ()))
         ]
@@ -100,15 +100,15 @@ class VirtualBatchNorm(linen.Module):
         second = jnp.mean(jnp.square(x), axis=inner, keepdims=True)
         if train:
             mean, square = (jnp.mean(m, axis=tuple(range(x.ndim - 1))) for m in (first, second))
-            for entry, value in zip(kept, (mean, square, x.shape[0]), strict=True):
+            for entry, value in zip(statistics, (mean, square, x.shape[0]), strict=True):
                 entry.value = jnp.asarray(value, x.dtype)
             ones = (1,) * (x.ndim - 1)
             mean, square = (m.reshape(*ones, -1) for m in (mean, square))
         else:
-            n = kept[2].value
+            n = statistics[2].value
             ones = (1,) * (x.ndim - 1)
-            mean = (first + n * kept[0].value.reshape(*ones, -1)) / (n + 1)
-            square = (second + n * kept[1].value.reshape(*ones, -1)) / (n + 1)
+            mean = (first + n * statistics[0].value.reshape(*ones, -1)) / (n + 1)
+            square = (second + n * statistics[1].value.reshape(*ones, -1)) / (n + 1)
         # rounding may take a variance of 0 below it
         deviation = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0) + self.epsilon)
         normed = (x - mean) / deviation * scale.reshape(*ones, -1) + bias.reshape(*ones, -1)
@@ -168,7 +168,7 @@ def with_reference(network: Any, reference: PyTree, player: str = "critic") -> M
     def apply(
         params: PyTree, world: World, *inputs: PyTree, key: Key | None = None, train: bool = True
     ) -> tuple[jax.Array, World]:
-        _, known = base.apply(params, world, *reference_inputs, key=key, train=True)
-        return base.apply(params, {**world, **known}, *inputs, key=key, train=False)
+        _, statistics = base.apply(params, world, *reference_inputs, key=key, train=True)
+        return base.apply(params, {**world, **statistics}, *inputs, key=key, train=False)
 
     return base._replace(init=init, apply=apply)

@@ -104,7 +104,7 @@ def replay(
     require("batch_size", batch_size, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
     require("warmup", warmup, lambda n: n >= 0 and n == int(n), "a whole number >= 0")
 
-    def apart(key: Key) -> tuple[Key, Key]:
+    def split_key(key: Key) -> tuple[Key, Key]:
         """A key for the game, and one for the buffer."""
         if join is None:
             game_key, own_key = jax.random.split(key)
@@ -117,13 +117,13 @@ def replay(
         return batch if record is None else record(params, world, batch, record_key)
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
-        inner_key, fresh_key = apart(key)
+        inner_key, fresh_key = split_key(key)
         world, metrics = game.observe(params, world, inner_key)
         items = fresh(params, world, fresh_key)
         return {**world, "buffer": ring.add(world["buffer"], items)}, metrics
 
     def init(key: Key) -> tuple[Params, World]:
-        game_key, warm_key = apart(key)
+        game_key, warm_key = split_key(key)
         params, world = game.init(game_key)
         if "buffer" in world:
             raise ValueError(
@@ -146,7 +146,7 @@ def replay(
     def sample(world: World, key: Key) -> Batch:
         if join is None:
             return ring.sample(world["buffer"], key, batch_size)
-        fresh_key, stored_key = apart(key)
+        fresh_key, stored_key = split_key(key)
         stored = ring.sample(world["buffer"], stored_key, batch_size)
         return join(game.sample(world, fresh_key), stored)
 

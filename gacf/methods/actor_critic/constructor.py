@@ -129,20 +129,22 @@ def actor_critic(
         source_key, actor_key, critic_key, start_key = jax.random.split(key, 4)
         world = source.init(source_key)
         batch = blank(jax.eval_shape(source.sample, world, source_key))
-        seen = as_inputs(sees(batch))
-        actor_params, actor_stats = actor.init(actor_key, *seen)
+        actor_inputs = as_inputs(sees(batch))
+        actor_params, actor_stats = actor.init(actor_key, *actor_inputs)
         action = (
-            batch["action"] if "action" in batch else _proposal(actor_params, actor_stats, seen)
+            batch["action"]
+            if "action" in batch
+            else _proposal(actor_params, actor_stats, actor_inputs)
         )
-        shown = next(iter(view(batch, action).values()))
-        critic_params, critic_stats = critic.init(critic_key, *as_inputs(shown))
+        group_inputs = next(iter(view(batch, action).values()))
+        critic_params, critic_stats = critic.init(critic_key, *as_inputs(group_inputs))
         params = {"actor": actor_params, "critic": critic_params}
         world = {**world, **actor_stats, **critic_stats}
         return params, world if source.start is None else source.start(params, world, start_key)
 
-    def _proposal(params: PyTree, world: World, seen: tuple[Any, ...]) -> PyTree:
+    def _proposal(params: PyTree, world: World, actor_inputs: tuple[Any, ...]) -> PyTree:
         def proposed(key: Key) -> PyTree:
-            return actor.apply(params, world, *seen, key=key, train=False)[0]
+            return actor.apply(params, world, *actor_inputs, key=key, train=False)[0]
 
         return blank(jax.eval_shape(proposed, jax.random.key(0)))
 
@@ -150,14 +152,14 @@ def actor_critic(
         own: PyTree, params: Params, world: World, groups: Groups, key: Key
     ) -> tuple[dict[str, jax.Array], World]:
         judge = critic.given(params)
-        found: dict[str, jax.Array] = {}
+        by_group: dict[str, jax.Array] = {}
         entries: World = {}
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
             inputs = as_inputs(groups[group])
             output, news = judge.apply(own, {**world, **entries}, *inputs, key=group_key)
-            found[group] = read(output, head, f"group {group!r}")
+            by_group[group] = read(output, head, f"group {group!r}")
             entries |= news
-        return found, entries
+        return by_group, entries
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -177,19 +179,17 @@ def actor_critic(
         losses: dict[str, jax.Array] = {}
         metrics: Metrics = {}
         for group, prediction in predictions.items():
-            wanted = transform_target(targets[group])
-            if head.shape == () and wanted.shape != prediction.shape:
+            goal = transform_target(targets[group])
+            if head.shape == () and goal.shape != prediction.shape:
                 raise ValueError(
-                    f"target: shape {wanted.shape} in group {group!r}; "
+                    f"target: shape {goal.shape} in group {group!r}; "
                     f"the critic's: {prediction.shape}"
                 )
-            losses[group] = jnp.mean(head.divergence(prediction, wanted))
+            losses[group] = jnp.mean(head.divergence(prediction, goal))
             metrics[f"verdict/{group}"] = jnp.mean(head.value(prediction))
             if head.bounds is not None:
                 low, high = head.bounds
-                metrics[f"clipped/{group}"] = jnp.mean(
-                    (wanted < low) | (wanted > high), dtype=float
-                )
+                metrics[f"clipped/{group}"] = jnp.mean((goal < low) | (goal > high), dtype=float)
         loss = functools.reduce(jnp.add, losses.values())
         if penalty is not None:
 
@@ -213,8 +213,8 @@ def actor_critic(
 
         def verdicts(action: PyTree) -> dict[str, jax.Array]:
             groups = view(batch, action)
-            found = outputs(params["critic"], params, world, groups, judge_key)[0]
-            return {group: head.value(output) for group, output in found.items()}
+            by_group = outputs(params["critic"], params, world, groups, judge_key)[0]
+            return {group: head.value(output) for group, output in by_group.items()}
 
         def targets() -> Targets:
             return target(params, world, batch, target_key)

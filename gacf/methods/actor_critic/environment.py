@@ -102,34 +102,34 @@ def single_steps(
     step = jax.vmap(lambda key, state, action: env.step(key, state, to_env(action)))
 
     def act(params: Params, world: World, observation: Any, key: Key) -> Act:
-        did = as_act(explore(params, world, observation, key))
-        if did.action.shape[:1] != (num_envs,):  # one for all would be broadcast to all
+        decision = as_act(explore(params, world, observation, key))
+        if decision.action.shape[:1] != (num_envs,):  # one for all would be broadcast to all
             raise ValueError(
-                f"actor: it yields actions {list(did.action.shape)} for observations of "
+                f"actor: it yields actions {list(decision.action.shape)} for observations of "
                 f"{num_envs} copies; allowed: [{num_envs}, …]"
             )
-        return did
+        return decision
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
         entry = world["env"]
         act_key, step_key = jax.random.split(key)
         keys = jax.random.split(step_key, num_envs)
-        shown = {**world, "env": {**entry, "keys": keys}}
-        did = act(params, shown, entry["observation"], act_key)
-        state, timestep = step(keys, entry["state"], did.action)
+        acting_world = {**world, "env": {**entry, "keys": keys}}
+        decision = act(params, acting_world, entry["observation"], act_key)
+        state, timestep = step(keys, entry["state"], decision.action)
         done = timestep.terminated | timestep.truncated
         running = entry["running"] + timestep.reward
 
-        def begin_anew(start: jax.Array, kept: jax.Array) -> jax.Array:
-            return where_rows(done, start, kept)
+        def begin_anew(start: jax.Array, present: jax.Array) -> jax.Array:
+            return where_rows(done, start, present)
 
         entry = {
             "state": state,
             "observation": timestep.observation,
             "running": jnp.where(done, 0, running),
             "finished": jnp.where(done, running, entry["finished"]),
-            "memory": jax.tree.map(begin_anew, memory(num_envs), did.memory),
-            "transition": _recorded(entry["observation"], did, timestep),
+            "memory": jax.tree.map(begin_anew, memory(num_envs), decision.memory),
+            "transition": _recorded(entry["observation"], decision, timestep),
         }
         return {**world, "env": entry}, _returns(entry)
 
@@ -156,15 +156,15 @@ def single_steps(
     return Source(init, sample, observe)
 
 
-def _recorded(observation: Any, did: Act, timestep: Timestep) -> Batch:
+def _recorded(observation: Any, decision: Act, timestep: Timestep) -> Batch:
     return {
         "observation": observation,
-        "action": did.action,
+        "action": decision.action,
         "reward": timestep.reward,
         "terminated": timestep.terminated,
         "truncated": timestep.truncated,
         "next_observation": timestep.next_observation,
-        **did.record,
+        **decision.record,
     }
 
 

@@ -55,9 +55,9 @@ def read(output: jax.Array, head: Head, where: str) -> jax.Array:
         return column(output)
     given, allowed = ([n for n in shape if n != 1] for shape in (output.shape[1:], head.shape))
     if given != allowed:
-        wanted = ", ".join(["B", *map(str, head.shape)])
+        axes = ", ".join(["B", *map(str, head.shape)])
         raise ValueError(
-            f"critic: its output is {list(output.shape)} in {where}; allowed: [{wanted}]"
+            f"critic: its output is {list(output.shape)} in {where}; allowed: [{axes}]"
         )
     return output.reshape(output.shape[0], *head.shape)
 
@@ -194,8 +194,8 @@ def quantile(quantiles: int = 25, threshold: float = 1.0) -> Head:
         return jnp.mean(output, axis=-1)
 
     def divergence(output: jax.Array, target: jax.Array) -> jax.Array:
-        wanted = target[:, None] if target.ndim == 1 else target
-        error = wanted[:, None, :] - output[:, :, None]  # [B, K, targets]
+        targets = target[:, None] if target.ndim == 1 else target
+        error = targets[:, None, :] - output[:, :, None]  # [B, K, targets]
         size = jnp.abs(error)
         huber = jnp.where(size <= threshold, error**2 / 2, threshold * (size - threshold / 2))
         tilt = jnp.abs(levels[None, :, None].astype(output.dtype) - (error < 0))
@@ -234,22 +234,22 @@ def several(head: Head, members: int, value: str = "min", backup: str = "min") -
     require("members", members, whole, "a whole number >= 1")
     if members == 1:
         return head
-    judged, continued = (
+    reduce_value, reduce_backup = (
         lookup(name, given, REDUCTIONS) for name, given in (("value", value), ("backup", backup))
     )
-    each = functools.partial(jax.vmap, in_axes=1, out_axes=1)
+    over_members = functools.partial(jax.vmap, in_axes=1, out_axes=1)
 
     def whole_output(output: jax.Array) -> jax.Array:
         return output.reshape(*output.shape[:2], *head.shape)  # a head of shape (1,) lost its axis
 
     def divergence(output: jax.Array, target: jax.Array) -> jax.Array:
-        apart = jax.vmap(head.divergence, in_axes=(1, None), out_axes=1)
-        return jnp.sum(apart(whole_output(output), target), axis=1)
+        each_divergence = jax.vmap(head.divergence, in_axes=(1, None), out_axes=1)
+        return jnp.sum(each_divergence(whole_output(output), target), axis=1)
 
     return Head(
         (members, *head.shape),
-        lambda output: judged(each(head.value)(whole_output(output)), axis=1),
-        lambda output: continued(each(head.backup)(whole_output(output)), axis=1),
+        lambda output: reduce_value(over_members(head.value)(whole_output(output)), axis=1),
+        lambda output: reduce_backup(over_members(head.backup)(whole_output(output)), axis=1),
         divergence,
         head.bounds,
     )

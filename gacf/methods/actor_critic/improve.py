@@ -109,7 +109,7 @@ def _entropy(policy: Policy, output: Any, log_prob: jax.Array, ratio: jax.Array)
     return jnp.mean(policy.entropy(output))
 
 
-def _spread(advantage: jax.Array) -> jax.Array:
+def _standardised(advantage: jax.Array) -> jax.Array:
     """The advantages at mean 0 and standard deviation 1 over the batch.
 
     Where they are equal up to rounding, no action was better than another, and all are 0.
@@ -125,8 +125,8 @@ def _spread(advantage: jax.Array) -> jax.Array:
     rounding = 8 * jnp.finfo(advantage.dtype).eps * jnp.max(jnp.abs(advantage))
     differ = jnp.max(advantage) - jnp.min(advantage) > rounding
     # a deviation of 0 has no derivative, which cross gradients would meet
-    apart = jnp.where(differ, advantage, jnp.arange(advantage.size, dtype=advantage.dtype))
-    return jnp.where(differ, (apart - jnp.mean(apart)) / (jnp.std(apart) + 1e-8), 0)
+    x = jnp.where(differ, advantage, jnp.arange(advantage.size, dtype=advantage.dtype))
+    return jnp.where(differ, (x - jnp.mean(x)) / (jnp.std(x) + 1e-8), 0)
 
 
 def score_function(
@@ -189,11 +189,11 @@ def advantage(
         log_prob = policy.log_prob(output, action)
         ratio = jnp.exp(log_prob - policy.log_prob(fixed, action))
         verdicts, targets = evidence.judge(action), evidence.targets()
-        apart = [targets[group] - verdicts[group] for group in verdicts]
-        better = functools.reduce(jnp.add, apart)
-        better = _spread(better) if standardise else better
-        spread = _entropy(policy, output, log_prob, ratio)
-        return -jnp.mean(ratio * better) - entropy * spread, {"entropy": spread}, entries
+        differences = [targets[group] - verdicts[group] for group in verdicts]
+        advantages = functools.reduce(jnp.add, differences)
+        advantages = _standardised(advantages) if standardise else advantages
+        bonus = _entropy(policy, output, log_prob, ratio)
+        return -jnp.mean(ratio * advantages) - entropy * bonus, {"entropy": bonus}, entries
 
     return improve
 
@@ -229,15 +229,15 @@ def clipped(
         output, entries = evidence.propose(own)
         log_prob = policy.log_prob(output, batch["action"])
         ratio = jnp.exp(log_prob - batch["log_prob"])
-        better = _spread(batch["advantage"]) if standardise else batch["advantage"]
-        kept = jnp.clip(ratio, 1 - clip, 1 + clip)
-        gain = jnp.mean(jnp.minimum(ratio * better, kept * better))
-        spread = _entropy(policy, output, log_prob, ratio)
+        advantages = _standardised(batch["advantage"]) if standardise else batch["advantage"]
+        clipped_ratio = jnp.clip(ratio, 1 - clip, 1 + clip)
+        gain = jnp.mean(jnp.minimum(ratio * advantages, clipped_ratio * advantages))
+        bonus = _entropy(policy, output, log_prob, ratio)
         metrics = {
-            "entropy": spread,
+            "entropy": bonus,
             "ratio_clipped": jnp.mean(jnp.abs(ratio - 1) > clip, dtype=ratio.dtype),
         }
-        return -gain - entropy * spread, metrics, entries
+        return -gain - entropy * bonus, metrics, entries
 
     return improve
 

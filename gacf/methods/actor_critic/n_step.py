@@ -75,12 +75,12 @@ def n_step(source: Source, n: int, discount: float | jax.Array, step: int = 0) -
         def at_last(leaf: jax.Array) -> jax.Array:
             return leaf[last, jnp.arange(leaf.shape[1])]
 
-        begun = jax.tree.map(lambda leaf: leaf[0], rows)
+        first = jax.tree.map(lambda leaf: leaf[0], rows)
         ends = {name: rows[name] for name in ("next_observation", "terminated", "truncated")}
         # what comes after an end belongs to another episode, be it infinite
         reward = jnp.sum(weight * jnp.where(goes_on, rows["reward"], 0), axis=0)
         return {
-            **begun,
+            **first,
             **jax.tree.map(at_last, ends),
             "reward": reward.astype(rows["reward"].dtype),
             "span": (last + 1).astype(reward.dtype),

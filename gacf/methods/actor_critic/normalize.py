@@ -60,23 +60,23 @@ def take_in(running: Running, batch: jax.Array) -> Running:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> seen = take_in(start(jnp.zeros(())), jnp.array([999.0, 1001.0]))
-        >>> float(seen.mean), float(variance(seen))
+        >>> running = take_in(start(jnp.zeros(())), jnp.array([999.0, 1001.0]))
+        >>> float(running.mean), float(variance(running))
         (1000.0, 1.0)
     """
     batch = batch.astype(running.mean.dtype)
     n = batch.shape[0]
     first = batch[0]
-    apart = batch - first[None]
-    mean = jnp.mean(apart, axis=0)
-    squares = jnp.sum(jnp.square(apart - mean[None]), axis=0)
+    offsets = batch - first[None]
+    mean = jnp.mean(offsets, axis=0)
+    squares = jnp.sum(jnp.square(offsets - mean[None]), axis=0)
     count = running.count + n
-    moved = (first - running.mean) + mean
+    change = (first - running.mean) + mean
     share = n / count
     return Running(
         count,
-        running.mean + moved * share,
-        running.squares + squares + jnp.square(moved) * (running.count * share),
+        running.mean + change * share,
+        running.squares + squares + jnp.square(change) * (running.count * share),
     )
 
 
@@ -201,12 +201,12 @@ def normalized_rewards(source: Source, discount: float | jax.Array) -> Source:
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
         world, metrics = observe_raw(params, world, key)
-        rows, kept = world["env"]["transition"], world["rewards"]
-        shape = (-1, *kept["returns"].shape)
+        rows, statistics = world["env"]["transition"], world["rewards"]
+        shape = (-1, *statistics["returns"].shape)
         rewards = rows["reward"].reshape(shape)
         over = jnp.logical_or(rows["terminated"], rows["truncated"]).reshape(shape)
-        returns, totals = jax.lax.scan(discounted, kept["returns"], (rewards, over))
-        running = take_in(kept["running"], totals.reshape(-1))
+        returns, totals = jax.lax.scan(discounted, statistics["returns"], (rewards, over))
+        running = take_in(statistics["running"], totals.reshape(-1))
         divided = rewards / deviation(running)
         entry = {**world["env"], "transition": {**rows, "reward": divided.reshape(-1)}}
         rewards = {"returns": returns, "running": running}

@@ -262,8 +262,8 @@ def yields(actor: Model, *shape: int) -> Model:
 
     def check(output: jax.Array) -> jax.Array:
         if output.shape[1:] != shape:
-            wanted = ", ".join(["B", *map(str, shape)])
-            raise ValueError(f"actor: its output is {list(output.shape)}; allowed: [{wanted}]")
+            allowed = ", ".join(["B", *map(str, shape)])
+            raise ValueError(f"actor: its output is {list(output.shape)}; allowed: [{allowed}]")
         return output
 
     return actor.then(check)

@@ -108,14 +108,16 @@ def sac(
     game = target_networks(game, target_rate, reads={"critic": ("critic",)})
     if not learn_temperature:
         return game
-    wanted = -size if target_entropy is None else target_entropy
+    entropy_goal = -size if target_entropy is None else target_entropy
 
     def loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
         output, _ = pi.apply(params["actor"], world, batch["observation"], key=key)
         _, log_prob = policy.sample(output, batch["noise"])
-        return -own * (jnp.mean(log_prob) + wanted), Outcome({"temperature": jnp.exp(own)}, {})
+        return -own * (jnp.mean(log_prob) + entropy_goal), Outcome(
+            {"temperature": jnp.exp(own)}, {}
+        )
 
     return add_player(
         game, "temperature", lambda key: jnp.log(jnp.asarray(temperature, float)), loss

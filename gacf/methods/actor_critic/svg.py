@@ -108,18 +108,20 @@ def svg(
         return _without_model(
             env, actor, critic, discount, target_rate, head, rollout=rollout, replay=replay
         )
-    fresh = "nothing for a horizon of at least 1, since only what was just played is learned from"
-    require("replay", replay, lambda r: r == Replay(), fresh)
+    no_replay = (
+        "nothing for a horizon of at least 1, since only what was just played is learned from"
+    )
+    require("replay", replay, lambda r: r == Replay(), no_replay)
     vector = isinstance(env.observation, envs.Box) and len(env.observation.shape) == 1
     _, actions = action_box(env)
     require("env", env.observation, lambda _: vector, "observations that are real vectors, [O]")
-    true = isinstance(dynamics, str)
-    if true:
+    is_true = isinstance(dynamics, str)
+    if is_true:
         require("dynamics", dynamics, lambda name: name == "true", "a network, or 'true'")
     pi, policy = policy_of(env, actor, log_scale)
     v = v_network(env, critic, head)
     explore, exploit = by_policy(pi, policy)
-    explore = with_states(actions_alone(explore)) if true else actions_alone(explore)
+    explore = with_states(actions_alone(explore)) if is_true else actions_alone(explore)
     steps = with_defaults(
         rollout,
         Rollout(num_envs=16, length=horizon, normalize_rewards=False),
@@ -129,8 +131,8 @@ def svg(
     value = state_value(v, head)
     target = lambda_target(value, discount, trace, horizon)
     network = None
-    if not true:
-        network = model("model", _wide(env) if dynamics is None else dynamics)
+    if not is_true:
+        network = model("model", _default_dynamics(env) if dynamics is None else dynamics)
     follow = _true(env, actions.to_env) if network is None else _learned(network)
     improve = _along(follow, pi, policy, value, discount, horizon, bootstrap)
     game = actor_critic(pi, v, source, state_view, target, head, improve)
@@ -168,21 +170,24 @@ Follow = tuple[Callable[..., PyTree], Callable[..., tuple[PyTree, jax.Array, jax
 
 
 def _learned(network: Model) -> Follow:
-    """The learned model, with the residual that makes it tell what really happened."""
+    """The learned model, corrected by its error on the recorded step.
+
+    So a chain of recorded actions passes through the recorded observations and rewards.
+    """
 
     def predict(params: Params, world: World, observation: Any, action: Any) -> Any:
-        found, _ = network.apply(params["model"], world, observation, action)
-        return observation + found[:, :-1], found[:, -1]
+        output, _ = network.apply(params["model"], world, observation, action)
+        return observation + output[:, :-1], output[:, -1]
 
     def begin(row: Batch) -> PyTree:
         return row["observation"]
 
     def step(params: Params, world: World, carry: PyTree, action: Any, row: Batch) -> Any:
-        led, paid = predict(params, world, carry, action)
-        told = predict(params, world, row["observation"], row["action"])
-        seen, reward = row["next_observation"], row["reward"]
-        led, paid = led + (seen - told[0]), paid + (reward - told[1])
-        return led, led, paid
+        then, reward = predict(params, world, carry, action)
+        recorded_then, recorded_reward = predict(params, world, row["observation"], row["action"])
+        then = then + (row["next_observation"] - recorded_then)
+        reward = reward + (row["reward"] - recorded_reward)
+        return then, then, reward
 
     return begin, step
 
@@ -232,8 +237,8 @@ def _along(
         def along(carry: Any, row: Batch) -> tuple[Any, None]:
             at, observation, weight, total = carry
 
-            def begin_anew(first: jax.Array, kept: jax.Array) -> jax.Array:
-                return where_rows(row["fresh"], first, kept)
+            def begin_anew(first: jax.Array, present: jax.Array) -> jax.Array:
+                return where_rows(row["fresh"], first, present)
 
             at = jax.tree.map(begin_anew, begin(row), at)
             observation = begin_anew(row["observation"], observation)
@@ -257,7 +262,7 @@ def _along(
     return improve
 
 
-def _wide(env: envs.Environment) -> MLP:
+def _default_dynamics(env: envs.Environment) -> MLP:
     (size,) = env.observation.shape
     return MLP((64, 64), (size + 1,), jnp.tanh)
 
@@ -275,9 +280,9 @@ def _with_model(game: Game, env: envs.Environment, network: Model) -> Game:
     def loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        found, _ = network.apply(own, world, batch["observation"], batch["action"], key=key)
+        output, _ = network.apply(own, world, batch["observation"], batch["action"], key=key)
         change = batch["next_observation"] - batch["observation"]
-        wanted = jnp.concatenate([change, batch["reward"][:, None]], axis=-1)
-        return 0.5 * jnp.mean(jnp.sum(jnp.square(found - wanted), axis=-1)), Outcome({}, {})
+        target = jnp.concatenate([change, batch["reward"][:, None]], axis=-1)
+        return 0.5 * jnp.mean(jnp.sum(jnp.square(output - target), axis=-1)), Outcome({}, {})
 
     return add_player(game, "model", init, loss)

@@ -99,8 +99,8 @@ def q_target(
         output, _ = actor.apply(params["actor"], world, then, key=act_key)
         action, bonus = choose(output, params, batch, choose_key)
         judge = critic.given(params)
-        found, _ = judge.apply(params["critic"], world, then, action, key=judge_key)
-        value = head.backup(read(found, head, "the target"))
+        verdict, _ = judge.apply(params["critic"], world, then, action, key=judge_key)
+        value = head.backup(read(verdict, head, "the target"))
         return {"taken": _backed_up(batch, value, bonus, discount)}
 
     return target
@@ -200,16 +200,16 @@ def row_returns(
 
     terminated, truncated = rows(batch["terminated"]), rows(batch["truncated"])
     reward, then = rows(batch["reward"]), rows(next_value)
-    found = lambda_return(reward, terminated, terminated | truncated, then, discount, trace)
-    return found.reshape(-1)
+    returns = lambda_return(reward, terminated, terminated | truncated, then, discount, trace)
+    return returns.reshape(-1)
 
 
 def state_value(critic: Model, head: Head = PLAIN) -> Value:
     """V of a critic of states, read by its head."""
 
     def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
-        found, _ = critic.apply(params["critic"], world, observation, key=key)
-        return head.value(read(found, head, "the value of states"))
+        output, _ = critic.apply(params["critic"], world, observation, key=key)
+        return head.value(read(output, head, "the value of states"))
 
     return value
 

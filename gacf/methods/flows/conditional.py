@@ -33,9 +33,9 @@ class Labelled(linen.Module):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> made = lambda: Labelled((8,), 10, (2,)).init_with_output(
+        >>> output = lambda: Labelled((8,), 10, (2,)).init_with_output(
         ...     jax.random.key(0), jnp.zeros((4, 3)), jnp.zeros(4, int))[0]
-        >>> jax.eval_shape(made).shape
+        >>> jax.eval_shape(output).shape
         (4, 2)
     """
 
@@ -62,9 +62,9 @@ class Projection(linen.Module):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> made = lambda: Projection((8,), 10).init_with_output(
+        >>> output = lambda: Projection((8,), 10).init_with_output(
         ...     jax.random.key(0), jnp.zeros((4, 3)), jnp.zeros(4, int))[0]
-        >>> jax.eval_shape(made).shape
+        >>> jax.eval_shape(output).shape
         (4,)
     """
 
@@ -75,8 +75,8 @@ class Projection(linen.Module):
     def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
         features = linen.relu(MLP(self.hidden[:-1], (self.hidden[-1],))(x))
         verdict = linen.Dense(1)(features)[:, 0]
-        known = class_labels(label, self.classes)
-        return verdict + jnp.sum(linen.Embed(self.classes, self.hidden[-1])(known) * features, -1)
+        rows = class_labels(label, self.classes)
+        return verdict + jnp.sum(linen.Embed(self.classes, self.hidden[-1])(rows) * features, -1)
 
 
 def conditional_critic(condition: str, hidden: Sequence[int], classes: int) -> Any:

@@ -121,25 +121,25 @@ def domain_adversarial(
     def encode(
         own: PyTree, world: World, batch: Batch, key: Key
     ) -> tuple[dict[str, jax.Array], World]:
-        near_key, far_key = jax.random.split(key)
-        near, entries = coder.apply(own, world, batch["source"], key=near_key)
-        far, news = coder.apply(own, {**world, **entries}, batch["target"], key=far_key)
-        return {"real": near, "fake": far}, {**entries, **news}
+        real_key, fake_key = jax.random.split(key)
+        real, entries = coder.apply(own, world, batch["source"], key=real_key)
+        fake, news = coder.apply(own, {**world, **entries}, batch["target"], key=fake_key)
+        return {"real": real, "fake": fake}, {**entries, **news}
 
-    def surprise(
+    def label_error(
         own: PyTree, world: World, features: jax.Array, batch: Batch, key: Key
     ) -> tuple[jax.Array, World]:
         logits, entries = reader.apply(own, world, features, key=key)
-        wrong = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        return jnp.mean(wrong), entries
+        errors = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        return jnp.mean(errors), entries
 
     def posterior_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
         code_key, read_key = jax.random.split(key)
         features, _ = encode(params["encoder"], world, batch, code_key)
-        lost, entries = surprise(own, world, features["real"], batch, read_key)
-        return lost, Outcome({}, entries)
+        error, entries = label_error(own, world, features["real"], batch, read_key)
+        return error, Outcome({}, entries)
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -154,10 +154,10 @@ def domain_adversarial(
     ) -> tuple[jax.Array, Outcome]:
         code_key, read_key, judge_key = jax.random.split(key, 3)
         features, entries = encode(own, world, batch, code_key)
-        lost, _ = surprise(params["posterior"], world, features["real"], batch, read_key)
-        told, _, _ = judge.learn(params["critic"], params, world, features, judge_key)
-        size = weight(steps_made(world)) if callable(weight) else weight
-        return lost - size * told, Outcome({"domain_loss": told}, entries)
+        error, _ = label_error(params["posterior"], world, features["real"], batch, read_key)
+        domain_loss, _, _ = judge.learn(params["critic"], params, world, features, judge_key)
+        strength = weight(steps_made(world)) if callable(weight) else weight
+        return error - strength * domain_loss, Outcome({"domain_loss": domain_loss}, entries)
 
     losses = {"encoder": encoder_loss, "posterior": posterior_loss, "critic": critic_loss}
     return game_of_stages(losses, stages, sample, evaluate)

@@ -37,7 +37,7 @@ def rewarded(game: Game, reward: Reward) -> Game:
     """
 
     def of(loss: Loss) -> Loss:
-        def paid(
+        def rewarded_loss(
             own: PyTree, params: Params, world: World, batch: Batch, key: Key
         ) -> tuple[jax.Array, Outcome]:
             if "reward" not in batch:
@@ -47,33 +47,33 @@ def rewarded(game: Game, reward: Reward) -> Game:
                 )
             return loss(own, params, world, {**batch, "reward": reward(params, world, batch)}, key)
 
-        return paid
+        return rewarded_loss
 
     return game._replace(losses={player: of(loss) for player, loss in game.losses.items()})
 
 
 def _imitating(
-    game: Game, judge: Model, expert: Batch, seen: Callable[[Batch], Any], reward: Reward,
-    told: Callable[[Params, World, Batch], Model], penalty: Penalty | None,
+    game: Game, judge: Model, expert: Batch, view: Callable[[Batch], Any], reward: Reward,
+    model_of: Callable[[Params, World, Batch], Model], penalty: Penalty | None,
 ) -> Game:  # fmt: skip
     draw = rows(*(expert[name] for name in RECORDED))
 
     def sample(world: World, key: Key) -> Batch:
         batch_key, expert_key = jax.random.split(key)
         batch = game.sample(world, batch_key)
-        shown = draw(expert_key, len(batch["reward"]))
-        return {**batch, "expert": dict(zip(RECORDED, shown, strict=True))}
+        drawn = draw(expert_key, len(batch["reward"]))
+        return {**batch, "expert": dict(zip(RECORDED, drawn, strict=True))}
 
     def loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        side = adversary(told(params, world, batch), penalty=penalty)
-        groups = {"real": seen(batch["expert"]), "fake": seen(batch)}
-        value, metrics, entries = side.learn(own, params, world, groups, key)
+        critic = adversary(model_of(params, world, batch), penalty=penalty)
+        groups = {"real": view(batch["expert"]), "fake": view(batch)}
+        value, metrics, entries = critic.learn(own, params, world, groups, key)
         return value, Outcome(metrics, entries)
 
-    paid = rewarded(game, reward)._replace(sample=sample)
-    return add_model(paid, judge, lambda batch: seen(batch)[:2], loss)
+    imitation = rewarded(game, reward)._replace(sample=sample)
+    return add_model(imitation, judge, lambda batch: view(batch)[:2], loss)
 
 
 def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None = None) -> Game:
@@ -102,22 +102,22 @@ def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None 
     Example:
         >>> import gacf, jax.numpy as jnp
         >>> from gacf.networks import MLP
-        >>> seen = {"observation": jnp.ones((5, 3)), "action": jnp.ones((5, 1))}
-        >>> seen |= {"next_observation": jnp.ones((5, 3)), "terminated": jnp.zeros(5, bool)}
-        >>> game = gail(gacf.sac("Pendulum-v1"), MLP((8,)), seen)
+        >>> expert = {"observation": jnp.ones((5, 3)), "action": jnp.ones((5, 1))}
+        >>> expert |= {"next_observation": jnp.ones((5, 3)), "terminated": jnp.zeros(5, bool)}
+        >>> game = gail(gacf.sac("Pendulum-v1"), MLP((8,)), expert)
         >>> sorted(game.losses)
         ['actor', 'critic', 'discriminator', 'temperature']
     """
     judge = model("discriminator", discriminator)
 
-    def seen(batch: Batch) -> tuple[jax.Array, ...]:
+    def view(batch: Batch) -> tuple[jax.Array, ...]:
         return batch["observation"], batch["action"]
 
     def reward(params: Params, world: World, batch: Batch) -> jax.Array:
-        logits, _ = judge.apply(params["discriminator"], world, *seen(batch), train=False)
+        logits, _ = judge.apply(params["discriminator"], world, *view(batch), train=False)
         return jax.nn.softplus(column(logits))
 
-    return _imitating(game, judge, expert, seen, reward, lambda *_: judge, penalty)
+    return _imitating(game, judge, expert, view, reward, lambda *_: judge, penalty)
 
 
 def airl(
@@ -156,11 +156,13 @@ def airl(
     """
     g, h = model("discriminator", reward), model("discriminator", potential)
 
-    def shaped(params: PyTree, world: World, first: jax.Array, then: jax.Array, over: Any) -> Any:
-        def of(made: Model, part: str, observation: jax.Array) -> jax.Array:
-            return column(made.apply(params[part], world, observation, train=False)[0])
+    def shaped(
+        params: PyTree, world: World, first: jax.Array, then: jax.Array, terminated: Any
+    ) -> Any:
+        def of(network: Model, part: str, observation: jax.Array) -> jax.Array:
+            return column(network.apply(params[part], world, observation, train=False)[0])
 
-        later = of(h, "potential", then) * (1 - over)
+        later = of(h, "potential", then) * (1 - terminated)
         return of(g, "reward", first) + discount * later - of(h, "potential", first)
 
     def init(key: Key, first: jax.Array, then: jax.Array) -> tuple[PyTree, World]:
@@ -170,24 +172,24 @@ def airl(
             raise ValueError("reward, potential: networks with statistics were given; none may")
         return {"reward": own, "potential": rest}, {}
 
-    def seen(batch: Batch) -> tuple[jax.Array, ...]:
+    def view(batch: Batch) -> tuple[jax.Array, ...]:
         first, then = batch["observation"], batch["next_observation"]
         return first, then, batch["terminated"].astype(first.dtype), batch["action"]
 
-    def told(params: Params, world: World, batch: Batch) -> Model:
+    def model_of(params: Params, world: World, batch: Batch) -> Model:
         del batch
 
         def apply(
             own: PyTree, world: World, *inputs: jax.Array, key: Any = None, train: bool = True
         ) -> tuple[jax.Array, World]:
             *states, action = inputs
-            likely = log_prob(params, world, states[0], action)
-            return shaped(own, world, *states) - likely, {}
+            log_probs = log_prob(params, world, states[0], action)
+            return shaped(own, world, *states) - log_probs, {}
 
         return Model("discriminator", init, apply)
 
-    def paid(params: Params, world: World, batch: Batch) -> jax.Array:
-        return told(params, world, batch).apply(params["discriminator"], world, *seen(batch))[0]
+    def reward_of(params: Params, world: World, batch: Batch) -> jax.Array:
+        return model_of(params, world, batch).apply(params["discriminator"], world, *view(batch))[0]
 
-    judge = told({}, {}, {})
-    return _imitating(game, judge, expert, seen, paid, told, penalty)
+    judge = model_of({}, {}, {})
+    return _imitating(game, judge, expert, view, reward_of, model_of, penalty)

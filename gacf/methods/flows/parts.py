@@ -46,16 +46,16 @@ def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
     """
     if len(arrays) == 1 and hasattr(arrays[0], "sample"):
         return lambda key, n: as_inputs(arrays[0].sample(key, n))
-    found = jax.tree.map(jnp.asarray, arrays, is_leaf=lambda x: isinstance(x, list))
-    leaves = jax.tree.leaves(found)
+    columns = jax.tree.map(jnp.asarray, arrays, is_leaf=lambda x: isinstance(x, list))
+    leaves = jax.tree.leaves(columns)
     counts = {array.shape[:1] for array in leaves}
     if len(counts) != 1 or min(counts) in ((), (0,)):
         shapes = ", ".join(str(array.shape) for array in leaves)
         raise ValueError(f"data: shapes {shapes} were given; allowed: [n, …] with one n >= 1")
 
     def draw(key: Key, n: int) -> tuple[jax.Array, ...]:
-        chosen = jax.random.randint(key, (n,), 0, leaves[0].shape[0])
-        return jax.tree.map(lambda array: array[chosen], found)
+        index = jax.random.randint(key, (n,), 0, leaves[0].shape[0])
+        return jax.tree.map(lambda array: array[index], columns)
 
     return draw
 
@@ -236,33 +236,35 @@ def adversary(
     Reference:
         Goodfellow et al. 2014, section 3.
     """  # noqa: E501
-    wrong = lookup("divergence", divergence, DIVERGENCES)
+    divergence_of = lookup("divergence", divergence, DIVERGENCES)
     name = critic.player
 
     def verdicts(
         own: PyTree, params: Params, world: World, groups: Groups, key: Key
     ) -> tuple[dict[str, jax.Array], World]:
-        found: dict[str, jax.Array] = {}
+        by_group: dict[str, jax.Array] = {}
         entries: World = {}
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
             output, news = critic.given(params).apply(
                 own, {**world, **entries}, *as_inputs(groups[group]), key=group_key
             )
-            found[group] = column(output)
+            by_group[group] = column(output)
             entries |= news
-        return found, entries
+        return by_group, entries
 
-    def total(found: dict[str, jax.Array], labels: Mapping[str, float]) -> jax.Array:
-        each = [jnp.mean(wrong(v, jnp.full_like(v, labels[g]))) for g, v in found.items()]
-        return functools.reduce(jnp.add, each)
+    def total(by_group: dict[str, jax.Array], labels: Mapping[str, float]) -> jax.Array:
+        means = [
+            jnp.mean(divergence_of(v, jnp.full_like(v, labels[g]))) for g, v in by_group.items()
+        ]
+        return functools.reduce(jnp.add, means)
 
     def learn(
         own: PyTree, params: Params, world: World, groups: Groups, key: Key
     ) -> tuple[jax.Array, Metrics, World]:
         judge_key, penalty_key = jax.random.split(key)
-        found, entries = verdicts(own, params, world, groups, judge_key)
-        loss = total(found, {"real": 1.0, "fake": 0.0})
-        metrics = {f"verdict/{group}": jnp.mean(v) for group, v in found.items()}
+        by_group, entries = verdicts(own, params, world, groups, judge_key)
+        loss = total(by_group, {"real": 1.0, "fake": 0.0})
+        metrics = {f"verdict/{group}": jnp.mean(v) for group, v in by_group.items()}
         if penalty is not None:
             judge = penalty_judge(critic, own, params, world, column, judge_key)
             metrics["penalty"] = penalty(judge, groups, penalty_key)
@@ -270,8 +272,8 @@ def adversary(
         return loss, metrics, entries
 
     def fool(params: Params, world: World, groups: Groups, key: Key) -> jax.Array:
-        found, _ = verdicts(params[name], params, world, groups, key)
-        return total(found, {"real": 0.0, "fake": 1.0})
+        by_group, _ = verdicts(params[name], params, world, groups, key)
+        return total(by_group, {"real": 0.0, "fake": 1.0})
 
     return Adversary(learn, fool)
 

@@ -31,9 +31,9 @@ class WithFeatures(linen.Module):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> made = lambda: WithFeatures((8, 4)).init_with_output(
+        >>> output = lambda: WithFeatures((8, 4)).init_with_output(
         ...     jax.random.key(0), jnp.zeros((3, 2)))[0]
-        >>> jax.eval_shape(made).shape
+        >>> jax.eval_shape(output).shape
         (3, 5)
     """
 

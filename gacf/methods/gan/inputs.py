@@ -78,9 +78,9 @@ def traced(argument: str, given: Any, function: Callable[..., PyTree], *args: An
     try:
         return jax.eval_shape(function, *args)
     except Exception as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"{argument}: its network cannot be applied to {described(given)}: {said}"
+            f"{argument}: its network cannot be applied to {described(given)}: {reason}"
         ) from error
 
 
@@ -142,9 +142,9 @@ def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | N
 
     def of(jaxpr: Any, variable: Any) -> Any:
         """The range of a variable, or the input variable that it equals."""
-        made = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
-        while not isinstance(variable, jax.extend.core.Literal) and variable in made:
-            eqn = made[variable]
+        equations = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
+        while not isinstance(variable, jax.extend.core.Literal) and variable in equations:
+            eqn = equations[variable]
             if eqn.primitive.name in RANGES:
                 return RANGES[eqn.primitive.name]
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
@@ -152,18 +152,18 @@ def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | N
                 inner = getattr(inner, "jaxpr", inner)
                 if len(inner.outvars) != len(eqn.outvars) or len(inner.invars) != len(eqn.invars):
                     return None
-                found = of(inner, inner.outvars[eqn.outvars.index(variable)])
-                if found not in inner.invars:
-                    return found
-                variable = eqn.invars[inner.invars.index(found)]
+                source = of(inner, inner.outvars[eqn.outvars.index(variable)])
+                if source not in inner.invars:
+                    return source
+                variable = eqn.invars[inner.invars.index(source)]
             elif eqn.primitive.name in LAYOUT:
                 variable = eqn.invars[0]
             else:
                 return None
         return variable
 
-    found = of(jaxpr, jaxpr.outvars[0])
-    return found if isinstance(found, tuple) else None
+    limits = of(jaxpr, jaxpr.outvars[0])
+    return limits if isinstance(limits, tuple) else None
 
 
 def warn_of_range(name: str, examples: Any, limits: tuple[float, float] | None) -> None:

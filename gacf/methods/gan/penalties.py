@@ -37,7 +37,7 @@ def _real(leaf: jax.Array) -> bool:
 
 
 _DRAWS = 3
-_verdicts: dict[str, bool] = {}
+_MIXES: dict[str, bool] = {}
 """Whether a program mixes the examples of a batch, by the program's text."""
 
 
@@ -73,9 +73,9 @@ def mixes_examples(judge: Judge, inputs: Any) -> bool:
     if count < 2:
         return False
     closed = jax.make_jaxpr(lambda *given: judge(*jax.tree.unflatten(structure, given)))(*leaves)
-    known = str(closed)
-    if known in _verdicts:
-        return _verdicts[known]
+    program = str(closed)
+    if program in _MIXES:
+        return _MIXES[program]
     # The values over which the critic closes, such as its parameters, are not known while tracing.
     fixed = [isinstance(c, jax.core.Tracer) for c in closed.consts]
 
@@ -101,9 +101,9 @@ def mixes_examples(judge: Judge, inputs: Any) -> bool:
 
     with jax.ensure_compile_time_eval():
         # a loop is compiled as a whole, even outside of a program
-        found = bool(jnp.any(jax.lax.map(mixed, jax.random.split(jax.random.key(0), _DRAWS))))
-    _verdicts[known] = found
-    return found
+        mixes = bool(jnp.any(jax.lax.map(mixed, jax.random.split(jax.random.key(0), _DRAWS))))
+    _MIXES[program] = mixes
+    return mixes
 
 
 def slopes(judge: Judge, inputs: Any, penalty: str = "slopes") -> jax.Array:

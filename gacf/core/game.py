@@ -62,10 +62,10 @@ class Game(NamedTuple):
     Attributes:
         losses: player -> loss `(own, params, world, batch, key) -> (scalar, Outcome)`, in order.
         init: `key -> (params, world)`.
-        observe: `(params, world, key) -> (world, metrics)`: act in the environment, once a step.
-        sample: `(world, key) -> batch`: one batch, noise included, serves all players.
-        settle: `(params, world, outcomes) -> world`: commit what the step learned about the world.
-        evaluate: `(params, world, key) -> metrics`: what a paper's table would report.
+        observe: `(params, world, key) -> (world, metrics)`: acts in the environment, once per step.
+        sample: `(world, key) -> batch`: one batch, including its noise, serves all players.
+        settle: `(params, world, outcomes) -> world`: commits what the step changed in the world.
+        evaluate: `(params, world, key) -> metrics`: what the table of a paper would report.
     """
 
     losses: dict[str, Loss]
@@ -101,7 +101,7 @@ class Rule(NamedTuple):
 def check_player(game: Game, player: str, where: str) -> None:
     """Raises a ValueError with the nearest name if `player` has no loss in `game`."""
     if player not in game.losses:
-        raise ValueError(f"{where}: {player!r} is no player; {nearest(player, game.losses)}")
+        raise ValueError(f"{where}: {player!r} is not a player; {nearest(player, game.losses)}")
 
 
 def _learnable(leaf: Any) -> jax.Array:
@@ -159,7 +159,10 @@ def from_losses(
             del world
             value = loss({**params, player: own}, batch, key)
             if jnp.shape(value) != ():
-                raise ValueError(f"losses: that of {player!r} has shape {jnp.shape(value)}, not ()")
+                raise ValueError(
+                    f"losses: the loss of {player!r} has shape {jnp.shape(value)}; allowed: a "
+                    "scalar, shape ()"
+                )
             return value, Outcome({}, {})
 
         return two_slot_loss
@@ -247,7 +250,10 @@ def add_player(game: Game, name: str, init: Callable[[Key], PyTree], loss: Loss)
         ['actor', 'model']
     """
     if name in game.losses:
-        raise ValueError(f"add_player: {name!r} plays already; players: {', '.join(game.losses)}")
+        players = ", ".join(game.losses)
+        raise ValueError(
+            f"add_player: {name!r} is a player already; allowed: a name other than {players}"
+        )
 
     def make(key: Key) -> tuple[Params, World]:
         base_key, own_key = jax.random.split(key)

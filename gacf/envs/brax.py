@@ -47,8 +47,8 @@ class BraxState(NamedTuple):
 
 
 @contextlib.contextmanager
-def _as_brax_likes() -> Iterator[None]:
-    """Runs brax without warnings (it calls deprecated functions) and with free broadcasting."""
+def _brax_allowances() -> Iterator[None]:
+    """Runs brax without warnings (it calls deprecated functions) and allows all broadcasting."""
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         warnings.simplefilter("ignore")
         yield
@@ -95,7 +95,7 @@ def from_brax(
     check_installed("brax", f"brax-{name}")
     lookup("backend", backend, dict.fromkeys(BACKENDS))
     require("horizon", horizon, whole, "a whole number >= 1")
-    with jax.ensure_compile_time_eval(), _as_brax_likes():
+    with jax.ensure_compile_time_eval(), _brax_allowances():
         environment = _make_brax(name, backend, parameters)
         size = (environment.observation_size,)
         everywhere = jnp.full(size, jnp.inf, jnp.float32)
@@ -104,7 +104,7 @@ def from_brax(
         actions = Box(limit.shape, -limit, limit)
 
     def start(key: Key) -> PyTree:
-        with _as_brax_likes():
+        with _brax_allowances():
             inner = environment.reset(key)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), inner)
 
@@ -114,7 +114,7 @@ def from_brax(
 
     def step(key: Key, state: BraxState, action: jax.Array) -> tuple[BraxState, Timestep]:
         inner = jax.tree.map(lambda leaf: leaf, state.inner)  # brax writes into its dicts
-        with _as_brax_likes():
+        with _brax_allowances():
             new = environment.step(inner, action)
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, state.inner)
         time = state.time + 1

@@ -1,16 +1,17 @@
 """Convolutions that keep the speed of matrix products on a CPU.
 
-XLA's own convolutions fall off a cliff on a CPU once they are differentiated inside a loop, by the
-gradient in the weights most of all. Here they are matrix products wherever the program is lowered
-for a CPU, and XLA's own on every other platform.
+XLA's own convolutions become very slow on a CPU when they are differentiated inside a loop, most of
+all the gradient in the weights. Here they are matrix products if the program is lowered for a CPU,
+and XLA's own on every other platform.
 
-The trilinear form ⟨y, k ∗ x⟩ has three bilinear maps: the output y of an image and a kernel, the
-image that an output and a kernel write (a transposed convolution), and the kernel's share of an
-image and an output. The derivatives of each are the other two, so each is a JAX primitive that is
-written once, the fastest way, and derivatives of every order and mode come with them.
+The trilinear form ⟨y, k ∗ x⟩ has three bilinear maps: from an image and a kernel to an output (a
+convolution), from an output and a kernel to an image (a transposed convolution), and from an image
+and an output to a kernel (the gradient in the weights). The derivatives of each are the other two.
+So each is a JAX primitive that is written once, in the fastest way, and together they provide
+derivatives of every order and mode.
 
 Shapes: B batch, H and W height and width, C channels in, D channels out; images are [B, H, W, C].
-The primitives have one more axis in front, that of kernels N, which `vmap` fills.
+The primitives have one more axis in front, N, which counts kernels and which `vmap` fills.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ IMPLEMENTATIONS = ("auto", "matmul", "lax")
 
 
 class Geometry(NamedTuple):
-    """Where the windows lie.
+    """The positions of the windows of a convolution.
 
     Attributes:
-        size: of the image, (H, W).
-        window: rows and columns.
+        size: height and width of the image, (H, W).
+        window: rows and columns of the window.
         strides: (h, w).
         pads: zeros above and below, left and right; a negative number crops.
     """
@@ -64,7 +65,7 @@ Form = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
 
 
 def _padded(x: jax.Array, pads: Pads) -> jax.Array:
-    """With zeros around height and width; a negative number crops."""
+    """The images with zeros around height and width; a negative number crops them."""
     config = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
@@ -78,7 +79,7 @@ def _patches(x: jax.Array, at: Geometry) -> jax.Array:
     sides = zip(needed, at.size, at.pads, strict=True)
     x = _padded(x, [(low, m - n - low) for m, n, (low, _) in sides])
     if columns % w == 0:
-        # w neighbours in a row lie side by side: fewer, longer pieces
+        # w neighbours in a row lie next to each other in memory: fewer and longer pieces
         x = x.reshape(b, needed[0], needed[1] // w, w * c)
         columns, w = columns // w, 1
     last = [s * (o - 1) + 1 for o, s in zip(out, (h, w), strict=True)]
@@ -87,7 +88,7 @@ def _patches(x: jax.Array, at: Geometry) -> jax.Array:
         for i in range(rows)
         for j in range(columns)
     ]
-    # along an axis of their own they are copied whole, not number by number
+    # stacked along a new axis, pieces are copied as a whole and not number by number
     return jnp.stack(pieces, axis=3).reshape(b * out[0] * out[1], -1)
 
 
@@ -97,10 +98,10 @@ def _matmul_output(x: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
 
 
 def _matmul_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
-    """Each output writes its window, and windows are added where they overlap.
+    """Each output writes its window into the image, and windows are added where they overlap.
 
-    Windows are cut into blocks of h × w pixels, of which ⌈rows / h⌉ · ⌈columns / w⌉ shifted images
-    are added.
+    Windows are cut into blocks of h × w pixels. So the image is the sum of
+    ⌈rows / h⌉ · ⌈columns / w⌉ shifted images.
     """
     (rows, columns, c, d), (h, w), b = kernel.shape, at.strides, y.shape[0]
     down, right = -(-rows // h), -(-columns // w)
@@ -130,7 +131,7 @@ def _matmul_kernel(x: jax.Array, y: jax.Array, at: Geometry) -> jax.Array:
     outputs = y.reshape(-1, d)
     rows = lambda a, b: lax.dot_general(a, b, (((0,), (0,)), ((), ())))  # noqa: E731
     if patches.shape[-1] > d:
-        # twice as fast with the smaller side first; XLA would undo it, but for the barrier
+        # twice as fast with the smaller side first; the barrier keeps XLA from undoing this
         kernel = lax.optimization_barrier(rows(outputs, patches)).T
     else:
         kernel = rows(patches, outputs)
@@ -159,14 +160,15 @@ def _over_kernels(form: Form, a: jax.Array, b: jax.Array, at: Geometry) -> jax.A
 def _primitive(
     name: str, matmul: Form, native: Form, shape: Callable[..., tuple[int, ...]], shared: bool
 ) -> Primitive:
-    """One of the three maps.
+    """The primitive of one of the three maps.
 
     Args:
-        name: of the primitive.
-        matmul: what it is on a CPU.
-        native: what it is elsewhere.
-        shape: of both arguments and `Geometry` -> of the result, without the axis N.
-        shared: whether many first arguments for one second are one batch.
+        name: the name of the primitive.
+        matmul: the map on a CPU.
+        native: the map on other platforms.
+        shape: `(shape of the first argument, of the second, geometry) -> shape of the result`,
+            all without the axis N.
+        shared: whether several first arguments with the same second one can be joined to one batch.
     """
     primitive = Primitive(name)
     forms = {
@@ -244,7 +246,7 @@ ad.defbilinear(
 
 def _bind(primitive: Primitive, x: jax.Array, kernel: jax.Array, **more: Any) -> jax.Array:
     x, kernel = promote_dtype(x, kernel)
-    # within `shard_map`, one may differ between devices and the other not
+    # inside `shard_map`, one of the two may vary between devices while the other does not
     spread = [jax.typeof(a).manual_axis_type.varying for a in (x, kernel)]
     x, kernel = (
         lax.pcast(a, tuple(frozenset().union(*spread) - own), to="varying") if own != other else a
@@ -254,7 +256,10 @@ def _bind(primitive: Primitive, x: jax.Array, kernel: jax.Array, **more: Any) ->
 
 
 def flops(equation: Any) -> float | None:
-    """Floating-point operations of one of the primitives in a jaxpr, 2 a multiply-add, or None."""
+    """The floating-point operations of an equation with one of these primitives, otherwise None.
+
+    A multiply-add counts as 2.
+    """
     if equation.primitive not in (output_p, image_p, kernel_p):
         return None
     arguments, (result,) = (
@@ -311,14 +316,14 @@ def conv(
         kernel: [rows, columns, C, D].
         strides: (h, w), or one number for both.
         padding: "SAME", "VALID", or ((top, bottom), (left, right)).
-        implementation: "matmul" over patches, XLA's own "lax", or "auto": the first on a CPU and
-            the second elsewhere, chosen when the program is lowered.
+        implementation: "matmul" over patches, XLA's own "lax", or "auto", which chooses when the
+            program is lowered: the first on a CPU and the second elsewhere.
 
     Returns:
-        [B, H', W', D], equal to `lax.conv_general_dilated` but for rounding.
+        [B, H', W', D], equal to `lax.conv_general_dilated` up to rounding.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown name.
+        ValueError: the shapes do not fit each other, or a name is unknown.
 
     Example:
         >>> import jax.numpy as jnp
@@ -340,20 +345,21 @@ def conv_transpose(
     padding: str | Pads = "SAME",
     implementation: str = "auto",
 ) -> jax.Array:
-    """A convolution of images spread by zeros between pixels; "SAME" makes them s times larger.
+    """A convolution of images with zeros between their pixels; "SAME" makes them s times larger.
 
     Args:
         x: [B, H, W, C].
         kernel: [rows, columns, C, D].
         strides: by how much the images grow, (h, w), or one number for both.
-        padding: "SAME", "VALID", or zeros around the spread image ((top, bottom), (left, right)).
+        padding: "SAME", "VALID", or the numbers of zeros around the image that is spread by zeros,
+            ((top, bottom), (left, right)).
         implementation: as for `conv`.
 
     Returns:
-        [B, H', W', D], equal to `lax.conv_transpose` but for rounding.
+        [B, H', W', D], equal to `lax.conv_transpose` up to rounding.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown name.
+        ValueError: the shapes do not fit each other, or a name is unknown.
 
     Example:
         >>> import jax.numpy as jnp
@@ -364,7 +370,7 @@ def conv_transpose(
     if isinstance(padding, str):
         same = _named(padding) == "SAME"
         padding = [_spread(k, s, same) for k, s in zip(kernel.shape[:2], steps, strict=True)]
-    # the image that x would be the output of, by the kernel turned around
+    # the image of which x would be the output, with the kernel turned around
     size, pads = [], []
     for n, k, s, (low, high) in zip(x.shape[1:3], kernel.shape[:2], steps, padding, strict=True):
         size.append(s * (n - 1) + int(low) + int(high) - k + 2)
@@ -376,7 +382,7 @@ def conv_transpose(
 
 
 def _spread(window: int, stride: int, same: bool) -> Pair:
-    """Zeros around the spread image, by the convention of `lax.conv_transpose`."""
+    """The zeros around an image of `conv_transpose`, by the convention of `lax.conv_transpose`."""
     if not same:
         return window - 1, max(window, stride) - 1
     total = window + stride - 2
@@ -388,13 +394,13 @@ class Conv(linen.Module):
     """`flax.linen.Conv` of images, with the same parameters, by `conv`.
 
     Attributes:
-        features: channels out, D.
-        kernel_size: (rows, columns) of the window.
+        features: the number of output channels, D.
+        kernel_size: rows and columns of the window, or one number for both.
         strides: as for `conv`.
         padding: as for `conv`.
         use_bias: whether a number is added to each channel.
-        dtype: of the computation; that of inputs and weights together, by default.
-        param_dtype: of the weights.
+        dtype: the dtype of the computation; by default that of inputs and weights together.
+        param_dtype: the dtype of the weights.
         kernel_init: initialiser of the kernel [rows, columns, C, D].
         bias_init: initialiser of the bias [D].
         implementation: as for `conv`.

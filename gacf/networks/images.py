@@ -1,8 +1,8 @@
 """Generators and critics of images: DCGAN-style and residual, conditional or not.
 
-Images are [B, H, W, C]; height and width are multiples of 2 to the power of `stages`. All layers
-are those of `gacf.networks.conv`, fast on a CPU as well. A critic yields one logit an example,
-[B]. Wrap a critic in `gacf.stabilizers.spectral_norm` for spectral normalisation.
+Images are [B, H, W, C]; height and width are multiples of 2 to the power of `stages`. All
+convolutions are those of `gacf.networks.conv`, which are fast on a CPU as well. A critic yields one
+logit per example, [B]. `gacf.stabilizers.spectral_norm` adds spectral normalisation to a critic.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _norm(kind: str | bool) -> str:
 
 
 def _normed(kind: str, x: jax.Array, train: bool, param_dtype: Any) -> jax.Array:
-    """Images [B, H, W, C] normalised over the batch, or each by itself: as one, or a channel."""
+    """Images [B, H, W, C], normalised over the batch, each image, or each channel of an image."""
     if kind == "batch":
         return linen.BatchNorm(use_running_average=not train, param_dtype=param_dtype)(x)
     if kind == "layer":
@@ -84,7 +84,7 @@ def _lowest(shape: Sequence[int], stages: int) -> tuple[int, int]:
 def _check(classes: int | None, labels: tuple[jax.Array, ...]) -> None:
     if len(labels) != (classes is not None):
         raise ValueError(
-            f"label: {len(labels)} inputs beside the first were given; allowed: "
+            f"label: {len(labels)} inputs after the first were given; allowed: "
             + ("none, since `classes` is None" if classes is None else "one, of labels [B]")
         )
 
@@ -100,7 +100,7 @@ def _with_labels(classes: int | None, noise: jax.Array, labels: tuple[jax.Array,
 def _with_label_maps(
     classes: int | None, condition: str, x: jax.Array, labels: tuple[jax.Array, ...]
 ) -> jax.Array:
-    """Images, or with a channel for each class that is 1 everywhere for the image's own."""
+    """Images; "concatenation" appends one channel per class, which is 1 for the image's own."""
     _check(classes, labels)
     if condition not in CONDITIONS:
         raise ValueError(f"condition: {condition!r} is unknown; {nearest(condition, CONDITIONS)}")
@@ -131,12 +131,12 @@ class DCGANGenerator(linen.Module):
     """Noise [B, Z] -> images [B, *shape] in (−1, 1), by transposed convolutions of 4 × 4.
 
     Attributes:
-        shape: of an image, (H, W, C).
-        width: channels of the last hidden layer; each one before has twice as many.
-        stages: doublings of height and width.
-        classes: number of classes K; it then takes labels [B] too, as `(noise, label)`.
+        shape: the shape of an image, (H, W, C).
+        width: the channels of the last hidden layer; each layer before it has twice as many.
+        stages: how often height and width are doubled.
+        classes: the number of classes K, if the network takes `(noise, label [B])`; otherwise None.
         norm: whether hidden layers are batch normalised.
-        param_dtype: of the weights.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Radford et al. 2016; the class is appended to the noise as by Mirza & Osindero 2014.
@@ -178,16 +178,16 @@ class DCGANCritic(linen.Module):
     """Images [B, H, W, C] -> logits [B], by convolutions of 4 × 4 and stride 2.
 
     Attributes:
-        width: channels of the first layer; each one after it has twice as many.
-        stages: halvings of height and width.
-        classes: number of classes K; it then takes labels [B] too, as `(image, label)`.
-        condition: how it looks at the label: by "concatenation" of a one-hot map to the image, or
-            by "projection".
-        norm: how hidden layers but the first are normalised: "batch", as published, "layer" (over
-            all of an image's pixels and channels), "instance" (over its pixels) or "none"; True and
-            False stand for the first and the last. A gradient penalty needs one of the others than
-            "batch", with which a verdict depends on the whole batch.
-        param_dtype: of the weights.
+        width: the channels of the first layer; each layer after it has twice as many.
+        stages: how often height and width are halved.
+        classes: the number of classes K, if the network takes `(image, label [B])`; otherwise None.
+        condition: how the network uses the label: by "concatenation" of a one-hot map to the image,
+            or by "projection".
+        norm: how all hidden layers except the first are normalised: "batch" (as published), "layer"
+            (over all pixels and channels of an image), "instance" (over the pixels of each channel)
+            or "none"; True and False stand for the first and the last. A gradient penalty does not
+            allow "batch", with which a verdict depends on the whole batch.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Radford et al. 2016; Mirza & Osindero 2014; Miyato & Koyama 2018.
@@ -277,12 +277,12 @@ class ResNetGenerator(linen.Module):
     """Noise [B, Z] -> images [B, *shape] in (−1, 1), by residual blocks of convolutions of 3 × 3.
 
     Attributes:
-        shape: of an image, (H, W, C).
-        width: channels of every block.
-        stages: blocks, each of which doubles height and width.
-        classes: number of classes K; it then takes labels [B] too, as `(noise, label)`.
+        shape: the shape of an image, (H, W, C).
+        width: the channels of every block.
+        stages: the number of blocks, each of which doubles height and width.
+        classes: the number of classes K, if the network takes `(noise, label [B])`; otherwise None.
         norm: whether layers are batch normalised.
-        param_dtype: of the weights.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Gulrajani et al. 2017, appendix; Miyato et al. 2018, appendix.
@@ -319,11 +319,11 @@ class ResNetCritic(linen.Module):
     """Images [B, H, W, C] -> logits [B], by residual blocks; its features are summed over pixels.
 
     Attributes:
-        width: channels of every block.
-        stages: blocks, each of which halves height and width.
-        classes: number of classes K; it then takes labels [B] too, as `(image, label)`.
+        width: the channels of every block.
+        stages: the number of blocks, each of which halves height and width.
+        classes: the number of classes K, if the network takes `(image, label [B])`; otherwise None.
         condition: "concatenation" or "projection", as in `DCGANCritic`.
-        param_dtype: of the weights.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Gulrajani et al. 2017, appendix; Miyato & Koyama 2018.
@@ -354,12 +354,13 @@ class ResNetCritic(linen.Module):
 class Autoencoder(linen.Module):
     """An energy-based critic: how badly it reconstructs, v = mean_j (x̂_j − x_j)², [B].
 
-    For the loss `energy_based`. Its code, for `pulling_away`, is what `encode` yields.
+    It is made for the loss `energy_based`. `encode` yields its code, for `pulling_away`.
 
     Attributes:
-        hidden: widths of the encoder's layers; the last is the code's. The decoder mirrors them.
-        activation: between layers.
-        param_dtype: of the weights.
+        hidden: widths of the encoder's layers; the last is that of the code. The decoder mirrors
+            them.
+        activation: the function between layers.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Zhao, Mathieu & LeCun 2017, section 2.3.

@@ -1,4 +1,4 @@
-"""Labels as classes 0 … K − 1, and what a network does with a label that is none."""
+"""Labels as classes 0 … K − 1, and what a network does with a number that is not a class."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _READ: ContextVar[set[int] | None] = ContextVar("classes that networks have read
 
 @contextmanager
 def classes_read() -> Iterator[set[int]]:
-    """The numbers of classes K of all networks that look at labels while they are traced here.
+    """Collects the numbers of classes K of all networks that read labels while this is active.
 
-    So whoever builds a game learns what its networks take for a class, however they are wrapped.
+    A constructor traces its networks inside, so that it can check the data's labels against their
+    K, in whatever wrappers the networks are.
     """
     counts: set[int] = set()
     token = _READ.set(counts)
@@ -30,15 +31,15 @@ def classes_read() -> Iterator[set[int]]:
 
 
 def check_labels(labels: Any, classes: int | None = None) -> None:
-    """Refuses labels that are no classes.
+    """Refuses labels that are not classes.
 
     Args:
-        labels: of any shape; if it is not known yet (a tracer, or a shape), its values are not
-            looked at.
-        classes: K; None where it is not known.
+        labels: an array; if its values are not known yet (a tracer, or a shape), they are not
+            checked.
+        classes: K; None if it is not known.
 
     Raises:
-        ValueError: labels that are not whole numbers [n] in 0 … K − 1.
+        ValueError: the labels are not whole numbers [n] in 0 … K − 1.
     """
     last = "" if classes is None else f" … {classes - 1}, since classes={classes}"
     allowed = f"allowed: whole numbers [n] from 0{last}"
@@ -53,9 +54,9 @@ def check_labels(labels: Any, classes: int | None = None) -> None:
 
 
 def class_labels(labels: jax.Array, classes: int) -> jax.Array:
-    """The labels [B], int32, with K in place of every number that is no class.
+    """The labels [B], int32, with K in place of every number that is not a class.
 
-    A gather of row K yields NaN, where that of row −1 would yield another class's.
+    An embedding yields NaN for row K, whereas row −1 would silently be that of another class.
 
     Raises:
         ValueError: as `check_labels`.
@@ -74,7 +75,7 @@ def class_labels(labels: jax.Array, classes: int) -> jax.Array:
 
 
 def one_hot(labels: jax.Array, classes: int, dtype: Any) -> jax.Array:
-    """The labels' one-hot code [B, K]; the code of a number that is no class is NaN.
+    """The labels' one-hot code [B, K]; the code of a number that is not a class is NaN.
 
     Example:
         >>> import jax.numpy as jnp

@@ -27,7 +27,7 @@ Updated = tuple[Params, OptState, dict[str, Outcome]]
 
 
 class Move(NamedTuple):
-    """What the moves of one player remember.
+    """The state that the moves of one player keep.
 
     Attributes:
         optimizer: the optimiser's state.
@@ -41,7 +41,7 @@ class Move(NamedTuple):
 
 
 class Slow(NamedTuple):
-    """What a `lookahead` remembers: the weights to which it steps back, an entry for each player.
+    """The state that a `lookahead` keeps: the weights to which it steps back, one entry per player.
 
     It is a type of its own so that a `lookahead` around others can find their slow weights wherever
     the combinators put them.

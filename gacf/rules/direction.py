@@ -25,7 +25,7 @@ LOSS = 0x6C6F73
 
 
 class Field(NamedTuple):
-    """The vector field of a game at one batch, one world and one key, and what a rule knows of it.
+    """The vector field of a game at one batch, one world and one key, and the state of its rule.
 
     A direction takes from it what it needs: most need only `gradient`, `unrolled` also needs the
     optimisers and their states.

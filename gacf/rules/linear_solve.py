@@ -1,9 +1,9 @@
 """Solving A u = b over pytrees where A is a product with a game's Jacobian.
 
-Every solver makes a fixed number of iterations, so that a step costs the same whatever the point is
-and one program serves all seeds. How well the system was solved is `relative_residual`,
-‖b − A u‖ / ‖b‖, measured by one more product at the very u that is returned: the recurrences of a
-solver would report 0 for an answer that was refused. No solver calls LAPACK, which can hang inside
+Every solver makes a fixed number of iterations, so that a step costs the same at every point and one
+program serves all seeds. `relative_residual`, ‖b − A u‖ / ‖b‖, says how well the system was solved.
+It is measured by one more product at the u that is returned, because the recurrences of a solver
+could report 0 for a solution that it replaces by NaN. No solver calls LAPACK, which can hang inside
 programs that run on several host devices.
 """
 

@@ -1,4 +1,4 @@
-"""Leaders, followers and the derivatives between them: what leaders' directions share.
+"""Leaders, followers and the derivatives between them: the common parts of leaders' directions.
 
 x is the leader and minimises F(x, y); y are the followers, and f_y is their field. A leader's
 loss is differentiated in its own slot and in the followers' parameters; a followers' field in both.
@@ -60,7 +60,7 @@ def led_by(
             for name in names:
                 if name not in field.players:
                     hint = nearest(name, field.players)
-                    raise ValueError(f"{where}: {role}: {name!r} is no player; {hint}")
+                    raise ValueError(f"{where}: {role}: {name!r} is not a player; {hint}")
         if player != leader:
             vector, outcome = field.gradient(player, params)
             return vector, outcome, memory

@@ -60,7 +60,10 @@ def compatible(actor: Model, baseline: Any, log_prob: LogProb | None = None) -> 
         return {"weights": weights, "baseline": base}, entries
 
     def unbound(*args: Any, **options: Any) -> tuple[jax.Array, World]:
-        raise ValueError("compatible: the critic has to see the actor: use `model.given(params)`")
+        raise ValueError(
+            "compatible: the critic has to see the actor's parameters; allowed: the model that "
+            "`model.given(params)` returns"
+        )
 
     def bind(params: Params) -> Model:
         theta = params["actor"]

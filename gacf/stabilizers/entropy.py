@@ -62,8 +62,8 @@ def nearest_neighbours(samples: jax.Array, k: int = 1) -> jax.Array:
         )
     if not jnp.issubdtype(samples.dtype, jnp.floating):
         raise ValueError(
-            f"samples: {samples.dtype} was given; allowed: floats: whole numbers have no density; "
-            "take their policy's own entropy"
+            f"samples: {samples.dtype} was given; allowed: floats, since whole numbers have no "
+            "density (use the entropy of their policy)"
         )
     x = samples.reshape(len(samples), -1)
     fixed = jax.lax.stop_gradient(x)

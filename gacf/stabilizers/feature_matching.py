@@ -146,8 +146,8 @@ def feature_matching(
 
         if not _depends_on(lambda own: means(own)[1], own):
             raise ValueError(
-                "feature_matching: the features do not depend on what the actor puts out (those of "
-                "a critic of states never do); allowed: a critic that is shown it"
+                "feature_matching: the features do not depend on the actor's output (those of a "
+                "critic of states never do); allowed: a critic that sees it"
             )
         of_evidence, of_actor = means(own)
         distance = jnp.sum(jnp.square(of_evidence - of_actor))

@@ -143,8 +143,8 @@ def spectral_norm(
     base = model(player, network)
     if base.bind is not None:
         raise ValueError(
-            f"spectral_norm: {player}: a compatible critic was given, whose weights are no layers; "
-            "allowed: the network of its baseline"
+            f"spectral_norm: {player}: a compatible critic was given, whose weights are not "
+            "layers; allowed: the network of its baseline"
         )
     name = f"spectral/{player}"
 

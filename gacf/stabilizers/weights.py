@@ -340,14 +340,14 @@ def weights_of(
             set(w.into) & set(w.out) for w in uses
         ):
             raise ValueError(
-                f"params{path}: the network multiplies by it in different ways, of which none is "
-                "its matrix; allowed: a parameter for each weight"
+                f"params{path}: the network multiplies by it in different ways, so that it is not "
+                "one matrix; allowed: a parameter for each weight"
             )
         if uses:
             weights[path] = min(uses, key=lambda w: w.into)
         elif i in reader.lost and math.prod(leaves[i].shape) > max((*leaves[i].shape, 1)):
             raise ValueError(
-                f"params{path}: `{reader.lost[i]}` makes something else of it, of which it cannot "
-                "be said whether it is a weight; allowed: products, convolutions and embeddings"
+                f"params{path}: `{reader.lost[i]}` transforms it, so that it is unknown whether it "
+                "is a weight; allowed: products, convolutions and embeddings"
             )
     return weights

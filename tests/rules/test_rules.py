@@ -345,7 +345,7 @@ def test_errors_name_the_argument(name: str) -> None:
 PLAYED: dict[str, tuple[Rule, str]] = {
     "unknown follower": (
         simultaneous(sgd(0.1, 0.1), rules.implicit("actor", "critik")),
-        "implicit: follower: 'critik' is no player; did you mean 'critic'",
+        "implicit: follower: 'critik' is not a player; did you mean 'critic'",
     ),
     "unknown optimiser": (
         rules.player_step("actor", optax.sgd(0.1), rules.unrolled(*PAIR)),

@@ -31,11 +31,12 @@ class Source(NamedTuple):
 
     Attributes:
         init: `key -> world`.
-        sample: `(world, key) -> batch`: a dict of arrays [B, …]. If it holds an `action`, that is
-            the one the critic judges in its own loss; otherwise it judges the actor's.
-        observe: `(params, world, key) -> (world, metrics)`: act, once a step.
+        sample: `(world, key) -> batch`: a dict of arrays [B, …]. If it holds an `action`, the
+            critic judges that one in its own loss; otherwise it judges the actor's.
+        observe: `(params, world, key) -> (world, metrics)`: acts once per step.
         evaluate: `(params, world, key) -> metrics`.
-        start: `(params, world, key) -> world`: what `init` could not know without the params.
+        start: `(params, world, key) -> world`: the part of the initialisation that needs the
+            params.
     """
 
     init: Callable[[Key], World]
@@ -46,23 +47,23 @@ class Source(NamedTuple):
 
 
 Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]
-# Folded into the key of a critic's own evaluations for those of its penalty. `split(key)[i]` is
-# `fold_in(key, i)`, so it must be larger than any number of parts.
+# Folded into the key of a critic's evaluations to get the key of its penalty's. `split(key)[i]` is
+# `fold_in(key, i)`, so this number must be larger than any into which a key is split.
 PENALTY = 0x70656E
 
 
 def penalty_judge(
     critic: Model, own: PyTree, params: Params, world: World, read: Callable[..., Any], key: Key
 ) -> Callable[..., jax.Array]:
-    """The critic as its penalty sees it: what it draws, dropout for one, it draws anew each time.
+    """The critic as its penalty sees it, with new random draws (such as dropout) in every call.
 
     Args:
         critic: the critic's model.
         own: its params.
-        params: all players'.
+        params: the params of all players.
         world: the world.
         read: `output -> verdicts [B]`.
-        key: that of the critic's evaluations in the same loss.
+        key: the key of the critic's evaluations in the same loss.
     """
     calls = itertools.count(PENALTY)
 
@@ -95,29 +96,31 @@ def actor_critic(
         actor    min_θ  improve(critic(view(batch, actor_θ(sees(batch)))))
 
     Args:
-        actor: network of the actor, of any kind that `gacf.networks.model` takes.
-        critic: network of the critic; its output is [B], [B, 1], or what `divergence` takes.
+        actor: the actor's network, of any kind that `gacf.networks.model` takes.
+        critic: the critic's network; its output is [B], [B, 1], or what `divergence` takes.
         source: where evidence comes from.
-        view: `(batch, action) -> {group: critic inputs [B, …]}`: what the critic is shown; a tuple
-            is several inputs. The critic is applied once a group, so that batch statistics of
-            real and fake examples do not mix.
+        view: `(batch, action) -> {group: critic inputs [B, …]}`: what the critic sees; a tuple is
+            several inputs. The critic is applied to each group separately, so that batch statistics
+            of real and fake examples do not mix.
         target: `(params, world, batch, key) -> {group: [B, …]}`: what the critic should have said.
-        divergence: `(prediction, target) -> [B]` of two numbers an example, or a `Head` of
-            `gacf.methods.actor_critic.heads` for a critic that yields more than one.
-        improve: how the verdict reaches the actor: `pathwise(…)` or `score_function(…)`.
-        sees: `batch -> actor inputs`; a tuple is several inputs. By default the observation is the
-            one input, whatever it consists of.
-        transform_target: of the targets of one group, [B] -> [B]: label smoothing and its kin.
+        divergence: `(prediction, target) -> [B]` for a critic that yields one number per example,
+            or a `Head` of `gacf.methods.actor_critic.heads` for one that yields more.
+        improve: how the verdict reaches the actor, for instance `pathwise(…)` or
+            `score_function(…)`.
+        sees: `batch -> actor inputs`; a tuple is several inputs. By default the only input is the
+            observation, which may be a pytree.
+        transform_target: transforms the targets of one group, [B] -> [B], for instance label
+            smoothing.
         penalty: `(judge, groups, key) -> scalar`, added to the critic's loss; `judge(*inputs)` is
             the critic with its own parameters, [B].
 
     Returns:
-        A `Game` of the players `actor` and `critic`. Each loss renews its own player's statistics
-        alone (`stats/<player>` in the world).
+        A `Game` of the players `actor` and `critic`. Each loss renews only its own player's
+        statistics (`stats/<player>` in the world).
 
     Raises:
-        ValueError: while tracing, if view and target do not name the same groups or a target's
-            shape is not the prediction's.
+        ValueError: while tracing, if view and target name different groups, or if a target and its
+            prediction differ in shape.
 
     Reference:
         Pfau & Vinyals 2016, section 3 and figure 1.
@@ -207,7 +210,7 @@ def actor_critic(
         act_key, judge_key, target_key = jax.random.split(key, 3)
 
         def propose(weights: PyTree) -> tuple[PyTree, World]:
-            # proposals of one loss are meant to share their draws: ratios of two are then 1
+            # all proposals of one loss share their random draws, so that ratios of two are 1
             same_key = jax.random.clone(act_key)
             return actor.apply(weights, world, *as_inputs(sees(batch)), key=same_key)
 

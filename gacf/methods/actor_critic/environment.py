@@ -26,7 +26,10 @@ Finish = Callable[[Params, World, Batch, Key], Batch]
 
 
 def as_environment(env: Environment | str) -> Environment:
-    """The environment, by name or itself; its source checks the rest of it."""
+    """The environment of that name, or the given one, after a check of its spaces.
+
+    `environment` checks everything else, when the source is built.
+    """
     return check_spaces(envs.make(env) if isinstance(env, str) else env)
 
 
@@ -41,33 +44,33 @@ def environment(
     discount: float | jax.Array | None = None,
     finish: Finish | None = None,
 ) -> Source:
-    """A source that acts in copies of an environment, evaluates there, and is what `rollout` says.
+    """A source that acts in copies of an environment as `rollout` says, and evaluates in it.
 
     The world's entry `env` holds the environments' states, the observations, the returns so far,
     and the step's transitions, which `sample` yields: a dict of `observation`, `action`, `reward`,
     `terminated`, `truncated` and `next_observation`, [T·N, …], time before copies. A truncated
-    episode is no terminated one: the target goes on from the observation that the step really
-    led to.
+    episode does not count as terminated: the target bootstraps from the observation to which the
+    step really led.
 
     Args:
         env: the environment.
         explore: `(params, world, observations [N, O], key) -> actions [N, …]`, or an `Act`: how
-            it is explored. Its memory stands in `world["env"]["memory"]`, and begins anew with
-            every episode.
+            actions are chosen while learning. Its memory is in `world["env"]["memory"]`, and
+            starts afresh with every episode.
         exploit: `(params, world, observations, key) -> actions`, for evaluation.
-        to_env: one recorded action as the environment wants it.
+        to_env: converts one recorded action to what the environment expects.
         rollout: how evidence is gathered; one environment and one time step by default.
         memory: `N -> the explorer's memory at the start`, leaves [N, …].
-        discount: γ, for rewards that are normalised.
-        finish: `(params, world, transitions, key) -> transitions`: what to make of the step's
-            transitions, [T·N, …], once they are collected.
+        discount: γ; needed only if rewards are normalised.
+        finish: `(params, world, transitions, key) -> transitions`: changes the step's transitions,
+            [T·N, …], once they are collected.
 
     Metrics:
-        `episode/return`, mean over the copies of the last finished episode's return, NaN until
-        one has finished; those of `evaluation`.
+        `episode/return`, the return of each copy's last finished episode, averaged over the copies
+        (NaN until one has finished); and those of `evaluation`.
 
     Raises:
-        ValueError: an environment that contradicts itself (`gacf.envs.check`).
+        ValueError: the environment contradicts itself (`gacf.envs.check`).
     """
     check(env)
     settings = with_defaults(rollout, Rollout(num_envs=1, length=1))
@@ -95,7 +98,7 @@ def single_steps(
         env: as for `environment`.
         explore: as for `environment`.
         to_env: as for `environment`.
-        num_envs: copies N.
+        num_envs: the number of copies, N.
         memory: as for `environment`.
     """
     require("num_envs", num_envs, whole, "a whole number >= 1")
@@ -137,7 +140,7 @@ def single_steps(
         state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
         returns = jnp.zeros(num_envs)
         action = _no_action(env, num_envs)
-        # the keys are of the right shape, and nothing is drawn with them
+        # only the shape of the keys matters here: nothing is drawn with them
         _, timestep = jax.eval_shape(lambda: step(jax.random.split(key, num_envs), state, action))
         entry = {
             "state": state,
@@ -187,11 +190,11 @@ def _with_transitions(world: World, transitions: Batch) -> World:
 
 
 def over_time(source: Source, length: int) -> Source:
-    """The source that makes `length` time steps a step, [N, …] -> [T·N, …], time before copies.
+    """The source that makes several time steps per step, [N, …] -> [T·N, …], time before copies.
 
     Args:
-        source: of `single_steps`.
-        length: time steps T; with 1 it is the source itself.
+        source: a source from `single_steps`.
+        length: the number of time steps, T; with 1 the source itself is returned.
     """
     require("length", length, whole, "a whole number >= 1")
     if length == 1:
@@ -226,7 +229,7 @@ def finished(source: Source, finish: Finish | None = None) -> Source:
     Before the first step they are zeros, in the shape that `observe` gives them.
 
     Args:
-        source: of `single_steps`, with what goes around it.
+        source: a source from `single_steps`, in whatever wrappers.
         finish: as for `environment`; by default transitions stay as they are.
     """
     assert source.observe is not None

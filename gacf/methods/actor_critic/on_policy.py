@@ -1,4 +1,4 @@
-"""Methods that learn from what the present policy has just done: A2C, PPO, natural AC."""
+"""Methods that learn from what the present policy has just played: A2C, PPO, natural AC."""
 
 from __future__ import annotations
 
@@ -96,31 +96,32 @@ def a2c(
     log_scale: float = 0.0,
     rollout: Rollout = Rollout(),
 ) -> Game:
-    """Advantage actor-critic with generalised advantages, on what has just been played.
+    """Advantage actor-critic with generalised advantages, on transitions that were just played.
 
         critic   min_φ mean D(V_φ(s), G)              G: the λ-return, of the critic held fixed
         actor    max_θ mean ρ (G − V(s)) + entropy · H(π_θ),   ρ = π_θ(a|s) / π(a|s), 1 in value
 
-    G is a function of the critic's parameters where the actor reads it: cross derivatives are
-    right. But the critic is fitted to recorded data, on which its response does not hang on the
-    actor, so a leader that differentiates through it finds the own gradient.
+    In the actor's loss, G is a function of the critic's parameters, so that cross derivatives are
+    right. The critic is fitted to recorded data, however, so its response does not depend on the
+    actor: an actor that differentiates through it follows its own gradient.
 
     Args:
         env: an `Environment`, discrete or with a box of actions, or a name for `gacf.envs.make`.
         actor: network [B, O] -> logits [B, n], or means [B, A]; by default an MLP of 2 × 64, tanh,
-            which reads observations by `gacf.envs.features`: what is discrete as one-hot vectors.
-            A network of your own gets them as they are, whole numbers [B] among them.
-        critic: network [B, O] -> [B] or [B, 1]; likewise.
+            which reads observations through `gacf.envs.features`, so that discrete ones become
+            one-hot vectors. A network of your own gets them as they are, including whole numbers.
+        critic: network [B, O] -> [B] or [B, 1]; the default reads observations in the same way.
         discount: γ.
         trace: λ.
-        entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over a batch, of at least 2 transitions.
+        entropy: the weight of the policy's entropy.
+        standardise: whether advantages are shifted and scaled to mean 0 and deviation 1 over a
+            batch, which must hold at least 2 transitions.
         divergence: a name in `DIVERGENCES`, a function, or a `Head`.
-        log_scale: log σ at the start, for boxes, in [−20, 20].
+        log_scale: log σ at the start if actions are a box, in [−20, 20].
         rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Returns:
-        A `Game`; a batch is the T·N transitions of a step.
+        A `Game` whose batch consists of the T·N transitions of a step.
 
     Reference:
         Mnih et al. 2016; Schulman et al. 2016 (GAE).
@@ -154,13 +155,13 @@ def ppo(
     log_scale: float = 0.0,
     rollout: Rollout = Rollout(),
 ) -> Game:
-    """Proximal policy optimisation; the passes over a batch are a rule's.
+    """Proximal policy optimisation; the rule makes the passes over a batch.
 
         critic   min_φ mean D(V_φ(s), G)
         actor    max_θ mean min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) + entropy · H(π_θ)
 
-    The returns G, the advantages A = G − V(s) and log π(a|s) are recorded when a batch has been
-    collected. Play it with `rules.minibatches(rule, epochs, count)`.
+    The returns G, the advantages A = G − V(s) and log π(a|s) are recorded once a batch has been
+    collected. Use the game with `rules.minibatches(rule, epochs, count)`.
 
     Args:
         env: as for `a2c`.
@@ -169,15 +170,15 @@ def ppo(
         discount: γ.
         trace: λ.
         clip: ε.
-        entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over a minibatch, of at least 2
-            transitions.
+        entropy: the weight of the policy's entropy.
+        standardise: whether advantages are shifted and scaled to mean 0 and deviation 1 over a
+            minibatch, which must hold at least 2 transitions.
         divergence: a name in `DIVERGENCES`, a function, or a `Head`.
-        log_scale: log σ at the start, for boxes, in [−20, 20].
+        log_scale: log σ at the start if actions are a box, in [−20, 20].
         rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Returns:
-        A `Game`; a batch is the T·N transitions of a step.
+        A `Game` whose batch consists of the T·N transitions of a step.
 
     Reference:
         Schulman et al. 2017, eq. 7 and algorithm 1.
@@ -219,19 +220,19 @@ def natural_actor_critic(
     log_scale: float = 0.0,
     rollout: Rollout = Rollout(),
 ) -> Game:
-    """The natural policy gradient, which a compatible critic holds in its weights.
+    """The natural policy gradient, which is read from the weights of a compatible critic.
 
         critic   min_{w,v} mean D(⟨∇_θ log π_θ(a|s), w⟩ + V_v(s), G)
-        actor    θ moves along w, which at the critic's fit is F⁻¹ ∇J
+        actor    θ moves along w, which at the critic's least-squares fit is F⁻¹ ∇J
 
     Args:
         env: as for `a2c`.
         actor: as for `a2c`.
         critic: network of V, [B, O] -> [B] or [B, 1]; by default an MLP of 2 × 64, tanh.
         discount: γ.
-        trace: λ of the return G, which goes on from V alone.
+        trace: λ of the return G, which bootstraps from V alone.
         divergence: a name in `DIVERGENCES`, or a function.
-        log_scale: log σ at the start, for boxes, in [−20, 20].
+        log_scale: log σ at the start if actions are a box, in [−20, 20].
         rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Reference:

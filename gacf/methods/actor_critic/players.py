@@ -24,7 +24,7 @@ from gacf.networks import MLP, Model, encoded, ensemble, model
 
 
 def default_network(env: Environment, *settings: Any) -> Any:
-    """An MLP of these settings that reads observations of the environment, of whatever kind."""
+    """An MLP with these settings that reads any kind of observations of the environment."""
     return encoded(features(env.observation), MLP(*settings))
 
 
@@ -61,7 +61,7 @@ def policy_of(env: Environment, network: Any, log_scale: float) -> tuple[Model, 
 
 
 def q_network(env: Environment, network: Any, head: Head, members: int = 1) -> Model:
-    """The model of a critic of actions: by default an ensemble of MLPs of 2 × 256."""
+    """The model of a critic of actions, by default an ensemble of MLPs of 2 × 256."""
     if isinstance(network, Model):
         return network
     shape = head.shape[1:] if members > 1 else head.shape

@@ -32,7 +32,7 @@ from gacf.methods.actor_critic.view import state_view
 from gacf.networks import MLP, Model, model
 from gacf.stabilizers import target_networks
 
-NOT_SCALED = "chains along a model are paid in the environment's units"
+NOT_SCALED = "the rewards along a model are in the environment's units"
 
 
 @takes_settings
@@ -52,39 +52,42 @@ def svg(
     rollout: Rollout = Rollout(),
     replay: Replay = Replay(),
 ) -> Game:
-    """SVG(0), SVG(1), … SVG(∞): the value's gradient along `horizon` steps of a model.
+    """SVG(0), SVG(1), … SVG(∞): the gradient of the value along `horizon` steps of a model.
 
         SVG(0)   max_θ mean Q(s, π_θ(s, η))                    Q from replayed transitions
         SVG(h)   max_θ mean Σ_{k<h} γᵏ r̂(s_k, a_k) + γʰ V(s_h)
                  a_k = π_θ(s_k, η_k),  s_{k+1} = f(s_k, a_k) + ξ_k
 
-    The noises η and ξ are those that make the chain the one that was really played, so that its
-    values are real and only its derivatives are the model's. Chains begin anew where episodes do.
-    SVG(∞), `horizon=math.inf`, has rows as long as an episode and no V at their end.
+    η and ξ are inferred so that the chain passes through the transitions that were really played:
+    its values are real, and only its derivatives are the model's. Where a new episode starts, a new
+    chain starts. SVG(∞), `horizon=math.inf`, has chains as long as an episode, without V at their
+    end.
 
     Args:
         env: an `Environment` with a box of actions, or a name for `gacf.envs.make`.
-        horizon: h; 0 needs no model; `math.inf` is the environment's, with `bootstrap=False`.
+        horizon: h; 0 needs no model; `math.inf` is the environment's own horizon, with
+            `bootstrap=False`.
         actor: network; for h = 0 as for `sac`, otherwise means [B, A] as for `a2c`.
-        critic: for h = 0 of (s, a), as for `ddpg`; otherwise of s, as for `a2c`.
+        critic: network; for h = 0 of (s, a), as for `ddpg`; otherwise of s, as for `a2c`.
         dynamics: for h >= 1, the network of a third player `model`,
-            ([B, O], [B, A]) -> [B, O + 1], change of the observation and reward; by default an
-            MLP of 2 × 64. Or "true": the environment itself is differentiated.
+            ([B, O], [B, A]) -> [B, O + 1], which predicts the change of the observation and the
+            reward; by default an MLP of 2 × 64. Or "true", which differentiates the environment
+            itself.
         discount: γ.
         trace: λ of the critic's target, for h >= 1.
-        bootstrap: whether V stands at the chain's end.
-        target_rate: Polyak rate of the slow copies, for h = 0.
+        bootstrap: whether V is added at the end of a chain.
+        target_rate: the Polyak rate of the slow copies, for h = 0.
         divergence: as for `ddpg`.
         log_scale: log σ at the start, for h >= 1, in [−20, 20].
         rollout: how evidence is gathered; for h >= 1 a batch holds h·N transitions. An evaluation
             plays the policy's mode.
-        replay: how it is replayed, for h = 0.
+        replay: how evidence is replayed, for h = 0.
 
     Returns:
-        A `Game` of `actor`, `critic`, and `model` if dynamics are learned.
+        A `Game` of the players `actor`, `critic`, and `model` if the dynamics are learned.
 
     Raises:
-        ValueError: discrete actions, unknown names, settings that do not fit.
+        ValueError: actions are discrete, a name is unknown, or a setting does not fit the method.
 
     Reference:
         Heess et al. 2015, algorithms 1 and 2.
@@ -108,9 +111,7 @@ def svg(
         return _without_model(
             env, actor, critic, discount, target_rate, head, rollout=rollout, replay=replay
         )
-    no_replay = (
-        "nothing for a horizon of at least 1, since only what was just played is learned from"
-    )
+    no_replay = "nothing for a horizon of at least 1, which learns only from what was just played"
     require("replay", replay, lambda r: r == Replay(), no_replay)
     vector = isinstance(env.observation, envs.Box) and len(env.observation.shape) == 1
     _, actions = action_box(env)
@@ -193,7 +194,7 @@ def _learned(network: Model) -> Follow:
 
 
 def _true(env: envs.Environment, to_env: Callable[[jax.Array], jax.Array]) -> Follow:
-    """The environment's own step, from the states and with the keys that were really had."""
+    """The environment's own step, from the recorded states and with the recorded keys."""
 
     def begin(row: Batch) -> PyTree:
         return row["state"]
@@ -219,10 +220,10 @@ def _along(
     horizon: int,
     bootstrap: bool,
 ) -> Improve:
-    """The return of chains along a model, differentiated in the actor's parameters alone."""
+    """The return of chains along a model, differentiated only in the actor's parameters."""
     begin, step = follow
     infer = policy.infer
-    assert infer is not None, "policies on boxes tell their noise"
+    assert infer is not None, "policies on boxes can infer their noise"
 
     def improve(own: PyTree, evidence: Evidence) -> tuple[jax.Array, Metrics, World]:
         params, world = evidence.params, evidence.world
@@ -274,7 +275,7 @@ def _with_model(game: Game, env: envs.Environment, network: Model) -> Game:
     def init(key: Key) -> PyTree:
         params, entries = network.init(key, *(jnp.zeros((1, *shape)) for shape in shapes))
         if entries:
-            raise ValueError("dynamics: a network with statistics; allowed: params alone")
+            raise ValueError("dynamics: a network with statistics was given; allowed: params alone")
         return params
 
     def loss(

@@ -46,8 +46,8 @@ def adversarial_autoencoder(
         encoder: [B, …] -> [B, Z].
         discriminator: codes [B, Z] -> logits.
         data: examples [n, …].
-        noise: Z, of a standard normal, the prior.
-        weight: the weight of the critic's verdict; 0 is a plain autoencoder.
+        noise: Z, the size of a code; the prior is standard normal.
+        weight: the weight of the critic's verdict; with 0 it is a plain autoencoder.
         batch_size: B.
         divergence: a name in `DIVERGENCES`.
         penalty: added to the critic's loss.

@@ -1,4 +1,4 @@
-"""BiGAN and ALI: an encoder is the generator's inverse, because the critic sees both."""
+"""BiGAN and ALI: an encoder learns to invert the generator, because the critic sees pairs."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def bigan(
         encoder  min D(0 ‖ C(x, E(x)))
         actor    min D(1 ‖ C(A(z), z))
 
-    Where the critic cannot distinguish the two kinds of pairs, E and A are each other's inverse.
+    When the critic cannot distinguish the two kinds of pairs, E and A are inverse to each other.
 
     Args:
         generator: the actor's network, [B, Z] -> [B, …].
         encoder: [B, …] -> [B, Z].
         discriminator: `(example [B, …], code [B, Z]) -> logits`.
         data: examples [n, …].
-        noise: Z, of a standard normal.
+        noise: Z, the size of the standard normal noise.
         batch_size: B.
         divergence: a name in `DIVERGENCES`.
         penalty: added to the critic's loss, for instance `gacf.methods.gan.r1`.

@@ -1,4 +1,4 @@
-"""Conditional GANs, Mirza & Osindero 2014: the label is shown to both players.
+"""Conditional GANs, Mirza & Osindero 2014: both players see the label.
 
 The game is `gacf.gan` on labelled data. This file has perceptrons that take a label; networks for
 images are in `gacf.networks.images`.
@@ -25,7 +25,7 @@ class Labelled(linen.Module):
     Attributes:
         hidden: widths of the hidden layers.
         classes: K.
-        shape: of one output; `()` for one number.
+        shape: the shape of one output; `()` for one number.
         last: the function after the last layer.
 
     Reference:

@@ -58,7 +58,7 @@ def domain_adversarial(
         critic     min D(1 ‖ C(E(x_source))) + D(0 ‖ C(E(x_target)))
         encoder    min −mean log Q(y | E(x_source)) − weight · (the critic's loss)
 
-    The encoder's loss of the opposite sign does what the gradient reversal of the paper does.
+    The opposite sign in the encoder's loss does what the paper's gradient reversal layer does.
 
     Args:
         encoder: [B, …] -> features [B, F].

@@ -19,10 +19,10 @@ RECORDED = ("observation", "action", "next_observation", "terminated")
 
 
 def rewarded(game: Game, reward: Reward) -> Game:
-    """The game in whose losses the reward r of a transition is given by `reward`.
+    """The game whose losses see `reward` in place of the environment's reward.
 
-    In a loss the reward is a function of all players' params, so that rules that look ahead
-    differentiate it. Evaluation and the returns of episodes stay those of the environment.
+    In a loss the reward is a function of all players' params, so rules that look ahead can
+    differentiate it. Evaluation and the returns of episodes are still those of the environment.
 
     Args:
         game: a game whose batch holds `reward` [B]: `a2c`, `ddpg`, `td3`, `sac`, …
@@ -42,8 +42,8 @@ def rewarded(game: Game, reward: Reward) -> Game:
         ) -> tuple[jax.Array, Outcome]:
             if "reward" not in batch:
                 raise ValueError(
-                    "game: its batch records no `reward`; allowed: methods whose targets are made "
-                    "in their losses, such as a2c, ddpg, td3, sac"
+                    "game: its batch records no `reward`; allowed: methods that compute their "
+                    "targets in their losses, such as a2c, ddpg, td3, sac"
                 )
             return loss(own, params, world, {**batch, "reward": reward(params, world, batch)}, key)
 
@@ -77,20 +77,20 @@ def _imitating(
 
 
 def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None = None) -> Game:
-    """Generative adversarial imitation: acting like the expert is rewarded.
+    """Generative adversarial imitation: an actor is rewarded for acting like an expert.
 
         discriminator   min D(1 ‖ C(s, a) of the expert) + D(0 ‖ C(s, a) of the policy)
         all others      as in the game, with r = −log(1 − σ(C(s, a)))
 
-    There are three levels: the actor follows the critic, and the critic follows the discriminator,
-    which alone sees the evidence. With an off-policy game the policy's examples come from its
-    replay buffer.
+    There are three levels: the actor follows the critic, the critic follows the discriminator, and
+    only the discriminator sees the expert. With an off-policy game, the policy's examples come from
+    its replay buffer.
 
     Args:
         game: a control method whose batch holds the reward; the environment's reward is not used.
         discriminator: `(observation, action) -> logits`; a discrete action is one number.
         expert: `observation`, `action`, `next_observation`, `terminated`, arrays [n, …]. Actions
-            are as the game's batches record them: in [−1, 1] where the environment bounds them.
+            are as the game's batches record them: in [−1, 1] if the environment bounds them.
         penalty: added to the discriminator's loss, for instance `gacf.methods.gan.r1`.
 
     Returns:
@@ -169,7 +169,9 @@ def airl(
         reward_key, potential_key = jax.random.split(key)
         (own, stats), (rest, more) = g.init(reward_key, first), h.init(potential_key, then)
         if stats or more:
-            raise ValueError("reward, potential: networks with statistics were given; none may")
+            raise ValueError(
+                "reward, potential: networks with statistics were given; allowed: params alone"
+            )
         return {"reward": own, "potential": rest}, {}
 
     def view(batch: Batch) -> tuple[jax.Array, ...]:

@@ -47,13 +47,13 @@ def infogan(
     noise: int = 32,
     **settings: Any,
 ) -> Game:
-    """A GAN whose samples reveal from which of K codes they were made.
+    """A GAN whose samples reveal which of K codes the actor was given.
 
         critic     as in the GAN
         actor      its GAN loss − weight · mean log Q(c | A(z, c))
         posterior  min_ψ −mean log Q_ψ(c | A(z, c))
 
-    mean log Q + log K is a lower bound on the mutual information of code and sample.
+    mean log Q + log K is a lower bound on the mutual information between code and sample.
 
     Args:
         generator: [B, Z + K] -> [B, …]; the code's one-hot is the last K numbers of its input.

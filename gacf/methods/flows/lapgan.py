@@ -23,7 +23,7 @@ from gacf.networks.images import doubled, halved
 
 
 def side_by_side(games: Mapping[str, Game]) -> Game:
-    """Several independent games played at once.
+    """Several independent games as one game.
 
     Player p of game g is named `g/p`, and the entries of g's world are named in the same way. The
     batch is a dict of the games' batches; if those are dicts, it is flat with entries `g/entry`.
@@ -200,8 +200,8 @@ def lapgan(
         ValueError: the discriminators have other levels than the generators.
 
     Reference:
-        Denton et al. 2015, section 2.3 and algorithm 1. There d and u blur; a pyramid by pooling
-        and repeating pixels is just as exact.
+        Denton et al. 2015, section 2.3 and algorithm 1. There d and u blur the images; a pyramid
+        that averages and repeats pixels reconstructs them just as exactly.
 
     Example:
         >>> import jax.numpy as jnp
@@ -234,7 +234,7 @@ def lapgan(
 def draw_pyramid(
     generators: Mapping[str, Any], params: Params, world: World, key: Key, n: int, noise: int = 32
 ) -> dict[str, jax.Array]:
-    """Chained samples: level -> images [n, h, w, C], each made from those of the level before.
+    """Samples of all levels, level -> images [n, h, w, C], each made from the level before it.
 
     Args:
         generators: as given to `lapgan`.

@@ -29,7 +29,7 @@ def no_metrics(params: Params, world: World, key: Key) -> Metrics:
 
 
 def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
-    """A sampler of rows, `(key, n) -> ([n, …], …)`: the same rows of each array.
+    """A sampler of rows, `(key, n) -> ([n, …], …)`, which draws the same rows of each array.
 
     Each array may also be a pytree of arrays. Instead of arrays, one object with a sampler,
     `.sample`, may be given.
@@ -212,7 +212,7 @@ class Adversary(NamedTuple):
         learn: `(own, params, world, groups, key) -> (loss, metrics, entries)`: its own loss,
             Σ mean D(1 ‖ C(real)) + mean D(0 ‖ C(fake)).
         fool: `(params, world, groups, key) -> loss` of the players that make the examples: D from
-            the exchanged labels. A group that the player does not influence is left out.
+            the exchanged labels. Leave out a group that the player does not influence.
     """
 
     learn: Callable[..., tuple[jax.Array, Metrics, World]]

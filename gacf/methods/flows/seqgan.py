@@ -40,8 +40,8 @@ def lstm(vocabulary: int, width: int = 32, scale: float = 0.1) -> Autoregressive
 
     Args:
         vocabulary: V.
-        width: of the embedding and of the memory.
-        scale: .1 for a generator, 1 for an oracle.
+        width: the width of the embedding and of the memory.
+        scale: 0.1 for a generator, 1 for an oracle.
 
     Reference:
         Hochreiter & Schmidhuber 1997; Yu et al. 2017, sections 4 and 5.
@@ -89,14 +89,14 @@ def speak(
     begun: jax.Array | None = None,
     kept: jax.Array | int = 0,
 ) -> jax.Array:
-    """Sequences drawn from the network, [B, T], int32; sequences already begun are completed.
+    """Sequences drawn from the network, [B, T], int32, or completions of given beginnings.
 
     Args:
         network: π.
         params: its params.
         noise: standard Gumbel noise, [B, T, V]: y_t = argmax(logits + noise).
-        begun: sequences [B, T], of which the first `kept` tokens are kept.
-        kept: the number of tokens that are kept, a number or [B].
+        begun: sequences [B, T] whose first `kept` tokens are kept; None to draw all tokens.
+        kept: how many tokens are kept, a number or [B].
 
     Example:
         >>> import jax
@@ -145,14 +145,14 @@ def log_likelihood(network: Autoregressive, params: PyTree, tokens: jax.Array) -
 class SequenceCritic(linen.Module):
     """A convolutional critic of sequences of tokens, [B, T] -> [B].
 
-    It has filters of several widths over embedded tokens, takes the largest response of each over
-    time, and ends in a linear layer.
+    It applies filters of several widths to embedded tokens, takes the largest response of each
+    filter over time, and ends in a linear layer.
 
     Attributes:
         vocabulary: V.
         filters: the number of filters of each width.
         widths: the numbers of tokens that filters see.
-        dropout: the share of the responses that are dropped in training.
+        dropout: the share of the responses that is dropped in training.
 
     Reference:
         Kim 2014; Yu et al. 2017, section 3.2.
@@ -195,7 +195,7 @@ def seqgan(
     batch_size: int = 64,
     evaluate: Callable[[Params, World, Key], Metrics] = no_metrics,
 ) -> Game:
-    """A GAN of sequences: the critic judges whole sequences, and a token is valued by rollouts.
+    """A GAN of sequences: the critic judges whole sequences, and rollouts give each token a value.
 
         critic   min mean D(1 ‖ C(real)) + mean D(0 ‖ C(y)),   y ~ π
         actor    max mean Σ_t ρ_t (Q_t − b_t),   ρ_t = π_own(y_t | y_<t) / π(y_t | y_<t), 1 in value
@@ -234,7 +234,9 @@ def seqgan(
     require("batch_size", batch_size, lambda n: whole(n) and n >= 2, "a whole number >= 2")
     data = jnp.asarray(data)
     if data.ndim != 2 or not jnp.issubdtype(data.dtype, jnp.integer):
-        raise ValueError(f"data: {data.dtype}{list(data.shape)} was given; allowed: whole [n, T]")
+        raise ValueError(
+            f"data: {data.dtype}{list(data.shape)} was given; allowed: whole numbers [n, T]"
+        )
     critic = model("critic", discriminator)
     divergence = DIVERGENCES["cross_entropy"]
     real, length = rows(data), data.shape[1]

@@ -72,7 +72,7 @@ def vae_gan(
         encoder: [B, …] -> [B, 2Z], mean and log σ of the code.
         discriminator: [B, …] -> [B, 1 + F], the verdict and the features; see `WithFeatures`.
         data: examples [n, …].
-        noise: Z, of a standard normal, the prior.
+        noise: Z, the size of a code; the prior is standard normal.
         weight: γ, the weight of the reconstruction in the actor's loss.
         prior_weight: the weight of the KL term.
         batch_size: B.

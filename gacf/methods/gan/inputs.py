@@ -44,8 +44,8 @@ def check_examples(name: str, examples: Any) -> None:
     """
     if not jnp.issubdtype(examples.dtype, jnp.floating):
         raise ValueError(
-            f"{name}: {described(examples)} was given; allowed: real numbers, scaled as the "
-            "generator's samples are (bytes beside a tanh: x / 127.5 - 1; of a Feed, by `scale`)"
+            f"{name}: {described(examples)} was given; allowed: real numbers, scaled like the "
+            "generator's samples (bytes for a tanh: x / 127.5 - 1; in a Feed, by `scale`)"
         )
     if isinstance(examples, jax.core.Tracer | jax.ShapeDtypeStruct) or not examples.size:
         return
@@ -124,7 +124,7 @@ def check_samples(argument: str, output: Any, name: str, examples: Any) -> None:
     if not one or output.shape != examples.shape:
         raise ValueError(
             f"{argument}: its samples are {described(output)}, and the examples of {name} "
-            f"{described(examples)}; allowed: samples of one shape with them"
+            f"{described(examples)}; allowed: samples of the same shape"
         )
 
 

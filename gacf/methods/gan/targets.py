@@ -51,7 +51,7 @@ def check_transform(
             if transformed[group].shape != label.shape:
                 raise ValueError(
                     f"transform_target: labels {list(label.shape)} became "
-                    f"{list(transformed[group].shape)}; allowed: one shape"
+                    f"{list(transformed[group].shape)}; allowed: the same shape"
                 )
         if any(isinstance(label, jax.core.Tracer) for label in transformed.values()):
             smoothed = np.array(BETWEEN)
@@ -70,7 +70,7 @@ def check_transform(
     numbers = ", ".join(f"{x:.4g}" for x in smoothed[:4])
     name = f"{loss!r}" if isinstance(loss, str) else "that was given"
     raise ValueError(
-        f"transform_target: labels of {numbers} were made, for which a critic with the loss {name} "
-        "has no best verdict; allowed: labels left at 0 and 1, or smoothed ones in [0, 1] beside a "
-        "cross-entropy, a square or an f-divergence"
+        f"transform_target: labels of {numbers} are the result; a critic with the loss {name} has "
+        "no best verdict for them; allowed: labels left at 0 and 1, or smoothed ones in [0, 1] with "
+        "a cross-entropy, a square or an f-divergence"
     )

@@ -25,7 +25,7 @@ def competitive(
     solver: Solver | str = "gmres",
     iterations: int | None = None,
 ) -> Rule:
-    """Every player steps as if the others stepped likewise at once.
+    """Every player anticipates the steps that the others make at the same time in the same way.
 
         Δx = −η_x (F_x + F_xy Δy),   Δy = −η_y (f_y + f_yx Δx)
 
@@ -47,7 +47,7 @@ def competitive(
 
     Raises:
         ValueError: fewer than two players, an optax transformation, an unknown solver, a number
-            out of bounds, `iterations` beside a solver object, or `cg` with more than two players
+            out of bounds, `iterations` with a solver object, or `cg` with more than two players
             (their system is never symmetric).
 
     Reference:

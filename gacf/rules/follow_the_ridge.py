@@ -47,7 +47,7 @@ def follow_the_ridge(
 
     Raises:
         ValueError: a player without an optimiser, an unknown solver, a number out of bounds, or
-            settings beside a solver object, which holds its own.
+            settings with a solver object, which holds its own.
 
     Reference:
         Wang, Zhang & Ba 2020 (arXiv 1910.07512).

@@ -58,7 +58,7 @@ def implicit(
 
     Raises:
         ValueError: the game has no such player, an unknown solver, a number out of bounds, or
-            settings beside a solver object.
+            settings with a solver object.
 
     Reference:
         Fiez, Chasnov & Ratliff 2020 (Stackelberg gradient); Lorraine, Vicol & Duvenaud 2020

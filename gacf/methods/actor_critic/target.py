@@ -111,13 +111,13 @@ def _backed_up(
 ) -> jax.Array:
     """R + γᵐ (1 − d) (value + bonus), for values [B] or [B, K]."""
 
-    def beside(x: jax.Array) -> jax.Array:
+    def per_example(x: jax.Array) -> jax.Array:
         return x if value.ndim == 1 else x[:, None]
 
-    value = value if bonus is None else value + beside(bonus)
+    value = value if bonus is None else value + per_example(bonus)
     fade = discount ** batch["span"] if "span" in batch else discount
     goes_on = fade * (1 - batch["terminated"].astype(value.dtype))
-    return beside(batch["reward"]) + beside(goes_on) * value
+    return per_example(batch["reward"]) + per_example(goes_on) * value
 
 
 def lambda_return(

@@ -71,6 +71,6 @@ def check_transform(
     name = f"{loss!r}" if isinstance(loss, str) else "that was given"
     raise ValueError(
         f"transform_target: labels of {numbers} are the result; a critic with the loss {name} has "
-        "no best verdict for them; allowed: labels left at 0 and 1, or smoothed ones in [0, 1] with "
-        "a cross-entropy, a square or an f-divergence"
+        "no best verdict for them; allowed: labels left at 0 and 1, or smoothed ones in [0, 1] "
+        "with a cross-entropy, a square or an f-divergence"
     )

@@ -280,7 +280,7 @@ def _pair(argument: str, given: int | Sequence[int]) -> Pair:
     return pair
 
 
-def _two(values: Sequence[int]) -> Pair:
+def _as_pair(values: Sequence[int]) -> Pair:
     first, second = values
     return first, second
 
@@ -298,7 +298,7 @@ def _arguments(
     return _pair("strides", strides), how
 
 
-def _named(padding: str) -> str:
+def _padding_name(padding: str) -> str:
     return lookup("padding", padding.upper(), {"SAME": "SAME", "VALID": "VALID"})
 
 
@@ -332,9 +332,9 @@ def conv(
     """
     steps, how = _arguments(x, kernel, strides, implementation)
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], steps, _named(padding))
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], steps, _padding_name(padding))
     top, left = ((int(low), int(high)) for low, high in padding)
-    at = Geometry(_two(x.shape[1:3]), _two(kernel.shape[:2]), steps, (top, left))
+    at = Geometry(_as_pair(x.shape[1:3]), _as_pair(kernel.shape[:2]), steps, (top, left))
     return _bind(output_p, x, kernel, at=at, how=how)
 
 
@@ -368,7 +368,7 @@ def conv_transpose(
     """
     steps, how = _arguments(x, kernel, strides, implementation)
     if isinstance(padding, str):
-        same = _named(padding) == "SAME"
+        same = _padding_name(padding) == "SAME"
         padding = [_spread(k, s, same) for k, s in zip(kernel.shape[:2], steps, strict=True)]
     # the image of which x would be the output, with the kernel turned around
     size, pads = [], []
@@ -376,7 +376,7 @@ def conv_transpose(
         size.append(s * (n - 1) + int(low) + int(high) - k + 2)
         above = k - 1 - int(low)
         pads.append((above, s * (n - 1) + k - size[-1] - above))
-    at = Geometry(_two(size), _two(kernel.shape[:2]), steps, (pads[0], pads[1]))
+    at = Geometry(_as_pair(size), _as_pair(kernel.shape[:2]), steps, (pads[0], pads[1]))
     turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     return _bind(image_p, x, turned, at=at, how=how)
 

@@ -36,7 +36,7 @@ def rewarded(game: Game, reward: Reward) -> Game:
         ['actor', 'critic']
     """
 
-    def of(loss: Loss) -> Loss:
+    def with_reward(loss: Loss) -> Loss:
         def rewarded_loss(
             own: PyTree, params: Params, world: World, batch: Batch, key: Key
         ) -> tuple[jax.Array, Outcome]:
@@ -49,7 +49,7 @@ def rewarded(game: Game, reward: Reward) -> Game:
 
         return rewarded_loss
 
-    return game._replace(losses={player: of(loss) for player, loss in game.losses.items()})
+    return game._replace(losses={player: with_reward(loss) for player, loss in game.losses.items()})
 
 
 def _imitating(

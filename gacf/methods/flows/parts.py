@@ -158,9 +158,9 @@ def _initialised(
     """Params and statistics of the models, for a batch of these shapes."""
     params: Params = {}
     world: World = {}
-    known = dict(blank(batch))
+    arrays = dict(blank(batch))
     for stage, own_key in zip(stages, jax.random.split(key, len(stages)), strict=True):
-        given = stage.inputs(known)
+        given = stage.inputs(arrays)
 
         def output_of(*given: Any, model: Model = stage.model, world: World = world) -> Any:
             own, entries = model.init(jax.random.key(0), *given)
@@ -171,13 +171,13 @@ def _initialised(
         if callable(stage.output):
             stage.output(output)
         elif isinstance(stage.output, str):
-            checks.check_samples(stage.argument, output, "data", known[stage.output])
+            checks.check_samples(stage.argument, output, "data", arrays[stage.output])
         else:
             checks.check_output(stage.argument, output, stage.output)
         player = stage.model.player
         params[player], entries = stage.model.init(own_key, *given)
         world |= entries
-        known[player] = blank(output)
+        arrays[player] = blank(output)
     return params, world
 
 

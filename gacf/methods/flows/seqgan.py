@@ -108,7 +108,7 @@ def speak(
     n, length, _ = noise.shape
     begun = jnp.zeros((n, length), jnp.int32) if begun is None else begun.astype(jnp.int32)
 
-    def say(carry: PyTree, x: PyTree) -> tuple[PyTree, jax.Array]:
+    def next_token(carry: PyTree, x: PyTree) -> tuple[PyTree, jax.Array]:
         memory, token = carry
         place, gumbel, begun_token = x
         memory, logits = network.step(params, memory, token)
@@ -118,7 +118,7 @@ def speak(
 
     first = network.start(n), jnp.zeros(n, jnp.int32)
     xs = jnp.arange(length), jnp.moveaxis(noise, 1, 0), begun.T
-    return jax.lax.scan(say, first, xs)[1].T
+    return jax.lax.scan(next_token, first, xs)[1].T
 
 
 def log_likelihood(network: Autoregressive, params: PyTree, tokens: jax.Array) -> jax.Array:
@@ -277,7 +277,7 @@ def seqgan(
         metrics = {"verdict/real": jnp.mean(real_verdict), "verdict/fake": jnp.mean(fake_verdict)}
         return loss, Outcome(metrics, {**entries, **news})
 
-    def worth(params: Params, world: World, tokens: jax.Array, key: Key) -> jax.Array:
+    def token_values(params: Params, world: World, tokens: jax.Array, key: Key) -> jax.Array:
         """Q_t, [B, T]."""
         lengths = jnp.arange(1, length)
         lanes = (length - 1, rollouts, batch_size)
@@ -304,7 +304,7 @@ def seqgan(
             tokens = speak(generator, params["actor"], batch["noise"])
             fixed = log_likelihood(generator, params["actor"], tokens)
             ratio = jnp.exp(log_likelihood(generator, own, tokens) - fixed)
-            value = worth(params, world, tokens, key)
+            value = token_values(params, world, tokens, key)
             others = (jnp.sum(value, axis=0, keepdims=True) - value) / (batch_size - 1)
             advantages = value - others if baseline else value
             return -jnp.mean(jnp.sum(ratio * advantages, axis=-1)), jnp.mean(value[:, -1])

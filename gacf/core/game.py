@@ -132,7 +132,7 @@ def from_losses(
         A `Game` with an empty world.
 
     Raises:
-        ValueError: a player without parameters, or a loss that is not a scalar.
+        ValueError: a player has no parameters, or a loss is not a scalar.
 
     Example:
         >>> import gacf, jax.numpy as jnp

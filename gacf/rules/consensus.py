@@ -21,7 +21,7 @@ def consensus(weight: float | jax.Array = 0.5) -> Direction:
         weight: γ >= 0; may be traced.
 
     Raises:
-        ValueError: a negative weight.
+        ValueError: the weight is negative.
 
     Reference:
         Mescheder, Nowozin & Geiger 2017 (The numerics of GANs).

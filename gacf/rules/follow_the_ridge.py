@@ -41,13 +41,13 @@ def follow_the_ridge(
         follower: the player that corrects, or several.
         solver: `cg`, `gmres`, `neumann`, `normal`, or a solver object such as `CG(damping=1.0)`.
             See `implicit` for which of them is right where.
-        iterations: how many the named solver makes, static; 10 by default.
+        iterations: the number of the named solver's iterations, static; 10 by default.
         damping: λ >= 0 of the named solver, 0 by default; may be traced.
         rate: α of `neumann`, 1 by default; may be traced.
 
     Raises:
-        ValueError: a player without an optimiser, an unknown solver, a number out of bounds, or
-            settings with a solver object, which holds its own.
+        ValueError: a player has no optimiser, the solver is unknown, a number is out of bounds, or
+            settings are given with a solver object, which holds its own.
 
     Reference:
         Wang, Zhang & Ba 2020 (arXiv 1910.07512).

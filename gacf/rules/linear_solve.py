@@ -73,7 +73,7 @@ class Solver:
         symmetric: whether it is right only for symmetric A.
 
     Raises:
-        ValueError: a number out of bounds.
+        ValueError: a number is out of bounds.
     """
 
     iterations: int = 10
@@ -270,13 +270,13 @@ def as_solver(
     Args:
         where: the rule's name, for error messages.
         solver: a solver object, or one of the names in `SOLVERS`.
-        iterations: of the named solver; its own default if None.
-        damping: of the named solver; its own default if None.
-        rate: of `neumann`; the other solvers have none.
+        iterations: the named solver's iterations; None for its own default.
+        damping: the named solver's damping; None for its own default.
+        rate: the rate of `neumann`; the other solvers have none.
 
     Raises:
-        ValueError: an unknown solver, a number out of bounds, or settings together with a solver
-            object, which holds its own.
+        ValueError: the solver is unknown, a number is out of bounds, or settings are given with a
+            solver object, which holds its own.
     """
     settings = {"iterations": iterations, "damping": damping, "rate": rate}
     given = {name: value for name, value in settings.items() if value is not None}

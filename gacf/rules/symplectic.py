@@ -27,7 +27,7 @@ def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction
         align: whether the sign of λ is chosen that way.
 
     Raises:
-        ValueError: a negative weight.
+        ValueError: the weight is negative.
 
     Reference:
         Balduzzi et al. 2018; Letcher et al. 2019 (JMLR).

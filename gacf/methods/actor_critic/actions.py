@@ -32,8 +32,8 @@ def actions_of(env: Environment) -> Actions:
     least JAX's default precision, whatever the precision of the network.
 
     Raises:
-        ValueError: bounds of which some are finite and others not, that are NaN or in the wrong
-            order, or so far apart that their distance is not finite.
+        ValueError: only some of the bounds are finite, or bounds are NaN, in the wrong order, or so
+            far apart that their distance is not finite.
     """
     if not isinstance(env.action, Box):
         return Actions(False, lambda action: action)
@@ -76,7 +76,7 @@ def action_box(env: Environment) -> tuple[tuple[int, ...], Actions]:
     """The shape of an action, and the conversion of actions to the environment's.
 
     Raises:
-        ValueError: discrete actions.
+        ValueError: the actions are discrete.
     """
     if not isinstance(env.action, Box):
         raise ValueError(f"env: {env.name} has discrete actions; allowed: a box of actions")

@@ -266,7 +266,7 @@ def make_head(divergence: Divergence, members: int = 1, value: str = "min") -> H
     """The head of a critic of several members, from a divergence, its name, or a head.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
     """
     if isinstance(divergence, str):
         divergence = lookup("divergence", divergence, DIVERGENCES)

@@ -29,7 +29,7 @@ def one_time_step(rollout: Rollout, num_envs: int = 1) -> Any:
     """The rollout of a method that makes one time step per step, with a value in every field.
 
     Raises:
-        ValueError: a field that such a method cannot use.
+        ValueError: a field was given that such a method cannot use.
     """
     own = Rollout(num_envs=num_envs, length=1, normalize_rewards=False)
     fixed = {

@@ -91,7 +91,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "float updates": (lambda: gacf.compose(GAME, RULE, updates=typed(1.0)), "updates: 1.0"),
     "true updates": (lambda: gacf.compose(GAME, RULE, updates=True), "updates: True"),
     "unknown player": (lambda: gacf.compose(GAME, rules.simultaneous({"critc": SGD})),
-                       "'critc' is no player; did you mean 'critic'"),
+                       "'critc' is not a player; did you mean 'critic'"),
     "seed 99": (lambda: gacf.take_seed(state(), 99), r"i: 99 .*\(3,\).*-3 to 2"),
     "seed 1.0": (lambda: gacf.take_seed(state(), typed(1.0)), "i: 1.0"),
     "seed True": (lambda: gacf.take_seed(state(), True), "i: True"),

@@ -60,4 +60,6 @@ def updates_made(world: World) -> jax.Array:
 def check_names(world: World) -> None:
     """Raises a ValueError if a game's own world has an entry with one of the clock's names."""
     if taken := sorted(set(world) & set(NAMES)):
-        raise ValueError(f"world: {taken[0]!r} is the step counter's name; take another")
+        raise ValueError(
+            f"world: an entry {taken[0]!r} was given; allowed: other names, since the clock uses it"
+        )

@@ -70,10 +70,10 @@ class Game(NamedTuple):
     Attributes:
         losses: player -> loss `(own, params, world, batch, key) -> (scalar, Outcome)`, in order.
         init: `key -> (params, world)`.
-        observe: `(params, world, key) -> (world, metrics)`: act in the environment, once a step.
-        sample: `(world, key) -> batch`: one batch, noise included, serves all players.
-        settle: `(params, world, outcomes) -> world`: commit what the step learned about the world.
-        evaluate: `(params, world, key) -> metrics`: what a paper's table would report.
+        observe: `(params, world, key) -> (world, metrics)`: acts in the environment, once per step.
+        sample: `(world, key) -> batch`: one batch, including its noise, serves all players.
+        settle: `(params, world, outcomes) -> world`: commits what the step changed in the world.
+        evaluate: `(params, world, key) -> metrics`: what the table of a paper would report.
         propose: `(params, world, seen, key) -> action`: the actor when nobody learns: a policy's
             action as its environment wants it, a generator's sample. See `gacf.propose`.
     """
@@ -112,7 +112,7 @@ class Rule(NamedTuple):
 def check_player(game: Game, player: str, where: str) -> None:
     """Raises a ValueError with the nearest name if `player` has no loss in `game`."""
     if player not in game.losses:
-        raise ValueError(f"{where}: {player!r} is no player; {nearest(player, game.losses)}")
+        raise ValueError(f"{where}: {player!r} is not a player; {nearest(player, game.losses)}")
 
 
 def _learnable(leaf: Any) -> jax.Array:
@@ -143,7 +143,7 @@ def from_losses(
         A `Game` with an empty world.
 
     Raises:
-        ValueError: a player without parameters, or a loss that is not a scalar.
+        ValueError: a player has no parameters, or a loss is not a scalar.
 
     Example:
         >>> import gacf, jax.numpy as jnp
@@ -156,8 +156,8 @@ def from_losses(
     """
 
     def make(key: Key) -> tuple[Params, World]:
-        made = init(key) if callable(init) else init
-        params = {name: jax.tree.map(_learnable, entry) for name, entry in made.items()}
+        initial = init(key) if callable(init) else init
+        params = {name: jax.tree.map(_learnable, entry) for name, entry in initial.items()}
         for player in losses:
             if player not in params:
                 raise ValueError(f"init: no parameters for {player!r}; {nearest(player, params)}")
@@ -170,7 +170,10 @@ def from_losses(
             del world
             value = loss({**params, player: own}, batch, key)
             if jnp.shape(value) != ():
-                raise ValueError(f"losses: that of {player!r} has shape {jnp.shape(value)}, not ()")
+                raise ValueError(
+                    f"losses: the loss of {player!r} has shape {jnp.shape(value)}; allowed: a "
+                    "scalar, shape ()"
+                )
             return value, Outcome({}, {})
 
         return two_slot_loss
@@ -258,7 +261,10 @@ def add_player(game: Game, name: str, init: Callable[[Key], PyTree], loss: Loss)
         ['actor', 'model']
     """
     if name in game.losses:
-        raise ValueError(f"add_player: {name!r} plays already; players: {', '.join(game.losses)}")
+        players = ", ".join(game.losses)
+        raise ValueError(
+            f"add_player: {name!r} is a player already; allowed: a name other than {players}"
+        )
 
     def make(key: Key) -> tuple[Params, World]:
         base_key, own_key = jax.random.split(key)

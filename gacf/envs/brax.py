@@ -47,24 +47,24 @@ class BraxState(NamedTuple):
 
 
 @contextlib.contextmanager
-def _as_brax_likes() -> Iterator[None]:
-    """Runs brax without warnings (it calls deprecated functions) and with free broadcasting."""
+def _brax_allowances() -> Iterator[None]:
+    """Runs brax without warnings (it calls deprecated functions) and allows all broadcasting."""
     with warnings.catch_warnings(), jax.numpy_rank_promotion("allow"):
         warnings.simplefilter("ignore")
         yield
 
 
-def _made(name: str, backend: str, parameters: dict[str, Any]) -> Any:
+def _make_brax(name: str, backend: str, parameters: dict[str, Any]) -> Any:
     package = importlib.import_module("brax.envs")
-    made = lookup("brax", name, package._envs)
-    signatures = inspect.signature(made), inspect.signature(package.PipelineEnv)
+    constructor = lookup("brax", name, package._envs)
+    signatures = inspect.signature(constructor), inspect.signature(package.PipelineEnv)
     allowed = {parameter for signature in signatures for parameter in signature.parameters}
     allowed -= {"self", "sys", "kwargs"}
     for parameter in parameters:
         if parameter not in allowed:
             hint = nearest(parameter, sorted(allowed))
             raise ValueError(f"make: brax-{name} has no parameter {parameter!r}; {hint}")
-    return made(backend=backend, **parameters)
+    return constructor(backend=backend, **parameters)
 
 
 def from_brax(
@@ -95,16 +95,16 @@ def from_brax(
     check_installed("brax", f"brax-{name}")
     lookup("backend", backend, dict.fromkeys(BACKENDS))
     require("horizon", horizon, whole, "a whole number >= 1")
-    with jax.ensure_compile_time_eval(), _as_brax_likes():
-        environment = _made(name, backend, parameters)
+    with jax.ensure_compile_time_eval(), _brax_allowances():
+        environment = _make_brax(name, backend, parameters)
         size = (environment.observation_size,)
         everywhere = jnp.full(size, jnp.inf, jnp.float32)
         limit = jnp.ones(environment.action_size)
-        seen = Box(size, -everywhere, everywhere)
-        taken = Box(limit.shape, -limit, limit)
+        observations = Box(size, -everywhere, everywhere)
+        actions = Box(limit.shape, -limit, limit)
 
     def start(key: Key) -> PyTree:
-        with _as_brax_likes():
+        with _brax_allowances():
             inner = environment.reset(key)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), inner)
 
@@ -114,7 +114,7 @@ def from_brax(
 
     def step(key: Key, state: BraxState, action: jax.Array) -> tuple[BraxState, Timestep]:
         inner = jax.tree.map(lambda leaf: leaf, state.inner)  # brax writes into its dicts
-        with _as_brax_likes():
+        with _brax_allowances():
             new = environment.step(inner, action)
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, state.inner)
         time = state.time + 1
@@ -129,4 +129,4 @@ def from_brax(
             truncated=truncated,
         )
 
-    return Environment(f"brax-{name}", reset, step, seen, taken, horizon)
+    return Environment(f"brax-{name}", reset, step, observations, actions, horizon)

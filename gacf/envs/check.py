@@ -54,23 +54,23 @@ def check(env: Any) -> Environment:
     check_spaces(env)
     _check_horizon(env)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    begun = _traced(env, "reset", "(key) -> (state, observation)", env.reset, key)
-    state, observation = _pair(env, "reset", "(state, observation)", begun)
+    start = _traced(env, "reset", "(key) -> (state, observation)", env.reset, key)
+    state, observation = _pair(env, "reset", "(state, observation)", start)
     _check_observation(env, "the observation of `reset`", observation)
     action = _action(env)
-    wanted = f"(key, state, action {_said(action)}) -> (state, Timestep)"
-    stepped = _traced(env, "step", wanted, env.step, key, state, action)
-    then, timestep = _pair(env, "step", "(state, Timestep)", stepped)
-    _check_state(env, state, then)
+    signature = f"(key, state, action {_described(action)}) -> (state, Timestep)"
+    result = _traced(env, "step", signature, env.step, key, state, action)
+    next_state, timestep = _pair(env, "step", "(state, Timestep)", result)
+    _check_state(env, state, next_state)
     missing = [name for name in Timestep._fields if not hasattr(timestep, name)]
     if missing:
         _refuse(env, "what `step` returns second", type(timestep).__name__, "a Timestep")
     for name in ("observation", "next_observation"):
-        shown = getattr(timestep, name)
-        _check_observation(env, f"`{name}` of `step`", shown)
-        if _types(shown) != _types(observation):
-            allowed = f"{_said(observation)}, as `reset` has it"
-            _refuse(env, f"`{name}` of `step`", _said(shown), allowed)
+        returned = getattr(timestep, name)
+        _check_observation(env, f"`{name}` of `step`", returned)
+        if _types(returned) != _types(observation):
+            allowed = f"{_described(observation)}, as `reset` has it"
+            _refuse(env, f"`{name}` of `step`", _described(returned), allowed)
     _check_scalar(env, "reward", timestep.reward, jnp.floating, "a real scalar, float[]")
     for name in ("terminated", "truncated"):
         _check_scalar(env, name, getattr(timestep, name), jnp.bool_, "a bool scalar, bool[]")
@@ -91,8 +91,8 @@ def check_spaces(env: Any) -> Environment:
     return env
 
 
-def _refuse(env: Environment, field: str, came: str, allowed: str) -> NoReturn:
-    raise ValueError(f"env: {field} in {env.name!r} is {came}; allowed: {allowed}")
+def _refuse(env: Environment, field: str, actual: str, allowed: str) -> NoReturn:
+    raise ValueError(f"env: {field} in {env.name!r} is {actual}; allowed: {allowed}")
 
 
 class _Plain(str):
@@ -102,7 +102,7 @@ class _Plain(str):
         return str(self)
 
 
-def _said(tree: PyTree) -> str:
+def _described(tree: PyTree) -> str:
     """Shapes and types in readable form: float32[2], or {'state': float32[2]}."""
 
     def leaf(x: Any) -> _Plain:
@@ -121,16 +121,16 @@ def _traced(
     try:
         return jax.eval_shape(function, *args)
     except Exception as error:  # the user's code may raise anything
-        said = (str(error).strip() or "nothing more").splitlines()[0]
+        reason = (str(error).strip() or "nothing more").splitlines()[0]
         raise ValueError(
-            f"env: `{name}` of {env.name!r} raised {type(error).__name__}: {said}; "
+            f"env: `{name}` of {env.name!r} raised {type(error).__name__}: {reason}; "
             f"allowed: {signature}"
         ) from error
 
 
 def _pair(env: Environment, name: str, allowed: str, result: Any) -> tuple[Any, Any]:
     if not isinstance(result, tuple) or len(result) != 2:
-        _refuse(env, f"what `{name}` returns", _said(result), allowed)
+        _refuse(env, f"what `{name}` returns", _described(result), allowed)
     return result
 
 
@@ -153,12 +153,12 @@ def _check_horizon(env: Environment) -> None:
     if isinstance(horizon, jax.core.Tracer) and not (
         horizon.shape == () and jnp.issubdtype(horizon.dtype, jnp.integer)
     ):
-        _refuse(env, "`horizon`", _said(horizon), "a whole number, int32[] where it is traced")
+        _refuse(env, "`horizon`", _described(horizon), "a whole number, int32[] where it is traced")
     require(f"env: horizon of {env.name!r}", horizon, whole, "a whole number >= 1")
 
 
-def _check_observation(env: Environment, field: str, seen: PyTree) -> None:
-    def wanted(space: Any) -> _Plain:
+def _check_observation(env: Environment, field: str, observation: PyTree) -> None:
+    def declared(space: Any) -> _Plain:
         if isinstance(space, Discrete):
             return _Plain("int[]")
         return _Plain(f"float[{', '.join(map(str, space.shape))}]")
@@ -171,11 +171,11 @@ def _check_observation(env: Environment, field: str, seen: PyTree) -> None:
         return leaf.shape == tuple(space.shape) and number
 
     spaces, structure = jax.tree.flatten(env.observation, is_leaf=is_space)
-    leaves = jax.tree.leaves(seen)
-    alike = jax.tree.structure(seen) == structure
-    if not (alike and all(map(fits, spaces, leaves))):
-        allowed = jax.tree.map(wanted, env.observation, is_leaf=is_space)
-        _refuse(env, field, _said(seen), f"{allowed}, as `observation` declares")
+    leaves = jax.tree.leaves(observation)
+    same_structure = jax.tree.structure(observation) == structure
+    if not (same_structure and all(map(fits, spaces, leaves))):
+        allowed = jax.tree.map(declared, env.observation, is_leaf=is_space)
+        _refuse(env, field, _described(observation), f"{allowed}, as `observation` declares")
 
 
 def _action(env: Environment) -> jax.ShapeDtypeStruct:
@@ -184,19 +184,19 @@ def _action(env: Environment) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(tuple(env.action.shape), jnp.result_type(float))
 
 
-def _check_state(env: Environment, begun: PyTree, then: PyTree) -> None:
-    if jax.tree.structure(begun) != jax.tree.structure(then):
-        allowed = f"{_said(begun)}, as `reset` makes it"
-        _refuse(env, "the state after `step`", _said(then), allowed)
+def _check_state(env: Environment, before: PyTree, after: PyTree) -> None:
+    if jax.tree.structure(before) != jax.tree.structure(after):
+        allowed = f"{_described(before)}, as `reset` makes it"
+        _refuse(env, "the state after `step`", _described(after), allowed)
     for (path, first), last in zip(
-        jax.tree_util.tree_leaves_with_path(begun), jax.tree.leaves(then), strict=True
+        jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True
     ):
         if (first.shape, first.dtype) != (last.shape, last.dtype):
             field = f"state{jax.tree_util.keystr(path)} after `step`"
-            _refuse(env, field, _said(last), f"{_said(first)}, as `reset` makes it")
+            _refuse(env, field, _described(last), f"{_described(first)}, as `reset` makes it")
 
 
 def _check_scalar(env: Environment, name: str, value: Any, kind: Any, allowed: str) -> None:
-    one = jax.tree.structure(value) == jax.tree.structure(0)
-    if not (one and value.shape == () and jnp.issubdtype(value.dtype, kind)):
-        _refuse(env, f"`{name}` of `step`", _said(value), allowed)
+    single = jax.tree.structure(value) == jax.tree.structure(0)
+    if not (single and value.shape == () and jnp.issubdtype(value.dtype, kind)):
+        _refuse(env, f"`{name}` of `step`", _described(value), allowed)

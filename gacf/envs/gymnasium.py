@@ -77,12 +77,12 @@ def _counts(space: Any) -> bool:
 def _actions(name: str, space: Any) -> Space:
     """The space of actions; for whole numbers it is wider by one half on both sides.
 
-    Real numbers in it are rounded to the nearest whole number (`_Pool.take`). So each whole number,
-    including the lowest and the highest, gets a share of the same size.
+    Real numbers in it are rounded to the nearest whole number (`_Pool.host_action`). So each whole
+    number, including the lowest and the highest, gets a share of the same size.
     """
-    made = _space(name, space)
-    if not (isinstance(made, Box) and _counts(space)):
-        return made
+    box = _space(name, space)
+    if not (isinstance(box, Box) and _counts(space)):
+        return box
     low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
     # of wider ones float32 does not know every number
     if not (space.is_bounded("both") and np.all(high - low < WIDEST)):
@@ -90,9 +90,7 @@ def _actions(name: str, space: Any) -> Space:
             f"environment: {name} has whole actions, {space}; allowed: a Box of whole numbers with "
             f"bounds less than {WIDEST:,} apart"
         )
-    return Box(
-        made.shape, jnp.asarray(low - 0.5, jnp.float32), jnp.asarray(high + 0.5, jnp.float32)
-    )
+    return Box(box.shape, jnp.asarray(low - 0.5, jnp.float32), jnp.asarray(high + 0.5, jnp.float32))
 
 
 def _close(environments: list[Any]) -> None:
@@ -148,12 +146,12 @@ class _Pool:
                 self.close()
                 raise
 
-    def show(self, observation: Any) -> np.ndarray:
+    def observation(self, raw: Any) -> np.ndarray:
         if hasattr(self.observations, "n"):
-            return np.array(observation - self.observations.start, np.int32)
-        return np.array(observation, np.float32)
+            return np.array(raw - self.observations.start, np.int32)
+        return np.array(raw, np.float32)
 
-    def take(self, action: np.ndarray) -> Any:
+    def host_action(self, action: np.ndarray) -> Any:
         if hasattr(self.actions, "n"):
             return self.actions.start + action.astype(self.actions.dtype)
         if _counts(self.actions):
@@ -174,7 +172,7 @@ class _Pool:
             self.everything.append(env)
         else:
             env = self.playing.popitem(last=False)[1][0]
-        return env, self.show(env.reset(seed=seed)[0])
+        return env, self.observation(env.reset(seed=seed)[0])
 
     def wait(self, seed: int, env: Any, observation: np.ndarray) -> None:
         """Keeps an environment at the start of the episode until it is played."""
@@ -204,19 +202,19 @@ class _Pool:
                     )
                 del self.playing[number]  # it moves to the end of the order
             self.most = max(self.most, 1 + len(self.playing))
-            seen, reward, terminated, truncated, _ = env.step(self.take(np.asarray(action)))
-            led_to = observation = self.show(seen)
+            raw, reward, terminated, truncated, _ = env.step(self.host_action(np.asarray(action)))
+            next_observation = observation = self.observation(raw)
             terminated = bool(terminated)
             truncated = not terminated and (bool(truncated) or time + 1 >= self.horizon)
             if terminated or truncated:
                 number, time, seed = -1, -1, int(next_seed)
-                observation = self.show(env.reset(seed=seed)[0])
+                observation = self.observation(env.reset(seed=seed)[0])
                 self.wait(seed, env, observation)
             else:
                 self.playing[number] = env, time + 1
         state = np.uint32(seed), np.int32(number), np.int32(time + 1)
         flags = np.bool_(terminated), np.bool_(truncated)
-        timestep = observation, led_to, np.float32(reward), *flags
+        timestep = observation, next_observation, np.float32(reward), *flags
         return HostState._make(state), Timestep._make(timestep)
 
     def release(self, seed: Any, number: Any, time: Any) -> np.ndarray:
@@ -297,13 +295,13 @@ def from_gymnasium(
         return jax.ShapeDtypeStruct((), dtype)
 
     if isinstance(observations, Discrete):
-        seen = scalar(jnp.int32)
+        observed = scalar(jnp.int32)
     else:
-        seen = jax.ShapeDtypeStruct(observations.shape, jnp.float32)
+        observed = jax.ShapeDtypeStruct(observations.shape, jnp.float32)
     flag, count = scalar(jnp.bool_), scalar(jnp.int32)
     after = (
         HostState._make((scalar(jnp.uint32), count, count)),
-        Timestep._make((seen, seen, scalar(jnp.float32), flag, flag)),
+        Timestep._make((observed, observed, scalar(jnp.float32), flag, flag)),
     )
 
     # `io_callback` would say more of what this is, but JAX has none under `vmap` of `cond`, where
@@ -313,7 +311,7 @@ def from_gymnasium(
     def reset(key: Key) -> tuple[HostState, jax.Array]:
         seed = jax.random.bits(key, (), jnp.uint32)
         state = HostState(seed, jnp.full((), -1, jnp.int32), jnp.zeros((), jnp.int32))
-        return state, call(pool.reset, seen, seed)
+        return state, call(pool.reset, observed, seed)
 
     def step(key: Key, state: HostState, action: jax.Array) -> tuple[HostState, Timestep]:
         next_seed = jax.random.bits(key, (), jnp.uint32)

@@ -70,7 +70,7 @@ def _steps(value: Any) -> Any:
     return int(value)
 
 
-def _made(name: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
+def _environment(name: str, parameters: dict[str, Any]) -> tuple[Any, Any]:
     """The gymnax environment and its parameters; each argument goes to the one that takes it."""
     import gymnax
 
@@ -118,17 +118,17 @@ def from_gymnax(name: str, **parameters: Any) -> Environment:
         ((3,), (1,))
     """
     with jax.ensure_compile_time_eval(), jax.numpy_rank_promotion("allow"):
-        environment, params = _made(name, parameters)
+        environment, params = _environment(name, parameters)
         observations = _space(environment.observation_space(params))
         actions = _space(environment.action_space(params))
-    seen = jnp.int32 if isinstance(observations, Discrete) else jnp.float32
+    dtype = jnp.int32 if isinstance(observations, Discrete) else jnp.float32
 
     def reset(key: Key) -> tuple[PyTree, jax.Array]:
         with jax.numpy_rank_promotion("allow"):
             observation, state = environment.reset(key, params)
         # a weakly typed leaf, such as a counter that starts as a Python 0, would change in a scan
         state = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.asarray(leaf).dtype), state)
-        return state, jnp.asarray(observation, seen)
+        return state, jnp.asarray(observation, dtype)
 
     def step(key: Key, state: PyTree, action: jax.Array) -> tuple[PyTree, Timestep]:
         with jax.numpy_rank_promotion("allow"):
@@ -138,8 +138,8 @@ def from_gymnax(name: str, **parameters: Any) -> Environment:
         new = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), new, state)
         terminated = jnp.asarray(terminated, bool)
         return new, Timestep(
-            observation=jnp.asarray(observation, seen),
-            next_observation=jnp.asarray(info["final_observation"], seen),
+            observation=jnp.asarray(observation, dtype),
+            next_observation=jnp.asarray(info["final_observation"], dtype),
             reward=jnp.asarray(reward, jnp.float32),
             terminated=terminated,
             truncated=jnp.asarray(truncated, bool) & ~terminated,  # DeepSea sets both flags

@@ -72,9 +72,11 @@ def lqr(
         >>> import jax
         >>> env = lqr(a=0.5, noise=0.0)
         >>> state, s = env.reset(jax.random.key(0))
-        >>> _, seen = env.step(jax.random.key(1), state, jax.numpy.array([2.0]))
-        >>> bool(seen.next_observation[0] == 0.5 * s[0] + 2), bool(seen.reward == -(s[0] ** 2) - 4)
-        (True, True)
+        >>> _, timestep = env.step(jax.random.key(1), state, jax.numpy.array([2.0]))
+        >>> bool(timestep.next_observation[0] == 0.5 * s[0] + 2)
+        True
+        >>> bool(timestep.reward == -(s[0] ** 2) - 4)
+        True
     """
     require("horizon", horizon, whole, "a whole number >= 1")
     a = _matrix("a", a, None, None)
@@ -107,6 +109,6 @@ def lqr(
     with jax.ensure_compile_time_eval():
         everywhere = jnp.full(size, jnp.inf, jnp.float32)
         limit = jnp.full(b.shape[1], bound, jnp.float32)
-        seen = Box((size,), -everywhere, everywhere)
-        taken = Box((b.shape[1],), -limit, limit)
-    return Environment("LQR", reset, step, seen, taken, horizon)
+        observations = Box((size,), -everywhere, everywhere)
+        actions = Box((b.shape[1],), -limit, limit)
+    return Environment("LQR", reset, step, observations, actions, horizon)

@@ -1,7 +1,7 @@
 """Probe environments: so small that every value in them is known.
 
-Each asks one question, and together they distinguish wiring errors: a method that fails one of them
-and passes those above it in this file has the error after which the failing one is named.
+Each asks one question, and together they tell wiring errors apart: if a method fails one of them
+and passes those above it in this file, the docstring of the failing one describes the error.
 
 In all of them, the reward of an action does not depend on later actions. So Q below holds for every
 policy, and V(o) = E_a Q(o, a) for the policy in question. Where actions matter, the V given is that
@@ -177,16 +177,16 @@ def _environment(name: str, actions: str, length: int | None = None) -> Environm
     with jax.ensure_compile_time_eval():
         size = probe.start(jax.random.key(0)).shape
         everywhere = jnp.full(size, jnp.inf, jnp.float32)
-        seen = Box(size, -everywhere, everywhere)
-        taken = _space(actions)
-    return Environment(name, reset, step, seen, taken, length)
+        observations = Box(size, -everywhere, everywhere)
+        action_space = _space(actions)
+    return Environment(name, reset, step, observations, action_space, length)
 
 
 def value(name: str, discount: Any, observation: Any) -> jax.Array:
     """V(o) of the best policy.
 
     Args:
-        name: of the probe.
+        name: the name of the probe.
         discount: γ.
         observation: o, [..., O].
 
@@ -194,7 +194,7 @@ def value(name: str, discount: Any, observation: Any) -> jax.Array:
         [...].
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
 
     Example:
         >>> import numpy as np
@@ -208,16 +208,16 @@ def action_value(name: str, discount: Any, observation: Any, action: Any) -> jax
     """Q(o, a) = r(o, a) + γ V(o'), or r(o, a) alone where the episode is terminated.
 
     Args:
-        name: of the probe.
+        name: the name of the probe.
         discount: γ.
         observation: o, [..., O].
-        action: a, [..., 1] where it is a float, [...] where it is whole.
+        action: a, [..., 1] if it is a float, [...] if it is a whole number.
 
     Returns:
         [...].
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
 
     Example:
         >>> import numpy as np
@@ -234,7 +234,7 @@ def best_action(name: str, observation: Any, actions: str = "continuous") -> jax
     """The action with the highest value.
 
     Args:
-        name: of the probe.
+        name: the name of the probe.
         observation: o, [..., O].
         actions: "continuous" or "discrete".
 
@@ -242,7 +242,7 @@ def best_action(name: str, observation: Any, actions: str = "continuous") -> jax
         [..., 1] if it is continuous, [...] if it is discrete; None if actions do not matter.
 
     Raises:
-        ValueError: an unknown name or kind of actions.
+        ValueError: the name or the kind of actions is unknown.
 
     Example:
         >>> import numpy as np
@@ -288,7 +288,7 @@ def action(actions: str = "continuous") -> Environment:
 
 
 def match(actions: str = "continuous") -> Environment:
-    """The merit depends on the observation, ±1, then the end: is each action kept with its own?
+    """The merit depends on the observation, ±1, then the end: do action and observation match?
 
         g(o) = o/2,   Q(o, a) = merit(a; o/2),   V(o) = 1
 

@@ -16,7 +16,7 @@ class Box(NamedTuple):
     """Real arrays between bounds.
 
     Attributes:
-        shape: of one element.
+        shape: the shape of one element.
         low: lower bounds [*shape], float32; may be -inf.
         high: upper bounds [*shape], float32; may be inf.
     """
@@ -30,7 +30,7 @@ class Discrete(NamedTuple):
     """The whole numbers 0 … n-1; its elements are int32 scalars.
 
     Attributes:
-        n: how many there are.
+        n: the number of elements.
     """
 
     n: int

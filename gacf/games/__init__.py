@@ -1,4 +1,4 @@
-"""Games whose answers are known in closed form."""
+"""Games whose solutions are known in closed form."""
 
 from gacf.games.bilinear import bilinear, bilinear_modes
 from gacf.games.dirac_gan import dirac_gan, project

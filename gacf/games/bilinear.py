@@ -1,4 +1,4 @@
-"""The bilinear game, on which every rule is a linear map that can be written down."""
+"""The bilinear game, on which one step of a rule is a linear map in closed form."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gacf.core.game import Game, from_losses
 def bilinear(
     matrix: Any = 1.0, players: tuple[str, str] = ("actor", "critic"), start: Any = (1.0, 1.0)
 ) -> Game:
-    """The zero-sum game F = xᵀAy, f = −xᵀAy; its one equilibrium is 0 where A is invertible.
+    """The zero-sum game F = xᵀAy, f = −xᵀAy; if A is invertible, its only equilibrium is 0.
 
     Args:
         matrix: A, [m, n], or a number.
-        players: who plays x, who plays y.
-        start: x [m] and y [n], or numbers that fill them.
+        players: the names of the players of x and of y.
+        start: x [m] and y [n] at the start, or numbers that fill them.
 
     Example:
         >>> import jax
@@ -100,8 +100,8 @@ def _follow_the_ridge(p: float, q: float, s: float, damping: float = 1.0) -> np.
 
 
 def _lookahead(p: float, q: float, s: float, period: int = 5, rate: float = 0.5) -> np.ndarray:
-    many = np.linalg.matrix_power(_simultaneous(p, q, s), period)
-    return (1 - rate) * np.eye(2) + rate * many
+    period_map = np.linalg.matrix_power(_simultaneous(p, q, s), period)
+    return (1 - rate) * np.eye(2) + rate * period_map
 
 
 _MAPS: dict[str, Callable[..., np.ndarray]] = {
@@ -127,25 +127,25 @@ def bilinear_modes(
 ) -> np.ndarray:
     """The eigenvalues of one step of a rule on the bilinear game, from the rule's formula.
 
-    A step is a linear map; in A's singular vectors it falls apart into one small matrix per
-    singular value σ, e.g. for `simultaneous` ((1, −η_xσ), (η_yσ, 1)) with eigenvalues
-    1 ± iσ√(η_xη_y). The directions beyond A's rank, which no player feels, have σ = 0.
-    The largest modulus is the contraction.
+    A step is a linear map. In the basis of A's singular vectors it splits into one small matrix per
+    singular value σ, for instance ((1, −η_xσ), (η_yσ, 1)) for `simultaneous`, with the eigenvalues
+    1 ± iσ√(η_xη_y). Directions beyond A's rank, on which no loss depends, have σ = 0. The largest
+    modulus is the contraction factor.
 
     Args:
-        rule: a schedule or direction of `gacf.rules`, or `optimistic`. Directions are under
-            `simultaneous`; with a leader, it is x. `alternating` moves y first. `lookahead` is
-            over `simultaneous`, per period.
-        rates: (η_x, η_y), of gradient steps.
+        rule: a schedule or direction of `gacf.rules`, or `optimistic`. Directions are used with
+            `simultaneous`; if there is a leader, it is x. `alternating` moves y first. `lookahead`
+            wraps `simultaneous`, and its map is that of a whole period.
+        rates: (η_x, η_y), the rates of gradient steps.
         matrix: A, [m, n], or a number.
-        **hyper: what the rule takes: `weight`, `rate`, `damping`, `steps`, `period`, `exact`.
+        **hyper: arguments of the rule: `weight`, `rate`, `damping`, `steps`, `period`, `exact`.
 
     Returns:
-        The eigenvalues of the pairs, then |m − n| ones (and for `single_loop`, whose memory has
-        y's shape, as many 1 − ρλ where n > m).
+        The eigenvalues of the pairs, followed by |m − n| ones (and, if n > m, by as many 1 − ρλ for
+        `single_loop`, whose memory has the shape of y).
 
     Raises:
-        ValueError: an unknown rule.
+        ValueError: the rule is unknown.
 
     Reference:
         Simultaneous to consensus: Mescheder et al. 2017; Balduzzi et al. 2018; optimistic:
@@ -157,11 +157,11 @@ def bilinear_modes(
         >>> abs(bilinear_modes("extragradient", (0.1, 0.1))).round(6).tolist()
         [0.995038, 0.995038]
     """
-    made = lookup("rule", rule, _MAPS)
+    step_of = lookup("rule", rule, _MAPS)
     a = np.asarray(matrix, float)
     sides = a.shape if a.ndim else (1, 1)
     sizes = np.linalg.svd(a.reshape(sides), compute_uv=False)
-    modes = [np.linalg.eigvals(made(*rates, size, **hyper)) for size in sizes]
+    modes = [np.linalg.eigvals(step_of(*rates, size, **hyper)) for size in sizes]
     spare = np.ones(abs(sides[0] - sides[1]))
     if rule == "single_loop" and sides[1] > sides[0]:
         spare = np.concatenate([spare, spare - hyper["rate"] * hyper["damping"]])

@@ -39,21 +39,23 @@ def dirac_gan(
 
         actor    min_θ f(ψθ),   critic  max_ψ f(ψθ) + f(0) − (penalty / 2) (|ψ| − target)²
 
-    with f(t) = −log(1 + e⁻ᵗ), or f(t) = t. The equilibrium is θ = ψ = 0; there the field's
-    Jacobian is ((0, c), (−c, penalty)), c = f'(0), without regularisation a rotation.
+    with f(t) = −log(1 + e⁻ᵗ), or f(t) = t. The equilibrium is θ = ψ = 0. There the Jacobian of the
+    field is ((0, c), (−c, penalty)) with c = f'(0), which is a rotation without regularisation.
 
     Args:
         loss: `saturating` (Goodfellow's minimax), `non_saturating` (the actor maximises f(−ψθ)),
             or `wasserstein`.
-        gradient_penalty: R1 for `target` 0 (∇_x D = ψ), WGAN-GP's one for 1.
+        gradient_penalty: the weight of the penalty, which is R1 with `target` 0 (∇_x D = ψ) and
+            that of WGAN-GP with `target` 1.
         target: the gradient norm that the penalty asks for.
         noise: σ of instance noise on real and fake points.
-        samples: draws of the noise a step, for real and fake each; by default expectations, by
-            quadrature. With draws the players end up at a distance set by their number, not at 0.
-        start: θ, ψ.
+        samples: the number of noise samples per step, each for real and fake points. By default
+            there are expectations instead, by quadrature. With samples the players do not reach 0,
+            but stay at a distance that depends on their number.
+        start: θ and ψ at the start.
 
     Raises:
-        ValueError: an unknown loss, or a negative number.
+        ValueError: the loss is unknown, or a number is out of bounds.
 
     Reference:
         Mescheder, Geiger & Nowozin 2018 (Which training methods for GANs do actually converge?).

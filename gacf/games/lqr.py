@@ -32,7 +32,7 @@ class LQR(NamedTuple):
     discount: float = 0.9
 
     def matrices(self) -> tuple[np.ndarray, ...]:
-        """A, B, Q and R as matrices; numbers stand for [1, 1]."""
+        """A, B, Q and R as matrices; a number becomes a matrix [1, 1]."""
         return tuple(np.atleast_2d(np.asarray(x, float)) for x in self[:4])
 
 
@@ -45,21 +45,22 @@ def lqr(
     start: Any = None,
     stop_target: bool = False,
 ) -> Game:
-    """The actor minimises its critic's verdict, the critic its Bellman error on random (s, u).
+    """The actor minimises the critic's verdict, and the critic its Bellman error at random (s, u).
 
         actor    min_K  mean_B Q_φ(s, −Ks)
         critic   min_φ  ½ mean_B (Q_φ(s, u) − [sᵀQs + uᵀRu + γ Q_φ(s', −Ks')])²,  target fixed
 
-    Q_φ is a general quadratic form in (s, u), so the critic can be exact: on every batch its
-    fixed point is `q_function(spec, K)`, and its field's Jacobian, mean φ-features × (features −
-    γ features'), is not symmetric. States and actions of the batch are standard normal.
+    Q_φ is a general quadratic form in (s, u), so the critic can be exact: on every batch its fixed
+    point is `q_function(spec, K)`. The Jacobian of its field, the mean of features × (features −
+    γ features'), is not symmetric. The states and actions of the batch are standard normal.
 
     Args:
         spec: the regulator.
         batch: B.
         start: K at the start, [m, n]; 0 by default.
-        stop_target: the trap: stop the target's gradient. Own gradients are the same, but the
-            leader's total derivative collapses.
+        stop_target: whether the gradient of the target is stopped, which is a common mistake: the
+            own gradients are the same, but the leader's total derivative collapses to the partial
+            one.
 
     Reference:
         Fazel, Ge, Kakade & Mesbahi 2018 (gain gradient); Bradtke 1993 (Q-learning for LQR).
@@ -158,7 +159,7 @@ def q_function(spec: LQR, gain: Any) -> np.ndarray:
 
 
 def gain_gradient(spec: LQR, gain: Any, covariance: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Total and partial derivative of E[Q_K(s, −Ks)] in K, s with the given second moment.
+    """Total and partial derivative of E[Q_K(s, −Ks)] in K, for states of this second moment.
 
         partial   2 E_K Σ_0                   the critic held fixed, as in a semi-gradient
         total     2 E_K Σ_K                   E_K = (R + γBᵀPB)K − γBᵀPA

@@ -14,10 +14,10 @@ from gacf.core.game import Game, from_losses
 
 
 class Quadratic(NamedTuple):
-    """Losses ½ zᵀHz + hᵀz of the stacked parameters z = (z_1, …, z_n), one H and h a player.
+    """Losses ½ zᵀHz + hᵀz of the stacked parameters z = (z_1, …, z_n), with one H and h per player.
 
     Attributes:
-        sizes: player -> length of its parameters, in the order of stacking.
+        sizes: player -> the length of its parameters, in the order of stacking.
         hessians: player -> H, [d, d], symmetric.
         slopes: player -> h, [d].
     """
@@ -27,7 +27,7 @@ class Quadratic(NamedTuple):
     slopes: Mapping[str, Any]
 
     def block(self, player: str) -> slice:
-        """Where a player's parameters stand in z."""
+        """The place of a player's parameters in z."""
         names = list(self.sizes)
         start = sum(self.sizes[name] for name in names[: names.index(player)])
         return slice(start, start + self.sizes[player])
@@ -41,7 +41,7 @@ def quadratic(spec: Quadratic, start: Any = 0.0) -> Game:
         start: z at the start, [d], or a number that fills it.
 
     Raises:
-        ValueError: a Hessian that is not symmetric, or players that differ.
+        ValueError: a Hessian is not symmetric, or belongs to a player without a size.
 
     Example:
         >>> spec = Quadratic(
@@ -81,27 +81,27 @@ def quadratic(spec: Quadratic, start: Any = 0.0) -> Game:
 
 
 def field_jacobian(spec: Quadratic) -> np.ndarray:
-    """The constant Jacobian J of v, [d, d]: each player's rows of its own Hessian."""
+    """The constant Jacobian J of v, [d, d], which takes each player's rows from its own Hessian."""
     return np.concatenate(
         [np.asarray(spec.hessians[name], float)[spec.block(name)] for name in spec.sizes]
     )
 
 
 def equilibrium(spec: Quadratic, levels: Sequence[str | Sequence[str]]) -> dict[str, np.ndarray]:
-    """The stationary point where each level leads all levels after it.
+    """The stationary point at which each level leads all levels after it.
 
-    Players of one level play Nash among themselves; a level knows how those below will respond:
+    Players of one level are in a Nash equilibrium; each level anticipates the responses below it:
 
         [("x", "y")]      F_x = 0, f_y = 0                                     Nash
         ["x", "y"]        d/dx F(x, y*(x)) = 0, f_y = 0                        Stackelberg, x leads
         ["a", "b", "c"]   three levels
 
-    From the lowest level up, the response z_low = S w + s is affine in what is above and is
+    From the lowest level up, the response z_low = S w + s is affine in the parameters above, and is
     substituted into every loss: H ← SᵀHS, h ← Sᵀ(Hs + h).
 
     Args:
         spec: the game.
-        levels: players from the top down, every player once.
+        levels: the players from the top down, every player once.
 
     Returns:
         player -> its parameters.
@@ -121,7 +121,7 @@ def equilibrium(spec: Quadratic, levels: Sequence[str | Sequence[str]]) -> dict[
         system, constant = np.concatenate(rows), np.concatenate(constants)
         low = np.concatenate([np.flatnonzero(free == index) for index in own])
         high = np.flatnonzero(~np.isin(free, own))
-        # w = (what stays free); the level's own entries answer −M_low⁻¹ (M_high w + c)
+        # w are the parameters that stay free; the level's own are −M_low⁻¹ (M_high w + c)
         answer = -np.linalg.solve(system[:, low], np.c_[system[:, high], constant])
         lift = np.zeros((len(free), len(high)))
         lift[high, np.arange(len(high))] = 1

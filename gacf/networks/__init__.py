@@ -1,8 +1,8 @@
-"""Networks: Flax Linen modules, Flax NNX modules and bare (init, apply) pairs, made alike.
+"""Networks: Flax Linen modules, Flax NNX modules and (init, apply) pairs behind one interface.
 
-Every network becomes a `Model`: what one player computes. What it learns by gradient are params;
-what it only keeps (batch statistics, a power iteration's vector, a dropout stream) are statistics,
-and live in the world under `stats/<player>`.
+Every network becomes a `Model`: what one player computes. What it learns by gradient is its params.
+What it keeps besides (batch statistics, the vector of a power iteration, a dropout stream) is its
+statistics, which are in the world under `stats/<player>`.
 """
 
 from gacf.networks.conv import Conv, ConvTranspose

@@ -1,16 +1,17 @@
 """Convolutions that keep the speed of matrix products on a CPU.
 
-XLA's own convolutions fall off a cliff on a CPU once they are differentiated inside a loop, by the
-gradient in the weights most of all. Here they are matrix products wherever the program is lowered
-for a CPU, and XLA's own on every other platform.
+XLA's own convolutions become very slow on a CPU when they are differentiated inside a loop, most of
+all the gradient in the weights. Here they are matrix products if the program is lowered for a CPU,
+and XLA's own on every other platform.
 
-The trilinear form ⟨y, k ∗ x⟩ has three bilinear maps: the output y of an image and a kernel, the
-image that an output and a kernel write (a transposed convolution), and the kernel's share of an
-image and an output. The derivatives of each are the other two, so each is a JAX primitive that is
-written once, the fastest way, and derivatives of every order and mode come with them.
+The trilinear form ⟨y, k ∗ x⟩ has three bilinear maps: from an image and a kernel to an output (a
+convolution), from an output and a kernel to an image (a transposed convolution), and from an image
+and an output to a kernel (the gradient in the weights). The derivatives of each are the other two.
+So each is a JAX primitive that is written once, in the fastest way, and together they provide
+derivatives of every order and mode.
 
 Shapes: B batch, H and W height and width, C channels in, D channels out; images are [B, H, W, C].
-The primitives have one more axis in front, that of kernels N, which `vmap` fills.
+The primitives have one more axis in front, N, which counts kernels and which `vmap` fills.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ IMPLEMENTATIONS = ("auto", "matmul", "lax")
 
 
 class Geometry(NamedTuple):
-    """Where the windows lie.
+    """The positions of the windows of a convolution.
 
     Attributes:
-        size: of the image, (H, W).
-        window: rows and columns.
+        size: height and width of the image, (H, W).
+        window: rows and columns of the window.
         strides: (h, w).
         pads: zeros above and below, left and right; a negative number crops.
     """
@@ -64,7 +65,7 @@ Form = Callable[[jax.Array, jax.Array, Geometry], jax.Array]
 
 
 def _padded(x: jax.Array, pads: Pads) -> jax.Array:
-    """With zeros around height and width; a negative number crops."""
+    """The images with zeros around height and width; a negative number crops them."""
     config = [(0, 0, 0), *((low, high, 0) for low, high in pads), (0, 0, 0)]
     return lax.pad(x, jnp.zeros((), x.dtype), config)
 
@@ -78,7 +79,7 @@ def _patches(x: jax.Array, at: Geometry) -> jax.Array:
     sides = zip(needed, at.size, at.pads, strict=True)
     x = _padded(x, [(low, m - n - low) for m, n, (low, _) in sides])
     if columns % w == 0:
-        # w neighbours in a row lie side by side: fewer, longer pieces
+        # w neighbours in a row lie next to each other in memory: fewer and longer pieces
         x = x.reshape(b, needed[0], needed[1] // w, w * c)
         columns, w = columns // w, 1
     last = [s * (o - 1) + 1 for o, s in zip(out, (h, w), strict=True)]
@@ -87,20 +88,20 @@ def _patches(x: jax.Array, at: Geometry) -> jax.Array:
         for i in range(rows)
         for j in range(columns)
     ]
-    # along an axis of their own they are copied whole, not number by number
+    # stacked along a new axis, pieces are copied as a whole and not number by number
     return jnp.stack(pieces, axis=3).reshape(b * out[0] * out[1], -1)
 
 
 def _matmul_output(x: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
-    made = _patches(x, at) @ kernel.reshape(-1, kernel.shape[-1])
-    return made.reshape(x.shape[0], *at.out, kernel.shape[-1])
+    output = _patches(x, at) @ kernel.reshape(-1, kernel.shape[-1])
+    return output.reshape(x.shape[0], *at.out, kernel.shape[-1])
 
 
 def _matmul_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
-    """Each output writes its window, and windows are added where they overlap.
+    """Each output writes its window into the image, and windows are added where they overlap.
 
-    Windows are cut into blocks of h × w pixels, of which ⌈rows / h⌉ · ⌈columns / w⌉ shifted images
-    are added.
+    Windows are cut into blocks of h × w pixels. So the image is the sum of
+    ⌈rows / h⌉ · ⌈columns / w⌉ shifted images.
     """
     (rows, columns, c, d), (h, w), b = kernel.shape, at.strides, y.shape[0]
     down, right = -(-rows // h), -(-columns // w)
@@ -119,10 +120,10 @@ def _matmul_image(y: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
         )
         for u in range(h)
     ]
-    made = jnp.stack(lines, axis=2)
-    made = made.reshape(b, made.shape[1] * h, made.shape[3] * w, c)
-    sides = zip(at.size, made.shape[1:3], at.pads, strict=True)
-    return _padded(made, [(-low, n + low - m) for n, m, (low, _) in sides])
+    image = jnp.stack(lines, axis=2)
+    image = image.reshape(b, image.shape[1] * h, image.shape[3] * w, c)
+    sides = zip(at.size, image.shape[1:3], at.pads, strict=True)
+    return _padded(image, [(-low, n + low - m) for n, m, (low, _) in sides])
 
 
 def _matmul_kernel(x: jax.Array, y: jax.Array, at: Geometry) -> jax.Array:
@@ -130,11 +131,11 @@ def _matmul_kernel(x: jax.Array, y: jax.Array, at: Geometry) -> jax.Array:
     outputs = y.reshape(-1, d)
     rows = lambda a, b: lax.dot_general(a, b, (((0,), (0,)), ((), ())))  # noqa: E731
     if patches.shape[-1] > d:
-        # twice as fast with the smaller side first; XLA would undo it, but for the barrier
-        made = lax.optimization_barrier(rows(outputs, patches)).T
+        # twice as fast with the smaller side first; the barrier keeps XLA from undoing this
+        kernel = lax.optimization_barrier(rows(outputs, patches)).T
     else:
-        made = rows(patches, outputs)
-    return made.reshape(*at.window, x.shape[-1], d)
+        kernel = rows(patches, outputs)
+    return kernel.reshape(*at.window, x.shape[-1], d)
 
 
 def _lax_output(x: jax.Array, kernel: jax.Array, at: Geometry) -> jax.Array:
@@ -159,14 +160,15 @@ def _over_kernels(form: Form, a: jax.Array, b: jax.Array, at: Geometry) -> jax.A
 def _primitive(
     name: str, matmul: Form, native: Form, shape: Callable[..., tuple[int, ...]], shared: bool
 ) -> Primitive:
-    """One of the three maps.
+    """The primitive of one of the three maps.
 
     Args:
-        name: of the primitive.
-        matmul: what it is on a CPU.
-        native: what it is elsewhere.
-        shape: of both arguments and `Geometry` -> of the result, without the axis N.
-        shared: whether many first arguments for one second are one batch.
+        name: the name of the primitive.
+        matmul: the map on a CPU.
+        native: the map on other platforms.
+        shape: `(shape of the first argument, of the second, geometry) -> shape of the result`,
+            all without the axis N.
+        shared: whether several first arguments with the same second one can be joined to one batch.
     """
     primitive = Primitive(name)
     forms = {
@@ -177,15 +179,15 @@ def _primitive(
     def run(own: str) -> Callable[..., jax.Array]:
         return lambda a, b, *, at, how: forms[own if how == "auto" else how](a, b, at=at)
 
-    def now(a: jax.Array, b: jax.Array, *, at: Geometry, how: str) -> jax.Array:
+    def evaluate(a: jax.Array, b: jax.Array, *, at: Geometry, how: str) -> jax.Array:
         if how != "auto":
             return forms[how](a, b, at=at)
         cpu, default = (functools.partial(forms[h], at=at) for h in ("matmul", "lax"))
         return lax.platform_dependent(a, b, cpu=cpu, default=default)
 
     def abstract(a: Any, b: Any, *, at: Geometry, how: str) -> Any:
-        made = shape(a.shape[1:], b.shape[1:], at)
-        return a.update(shape=(a.shape[0], *made), weak_type=False)
+        result = shape(a.shape[1:], b.shape[1:], at)
+        return a.update(shape=(a.shape[0], *result), weak_type=False)
 
     def batch(
         arguments: Sequence[jax.Array], axes: Sequence[int | None], **more: Any
@@ -193,18 +195,18 @@ def _primitive(
         (a, b), (i, j) = arguments, axes
         if shared and i is not None and j is None:
             a = jnp.moveaxis(a, i, 1)
-            made = primitive.bind(a.reshape(a.shape[0], -1, *a.shape[3:]), b, **more)
-            return made.reshape(*a.shape[:3], *made.shape[2:]), 1
-        many = next(x.shape[k] for x, k in zip(arguments, axes, strict=True) if k is not None)
+            result = primitive.bind(a.reshape(a.shape[0], -1, *a.shape[3:]), b, **more)
+            return result.reshape(*a.shape[:3], *result.shape[2:]), 1
+        size = next(x.shape[k] for x, k in zip(arguments, axes, strict=True) if k is not None)
         a, b = (
-            jnp.broadcast_to(x, (many, *x.shape)) if k is None else jnp.moveaxis(x, k, 0)
+            jnp.broadcast_to(x, (size, *x.shape)) if k is None else jnp.moveaxis(x, k, 0)
             for x, k in zip(arguments, axes, strict=True)
         )
         kernels = a.shape[:2]
-        made = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in (a, b)), **more)
-        return made.reshape(*kernels, *made.shape[1:]), 0
+        result = primitive.bind(*(x.reshape(-1, *x.shape[2:]) for x in (a, b)), **more)
+        return result.reshape(*kernels, *result.shape[1:]), 0
 
-    primitive.def_impl(now)
+    primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract)
     batching.primitive_batchers[primitive] = batch
     for platform, own in {"cpu": "matmul", None: "lax"}.items():
@@ -227,24 +229,24 @@ kernel_p = _primitive(
 )  # fmt: skip
 ad.defbilinear(
     output_p,
-    lambda given, x, kernel, **more: image_p.bind(given, kernel, **more),
-    lambda given, x, kernel, **more: kernel_p.bind(x, given, **more),
+    lambda y, x, kernel, **more: image_p.bind(y, kernel, **more),
+    lambda y, x, kernel, **more: kernel_p.bind(x, y, **more),
 )
 ad.defbilinear(
     image_p,
-    lambda given, y, kernel, **more: output_p.bind(given, kernel, **more),
-    lambda given, y, kernel, **more: kernel_p.bind(given, y, **more),
+    lambda x, y, kernel, **more: output_p.bind(x, kernel, **more),
+    lambda x, y, kernel, **more: kernel_p.bind(x, y, **more),
 )
 ad.defbilinear(
     kernel_p,
-    lambda given, x, y, **more: image_p.bind(y, given, **more),
-    lambda given, x, y, **more: output_p.bind(x, given, **more),
+    lambda kernel, x, y, **more: image_p.bind(y, kernel, **more),
+    lambda kernel, x, y, **more: output_p.bind(x, kernel, **more),
 )
 
 
 def _bind(primitive: Primitive, x: jax.Array, kernel: jax.Array, **more: Any) -> jax.Array:
     x, kernel = promote_dtype(x, kernel)
-    # within `shard_map`, one may differ between devices and the other not
+    # inside `shard_map`, one of the two may vary between devices while the other does not
     spread = [jax.typeof(a).manual_axis_type.varying for a in (x, kernel)]
     x, kernel = (
         lax.pcast(a, tuple(frozenset().union(*spread) - own), to="varying") if own != other else a
@@ -254,13 +256,19 @@ def _bind(primitive: Primitive, x: jax.Array, kernel: jax.Array, **more: Any) ->
 
 
 def flops(equation: Any) -> float | None:
-    """Floating-point operations of one of the primitives in a jaxpr, 2 a multiply-add, or None."""
+    """The floating-point operations of an equation with one of these primitives, otherwise None.
+
+    A multiply-add counts as 2.
+    """
     if equation.primitive not in (output_p, image_p, kernel_p):
         return None
-    ins, (made,) = (v.aval.shape for v in equation.invars), (v.aval.shape for v in equation.outvars)
-    first, second = ins
+    arguments, (result,) = (
+        (v.aval.shape for v in equation.invars),
+        (v.aval.shape for v in equation.outvars),
+    )
+    first, second = arguments
     y, kernel = {
-        output_p: (made, second), image_p: (first, second), kernel_p: (second, made)
+        output_p: (result, second), image_p: (first, second), kernel_p: (second, result)
     }[equation.primitive]  # fmt: skip
     return 2.0 * math.prod(y) * math.prod(kernel[1:-1])
 
@@ -272,20 +280,25 @@ def _pair(argument: str, given: int | Sequence[int]) -> Pair:
     return pair
 
 
-def _two(values: Sequence[int]) -> Pair:
+def _as_pair(values: Sequence[int]) -> Pair:
     first, second = values
     return first, second
 
 
-def _checked(x: jax.Array, kernel: jax.Array) -> None:
+def _arguments(
+    x: jax.Array, kernel: jax.Array, strides: int | Sequence[int], implementation: str
+) -> tuple[Pair, str]:
+    """The strides and the implementation, after checks of all four."""
+    how = lookup("implementation", implementation, {name: name for name in IMPLEMENTATIONS})
     if x.ndim != 4 or kernel.ndim != 4 or x.shape[-1] != kernel.shape[2]:
         raise ValueError(
             f"conv: shapes {x.shape} and {kernel.shape} were given; "
             "allowed: images [B, H, W, C] and a kernel [rows, columns, C, D]"
         )
+    return _pair("strides", strides), how
 
 
-def _named(padding: str) -> str:
+def _padding_name(padding: str) -> str:
     return lookup("padding", padding.upper(), {"SAME": "SAME", "VALID": "VALID"})
 
 
@@ -303,27 +316,25 @@ def conv(
         kernel: [rows, columns, C, D].
         strides: (h, w), or one number for both.
         padding: "SAME", "VALID", or ((top, bottom), (left, right)).
-        implementation: "matmul" over patches, XLA's own "lax", or "auto": the first on a CPU and
-            the second elsewhere, chosen when the program is lowered.
+        implementation: "matmul" over patches, XLA's own "lax", or "auto", which chooses when the
+            program is lowered: the first on a CPU and the second elsewhere.
 
     Returns:
-        [B, H', W', D], equal to `lax.conv_general_dilated` but for rounding.
+        [B, H', W', D], equal to `lax.conv_general_dilated` up to rounding.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown name.
+        ValueError: the shapes do not fit each other, or a name is unknown.
 
     Example:
         >>> import jax.numpy as jnp
         >>> conv(jnp.ones((1, 4, 4, 1)), jnp.ones((2, 2, 1, 1)), strides=2)[0, :, :, 0].tolist()
         [[4.0, 4.0], [4.0, 4.0]]
     """
-    how = lookup("implementation", implementation, {name: name for name in IMPLEMENTATIONS})
-    _checked(x, kernel)
-    steps = _pair("strides", strides)
+    steps, how = _arguments(x, kernel, strides, implementation)
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], steps, _named(padding))
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], steps, _padding_name(padding))
     top, left = ((int(low), int(high)) for low, high in padding)
-    at = Geometry(_two(x.shape[1:3]), _two(kernel.shape[:2]), steps, (top, left))
+    at = Geometry(_as_pair(x.shape[1:3]), _as_pair(kernel.shape[:2]), steps, (top, left))
     return _bind(output_p, x, kernel, at=at, how=how)
 
 
@@ -334,45 +345,44 @@ def conv_transpose(
     padding: str | Pads = "SAME",
     implementation: str = "auto",
 ) -> jax.Array:
-    """A convolution of images spread by zeros between pixels; "SAME" makes them s times larger.
+    """A convolution of images with zeros between their pixels; "SAME" makes them s times larger.
 
     Args:
         x: [B, H, W, C].
         kernel: [rows, columns, C, D].
         strides: by how much the images grow, (h, w), or one number for both.
-        padding: "SAME", "VALID", or zeros around the spread image ((top, bottom), (left, right)).
+        padding: "SAME", "VALID", or the numbers of zeros around the image that is spread by zeros,
+            ((top, bottom), (left, right)).
         implementation: as for `conv`.
 
     Returns:
-        [B, H', W', D], equal to `lax.conv_transpose` but for rounding.
+        [B, H', W', D], equal to `lax.conv_transpose` up to rounding.
 
     Raises:
-        ValueError: shapes that do not fit, or an unknown name.
+        ValueError: the shapes do not fit each other, or a name is unknown.
 
     Example:
         >>> import jax.numpy as jnp
         >>> conv_transpose(jnp.ones((1, 7, 7, 8)), jnp.ones((4, 4, 8, 3)), strides=2).shape
         (1, 14, 14, 3)
     """
-    how = lookup("implementation", implementation, {name: name for name in IMPLEMENTATIONS})
-    _checked(x, kernel)
-    steps = _pair("strides", strides)
+    steps, how = _arguments(x, kernel, strides, implementation)
     if isinstance(padding, str):
-        same = _named(padding) == "SAME"
+        same = _padding_name(padding) == "SAME"
         padding = [_spread(k, s, same) for k, s in zip(kernel.shape[:2], steps, strict=True)]
-    # the image that x would be the output of, by the kernel turned around
+    # the image of which x would be the output, with the kernel turned around
     size, pads = [], []
     for n, k, s, (low, high) in zip(x.shape[1:3], kernel.shape[:2], steps, padding, strict=True):
         size.append(s * (n - 1) + int(low) + int(high) - k + 2)
         above = k - 1 - int(low)
         pads.append((above, s * (n - 1) + k - size[-1] - above))
-    at = Geometry(_two(size), _two(kernel.shape[:2]), steps, (pads[0], pads[1]))
+    at = Geometry(_as_pair(size), _as_pair(kernel.shape[:2]), steps, (pads[0], pads[1]))
     turned = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     return _bind(image_p, x, turned, at=at, how=how)
 
 
 def _spread(window: int, stride: int, same: bool) -> Pair:
-    """Zeros around the spread image, by the convention of `lax.conv_transpose`."""
+    """The zeros around an image of `conv_transpose`, by the convention of `lax.conv_transpose`."""
     if not same:
         return window - 1, max(window, stride) - 1
     total = window + stride - 2
@@ -384,13 +394,13 @@ class Conv(linen.Module):
     """`flax.linen.Conv` of images, with the same parameters, by `conv`.
 
     Attributes:
-        features: channels out, D.
-        kernel_size: (rows, columns) of the window.
+        features: the number of output channels, D.
+        kernel_size: rows and columns of the window, or one number for both.
         strides: as for `conv`.
         padding: as for `conv`.
         use_bias: whether a number is added to each channel.
-        dtype: of the computation; that of inputs and weights together, by default.
-        param_dtype: of the weights.
+        dtype: the dtype of the computation; by default that of inputs and weights together.
+        param_dtype: the dtype of the weights.
         kernel_init: initialiser of the kernel [rows, columns, C, D].
         bias_init: initialiser of the bias [D].
         implementation: as for `conv`.

@@ -1,4 +1,4 @@
-"""Networks behind a fixed function of their first input."""
+"""Networks whose first input passes through a fixed function."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gacf.networks.network import Adapt, Network, refuse_model
 
 
 class Encoded(NamedTuple):
-    """A network behind a function of its first input; made by `encoded`."""
+    """A network whose first input passes through a function; `encoded` makes it."""
 
     encode: Callable[[PyTree], PyTree]
     network: Any
 
     def adapted(self, player: str, adapt: Adapt) -> Network:
-        """As `Wrapped` says."""
+        """Adapts the network inside; see `Wrapped`."""
         base = adapt(player, self.network)
 
         def init(key: Key, first: PyTree, *others: PyTree) -> tuple[PyTree, PyTree]:
@@ -38,23 +38,23 @@ class Encoded(NamedTuple):
 
 
 def encoded(encode: Callable[[PyTree], PyTree], network: Any) -> Any:
-    """The network behind a function of its first input.
+    """The network whose first input passes through a function.
 
         output = apply(params, encode(first input), other inputs …)
 
     Args:
         encode: `first input [B, …] -> what the network sees`, for instance
             `gacf.envs.features(env.observation)`.
-        network: of any kind that `model` takes, but for a `Model`; `ensemble` takes the result.
+        network: any network that `model` takes, except a `Model`; `ensemble` takes the result.
 
     Raises:
-        ValueError: a `Model`.
+        ValueError: the network is a `Model`.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> from gacf.networks import MLP, model
-        >>> made = model("critic", encoded(lambda i: jax.nn.one_hot(i, 5), MLP((8,))))
-        >>> params, _ = made.init(jax.random.key(0), jnp.array([3]))
+        >>> critic = model("critic", encoded(lambda i: jax.nn.one_hot(i, 5), MLP((8,))))
+        >>> params, _ = critic.init(jax.random.key(0), jnp.array([3]))
         >>> params["Dense_0"]["kernel"].shape
         (5, 8)
     """

@@ -12,13 +12,13 @@ from gacf.networks.network import Adapt, Network
 
 
 class Ensemble(NamedTuple):
-    """Several networks of one kind, side by side; made by `ensemble`."""
+    """Several networks of one kind, side by side; `ensemble` makes it."""
 
     network: Any
     members: int
 
     def adapted(self, player: str, adapt: Adapt) -> Network:
-        """As `Wrapped` says."""
+        """Adapts the network of each member; see `Wrapped`."""
         base = adapt(player, self.network)
 
         def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
@@ -40,18 +40,18 @@ class Ensemble(NamedTuple):
 
 
 def ensemble(network: Any, members: int) -> Any:
-    """Networks of one kind with weights of their own, evaluated at once.
+    """Several networks of one kind, each with its own weights, evaluated at once.
 
     Args:
-        network: of any kind that `model` takes, but for a `Model`.
-        members: how many, n; with 1 it is the network itself.
+        network: any network that `model` takes, except a `Model`.
+        members: the number of networks, n; with 1 the network itself is returned.
 
     Returns:
-        A network for `model`, whose output has the members second: [B, n, …] for members that
-        yield [B, …] or [B, 1].
+        A network for `model`, in whose output the second axis counts members: [B, n, …] for members
+        that yield [B, …], and [B, n] for members that yield [B, 1].
 
     Raises:
-        ValueError: `members` is no whole number >= 1.
+        ValueError: `members` is not a whole number >= 1.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -66,5 +66,5 @@ def ensemble(network: Any, members: int) -> Any:
 
 
 def column(output: jax.Array) -> jax.Array:
-    """One number an example, [B], of an output [B] or [B, 1]; others are left as they are."""
+    """An output [B] or [B, 1] as [B], one number per example; other outputs stay as they are."""
     return output[..., 0] if output.ndim == 2 and output.shape[-1] == 1 else output

@@ -1,8 +1,8 @@
 """Generators and critics of images: DCGAN-style and residual, conditional or not.
 
-Images are [B, H, W, C]; height and width are multiples of 2 to the power of `stages`. All layers
-are those of `gacf.networks.conv`, fast on a CPU as well. A critic yields one logit an example,
-[B]. Wrap a critic in `gacf.stabilizers.spectral_norm` for spectral normalisation.
+Images are [B, H, W, C]; height and width are multiples of 2 to the power of `stages`. All
+convolutions are those of `gacf.networks.conv`, which are fast on a CPU as well. A critic yields one
+logit per example, [B]. `gacf.stabilizers.spectral_norm` adds spectral normalisation to a critic.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _norm(kind: str | bool) -> str:
 
 
 def _normed(kind: str, x: jax.Array, train: bool, param_dtype: Any) -> jax.Array:
-    """Images [B, H, W, C] normalised over the batch, or each by itself: as one, or a channel."""
+    """Images [B, H, W, C], normalised over the batch, each image, or each channel of an image."""
     if kind == "batch":
         return linen.BatchNorm(use_running_average=not train, param_dtype=param_dtype)(x)
     if kind == "layer":
@@ -84,7 +84,7 @@ def _lowest(shape: Sequence[int], stages: int) -> tuple[int, int]:
 def _check(classes: int | None, labels: tuple[jax.Array, ...]) -> None:
     if len(labels) != (classes is not None):
         raise ValueError(
-            f"label: {len(labels)} inputs beside the first were given; allowed: "
+            f"label: {len(labels)} inputs after the first were given; allowed: "
             + ("none, since `classes` is None" if classes is None else "one, of labels [B]")
         )
 
@@ -97,10 +97,10 @@ def _with_labels(classes: int | None, noise: jax.Array, labels: tuple[jax.Array,
     return jnp.concatenate([noise, one_hot(labels[0], classes, noise.dtype)], axis=-1)
 
 
-def _shown(
+def _with_label_maps(
     classes: int | None, condition: str, x: jax.Array, labels: tuple[jax.Array, ...]
 ) -> jax.Array:
-    """Images, or with a channel for each class that is 1 everywhere for the image's own."""
+    """Images; "concatenation" appends one channel per class, which is 1 for the image's own."""
     _check(classes, labels)
     if condition not in CONDITIONS:
         raise ValueError(f"condition: {condition!r} is unknown; {nearest(condition, CONDITIONS)}")
@@ -123,20 +123,20 @@ class _Verdict(linen.Module):
         if self.classes is None or self.condition != "projection":
             return verdict
         embed = linen.Embed(self.classes, features.shape[-1], param_dtype=self.param_dtype)
-        known = class_labels(labels[0], self.classes)
-        return verdict + jnp.sum(embed(known) * features, axis=-1)
+        rows = class_labels(labels[0], self.classes)
+        return verdict + jnp.sum(embed(rows) * features, axis=-1)
 
 
 class DCGANGenerator(linen.Module):
     """Noise [B, Z] -> images [B, *shape] in (−1, 1), by transposed convolutions of 4 × 4.
 
     Attributes:
-        shape: of an image, (H, W, C).
-        width: channels of the last hidden layer; each one before has twice as many.
-        stages: doublings of height and width.
-        classes: number of classes K; it then takes labels [B] too, as `(noise, label)`.
+        shape: the shape of an image, (H, W, C).
+        width: the channels of the last hidden layer; each layer before it has twice as many.
+        stages: how often height and width are doubled.
+        classes: the number of classes K, if the network takes `(noise, label [B])`; otherwise None.
         norm: whether hidden layers are batch normalised.
-        param_dtype: of the weights.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Radford et al. 2016; the class is appended to the noise as by Mirza & Osindero 2014.
@@ -160,17 +160,17 @@ class DCGANGenerator(linen.Module):
     def __call__(self, noise: jax.Array, *labels: jax.Array, train: bool) -> jax.Array:
         x = _with_labels(self.classes, noise, labels)
         low = _lowest(self.shape, self.stages)
-        made = {"param_dtype": self.param_dtype, "kernel_init": _dcgan}
+        weights = {"param_dtype": self.param_dtype, "kernel_init": _dcgan}
         width = self.width * 2 ** (self.stages - 1)
-        x = linen.Dense(math.prod(low) * width, use_bias=not self.norm, **made)(x)
+        x = linen.Dense(math.prod(low) * width, use_bias=not self.norm, **weights)(x)
         x = x.reshape(-1, *low, width)
         for stage in range(self.stages):
             if self.norm:
-                x = linen.BatchNorm(use_running_average=not train, param_dtype=self.param_dtype)(x)
+                x = _normed("batch", x, train, self.param_dtype)
             x = linen.relu(x)
             last = stage == self.stages - 1
             width = self.shape[2] if last else width // 2
-            x = ConvTranspose(width, 4, 2, use_bias=last or not self.norm, **made)(x)
+            x = ConvTranspose(width, 4, 2, use_bias=last or not self.norm, **weights)(x)
         return jnp.tanh(x)
 
 
@@ -178,16 +178,16 @@ class DCGANCritic(linen.Module):
     """Images [B, H, W, C] -> logits [B], by convolutions of 4 × 4 and stride 2.
 
     Attributes:
-        width: channels of the first layer; each one after it has twice as many.
-        stages: halvings of height and width.
-        classes: number of classes K; it then takes labels [B] too, as `(image, label)`.
-        condition: how it looks at the label: by "concatenation" of a one-hot map to the image, or
-            by "projection".
-        norm: how hidden layers but the first are normalised: "batch", as published, "layer" (over
-            all of an image's pixels and channels), "instance" (over its pixels) or "none"; True and
-            False stand for the first and the last. A gradient penalty needs one of the others than
-            "batch", with which a verdict depends on the whole batch.
-        param_dtype: of the weights.
+        width: the channels of the first layer; each layer after it has twice as many.
+        stages: how often height and width are halved.
+        classes: the number of classes K, if the network takes `(image, label [B])`; otherwise None.
+        condition: how the network uses the label: by "concatenation" of a one-hot map to the image,
+            or by "projection".
+        norm: how all hidden layers except the first are normalised: "batch" (as published), "layer"
+            (over all pixels and channels of an image), "instance" (over the pixels of each channel)
+            or "none"; True and False stand for the first and the last. A gradient penalty does not
+            allow "batch", with which a verdict depends on the whole batch.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Radford et al. 2016; Mirza & Osindero 2014; Miyato & Koyama 2018.
@@ -211,7 +211,7 @@ class DCGANCritic(linen.Module):
     @linen.compact
     def __call__(self, x: jax.Array, *labels: jax.Array, train: bool) -> jax.Array:
         _lowest(x.shape[1:], self.stages)
-        x = _shown(self.classes, self.condition, x, labels)
+        x = _with_label_maps(self.classes, self.condition, x, labels)
         kind = _norm(self.norm)
         for stage in range(self.stages):
             norm = kind != "none" and stage > 0
@@ -230,14 +230,14 @@ class DCGANCritic(linen.Module):
         return _Verdict(self.classes, self.condition, self.param_dtype)(x, *labels)
 
 
-def _halved(x: jax.Array) -> jax.Array:
-    """Means over 2 × 2 pixels."""
+def halved(x: jax.Array) -> jax.Array:
+    """Means over 2 × 2 pixels, [B, H, W, C] -> [B, H/2, W/2, C]."""
     b, height, width, c = x.shape
     return x.reshape(b, height // 2, 2, width // 2, 2, c).mean((2, 4))
 
 
-def _doubled(x: jax.Array) -> jax.Array:
-    """Each pixel four times."""
+def doubled(x: jax.Array) -> jax.Array:
+    """Each pixel four times, [B, H, W, C] -> [B, 2H, 2W, C]."""
     b, height, width, c = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (b, height, 2, width, 2, c))
     return x.reshape(b, 2 * height, 2 * width, c)
@@ -250,15 +250,14 @@ class _UpBlock(linen.Module):
 
     @linen.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        def normal(x: jax.Array) -> jax.Array:
-            average = linen.BatchNorm(use_running_average=not train, param_dtype=self.param_dtype)
-            return linen.relu(average(x) if self.norm else x)
+        def activation(x: jax.Array) -> jax.Array:
+            return linen.relu(_normed("batch", x, train, self.param_dtype) if self.norm else x)
 
-        made = {"param_dtype": self.param_dtype}
-        y = Conv(self.width, 3, **made)(_doubled(normal(x)))
-        y = Conv(self.width, 3, **made)(normal(y))
+        weights = {"param_dtype": self.param_dtype}
+        y = Conv(self.width, 3, **weights)(doubled(activation(x)))
+        y = Conv(self.width, 3, **weights)(activation(y))
         # a convolution of 1 × 1 commutes with the doubling, and is cheaper before it
-        return y + _doubled(Conv(self.width, 1, **made)(x))
+        return y + doubled(Conv(self.width, 1, **weights)(x))
 
 
 class _DownBlock(linen.Module):
@@ -268,22 +267,22 @@ class _DownBlock(linen.Module):
 
     @linen.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        made = {"param_dtype": self.param_dtype}
-        y = Conv(self.width, 3, **made)(x if self.first else linen.relu(x))
-        y = _halved(Conv(self.width, 3, **made)(linen.relu(y)))
-        return y + Conv(self.width, 1, **made)(_halved(x))
+        weights = {"param_dtype": self.param_dtype}
+        y = Conv(self.width, 3, **weights)(x if self.first else linen.relu(x))
+        y = halved(Conv(self.width, 3, **weights)(linen.relu(y)))
+        return y + Conv(self.width, 1, **weights)(halved(x))
 
 
 class ResNetGenerator(linen.Module):
     """Noise [B, Z] -> images [B, *shape] in (−1, 1), by residual blocks of convolutions of 3 × 3.
 
     Attributes:
-        shape: of an image, (H, W, C).
-        width: channels of every block.
-        stages: blocks, each of which doubles height and width.
-        classes: number of classes K; it then takes labels [B] too, as `(noise, label)`.
+        shape: the shape of an image, (H, W, C).
+        width: the channels of every block.
+        stages: the number of blocks, each of which doubles height and width.
+        classes: the number of classes K, if the network takes `(noise, label [B])`; otherwise None.
         norm: whether layers are batch normalised.
-        param_dtype: of the weights.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Gulrajani et al. 2017, appendix; Miyato et al. 2018, appendix.
@@ -312,7 +311,7 @@ class ResNetGenerator(linen.Module):
         for _ in range(self.stages):
             x = _UpBlock(self.width, self.norm, self.param_dtype)(x, train)
         if self.norm:
-            x = linen.BatchNorm(use_running_average=not train, param_dtype=self.param_dtype)(x)
+            x = _normed("batch", x, train, self.param_dtype)
         return jnp.tanh(Conv(self.shape[2], 3, param_dtype=self.param_dtype)(linen.relu(x)))
 
 
@@ -320,11 +319,11 @@ class ResNetCritic(linen.Module):
     """Images [B, H, W, C] -> logits [B], by residual blocks; its features are summed over pixels.
 
     Attributes:
-        width: channels of every block.
-        stages: blocks, each of which halves height and width.
-        classes: number of classes K; it then takes labels [B] too, as `(image, label)`.
+        width: the channels of every block.
+        stages: the number of blocks, each of which halves height and width.
+        classes: the number of classes K, if the network takes `(image, label [B])`; otherwise None.
         condition: "concatenation" or "projection", as in `DCGANCritic`.
-        param_dtype: of the weights.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Gulrajani et al. 2017, appendix; Miyato & Koyama 2018.
@@ -345,7 +344,7 @@ class ResNetCritic(linen.Module):
     @linen.compact
     def __call__(self, x: jax.Array, *labels: jax.Array) -> jax.Array:
         _lowest(x.shape[1:], self.stages)
-        x = _shown(self.classes, self.condition, x, labels)
+        x = _with_label_maps(self.classes, self.condition, x, labels)
         for stage in range(self.stages):
             x = _DownBlock(self.width, stage == 0, self.param_dtype)(x)
         features = jnp.sum(linen.relu(x), axis=(1, 2))
@@ -355,12 +354,13 @@ class ResNetCritic(linen.Module):
 class Autoencoder(linen.Module):
     """An energy-based critic: how badly it reconstructs, v = mean_j (x̂_j − x_j)², [B].
 
-    For the loss `energy_based`. Its code, for `pulling_away`, is what `encode` yields.
+    It is made for the loss `energy_based`. `encode` yields its code, for `pulling_away`.
 
     Attributes:
-        hidden: widths of the encoder's layers; the last is the code's. The decoder mirrors them.
-        activation: between layers.
-        param_dtype: of the weights.
+        hidden: widths of the encoder's layers; the last is that of the code. The decoder mirrors
+            them.
+        activation: the function between layers.
+        param_dtype: the dtype of the weights.
 
     Reference:
         Zhao, Mathieu & LeCun 2017, section 2.3.

@@ -1,4 +1,4 @@
-"""Labels as classes 0 … K − 1, and what a network does with a label that is none."""
+"""Labels as classes 0 … K − 1, and what a network does with a number that is not a class."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ _READ: ContextVar[set[int] | None] = ContextVar("classes that networks have read
 
 @contextmanager
 def classes_read() -> Iterator[set[int]]:
-    """The numbers of classes K of all networks that look at labels while they are traced here.
+    """Collects the numbers of classes K of all networks that read labels while this is active.
 
-    So whoever builds a game learns what its networks take for a class, however they are wrapped.
+    A constructor traces its networks inside, so that it can check the data's labels against their
+    K, in whatever wrappers the networks are.
     """
-    found: set[int] = set()
-    token = _READ.set(found)
+    counts: set[int] = set()
+    token = _READ.set(counts)
     try:
-        yield found
+        yield counts
     finally:
         _READ.reset(token)
 
 
 def check_labels(labels: Any, classes: int | None = None) -> None:
-    """Refuses labels that are no classes.
+    """Refuses labels that are not classes.
 
     Args:
-        labels: of any shape; if it is not known yet (a tracer, or a shape), its values are not
-            looked at.
-        classes: K; None where it is not known.
+        labels: an array; if its values are not known yet (a tracer, or a shape), they are not
+            checked.
+        classes: K; None if it is not known.
 
     Raises:
-        ValueError: labels that are not whole numbers [n] in 0 … K − 1.
+        ValueError: the labels are not whole numbers [n] in 0 … K − 1.
     """
     last = "" if classes is None else f" … {classes - 1}, since classes={classes}"
     allowed = f"allowed: whole numbers [n] from 0{last}"
@@ -53,9 +54,9 @@ def check_labels(labels: Any, classes: int | None = None) -> None:
 
 
 def class_labels(labels: jax.Array, classes: int) -> jax.Array:
-    """The labels [B], int32, with K in place of every number that is no class.
+    """The labels [B], int32, with K in place of every number that is not a class.
 
-    A gather of row K yields NaN, where that of row −1 would yield another class's.
+    An embedding yields NaN for row K, whereas row −1 would silently be that of another class.
 
     Raises:
         ValueError: as `check_labels`.
@@ -66,21 +67,21 @@ def class_labels(labels: jax.Array, classes: int) -> jax.Array:
         [0, 2]
     """
     check_labels(labels, classes)
-    found = _READ.get()
-    if found is not None:
-        found.add(classes)
+    counts = _READ.get()
+    if counts is not None:
+        counts.add(classes)
     labels = labels.astype(jnp.int32)
     return jnp.where((labels < 0) | (labels >= classes), classes, labels)
 
 
 def one_hot(labels: jax.Array, classes: int, dtype: Any) -> jax.Array:
-    """The labels' one-hot code [B, K]; the code of a number that is no class is NaN.
+    """The labels' one-hot code [B, K]; the code of a number that is not a class is NaN.
 
     Example:
         >>> import jax.numpy as jnp
         >>> one_hot(jnp.array([0, 2]), 3, jnp.float32).tolist()
         [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    known = class_labels(labels, classes)
-    code = jax.nn.one_hot(known, classes, dtype=dtype)
-    return jnp.where((known == classes)[:, None], jnp.nan, code)
+    rows = class_labels(labels, classes)
+    code = jax.nn.one_hot(rows, classes, dtype=dtype)
+    return jnp.where((rows == classes)[:, None], jnp.nan, code)

@@ -26,7 +26,7 @@ from gacf.networks.network import Network
 
 
 def _lifted(module: linen.Module, method: str) -> bool:
-    """Whether the method is under `nn.remat`, `nn.jit`, …, which call the method proper in turn."""
+    """Whether the method is wrapped by `nn.remat`, `nn.jit`, …, which call the real method."""
     call = getattr(type(module), method)
     while hasattr(call, "__wrapped__"):
         call = call.__wrapped__
@@ -35,28 +35,28 @@ def _lifted(module: linen.Module, method: str) -> bool:
     return False
 
 
-def _telling(player: str, outermost: linen.Module, train: bool) -> Callable[..., Any]:
-    """Tells each module within a network whether it trains, unless its caller does.
+def _mode_setter(player: str, outermost: linen.Module, train: bool) -> Callable[..., Any]:
+    """An interceptor that passes the mode to each module of a network, unless its caller does.
 
-    It acts where the module proper is called, inside of lifted transformations, so that it is a
-    plain `bool` there, and reaches those whose callers hand nothing on.
+    It acts at the call of the real method, inside lifted transformations. There the mode is a plain
+    `bool`, and it reaches modules whose callers pass nothing on.
     """
 
-    def tell(call: Callable[..., Any], args: Any, options: Any, context: Any) -> Any:
+    def set_mode(call: Callable[..., Any], args: Any, options: Any, context: Any) -> Any:
         module, method = context.module, context.method_name
         for field in dataclasses.fields(module):
             value = getattr(module, field.name, None)
             if (
                 field.name in MODES
                 and isinstance(value, bool)
-                and field.default is not None  # of Flax's own, None leaves it to the caller
+                and field.default is not None  # in Flax's own modules, None leaves it to the caller
                 and value != in_mode(field.name, train)
             ):
                 raise ValueError(
                     f"{player}: {'/'.join(module.path) or type(module).__name__} has "
                     f"{field.name}={value} as a field, whatever the mode; allowed: an argument of "
                     f"`__call__`, or a field of the outermost module, {type(outermost).__name__}, "
-                    "that it hands on"
+                    "that it passes on"
                 )
         if not hasattr(type(module), method) or _lifted(module, method):
             return call(*args, **options)
@@ -72,7 +72,7 @@ def _telling(player: str, outermost: linen.Module, train: bool) -> Callable[...,
             options = {**options, **missing}
         return call(*args, **options)
 
-    return tell
+    return set_mode
 
 
 def linen_network(player: str, module: linen.Module) -> Network:
@@ -94,10 +94,10 @@ def linen_network(player: str, module: linen.Module) -> Network:
     def run(
         train: bool, method: str, given: Any, key: Key | None, *inputs: Any, **options: Any
     ) -> Any:
-        """`init` or `apply` in one of the modes, with a key for each stream that it draws from."""
-        told_fields: Any = {name: in_mode(name, train) for name in fields}
-        own = module.clone(**told_fields) if fields else module
-        told = {name: in_mode(name, train) for name in names} | options.pop("told", {})
+        """Runs `init` or `apply` in one mode, with a key for each random stream that is used."""
+        mode_fields: Any = {name: in_mode(name, train) for name in fields}
+        own = module.clone(**mode_fields) if fields else module
+        mode = {name: in_mode(name, train) for name in names} | options.pop("mode", {})
         while True:
             rngs = dict(given["rngs"])
             if key is not None:
@@ -105,18 +105,18 @@ def linen_network(player: str, module: linen.Module) -> Network:
                     name: jax.random.fold_in(key, zlib.crc32(name.encode())) for name in streams
                 }
             try:
-                with linen.intercept_methods(_telling(player, module, train)):
+                with linen.intercept_methods(_mode_setter(player, module, train)):
                     if method == "init":
-                        return own.init(rngs, *inputs, **told)
-                    return own.apply(given["variables"], *inputs, rngs=rngs, **options, **told)
+                        return own.init(rngs, *inputs, **mode)
+                    return own.apply(given["variables"], *inputs, rngs=rngs, **options, **mode)
             except errors.InvalidRngError as error:
                 stream = re.search(r'PRNG for "([^"]+)"', str(error))
                 if stream is None or stream[1] in rngs:
                     raise
                 if key is None:
                     raise ValueError(
-                        f"{player}: key: None was given; its network draws from the stream "
-                        f"{stream[1]!r}, and needs one"
+                        f"{player}: key: None was given; allowed: a key, since its network draws "
+                        f"from the stream {stream[1]!r}"
                     ) from None
                 streams.add(stream[1])
 
@@ -133,7 +133,7 @@ def linen_network(player: str, module: linen.Module) -> Network:
         return run(train, "apply", given, key, *inputs, mutable=mutable, **options)
 
     def state(params: PyTree, stats: PyTree, key: Key, inputs: Any) -> PyTree:
-        """Of the collections those that the network reads: values that it sows are none."""
+        """The collections that the network reads; values that it sows are not among them."""
 
         def traced(stats: PyTree) -> PyTree:
             return jax.eval_shape(
@@ -144,7 +144,7 @@ def linen_network(player: str, module: linen.Module) -> Network:
             others = {other: part for other, part in stats.items() if other != name}
             try:
                 traced(others)
-            except Exception:  # it is missed
+            except Exception:  # the network reads it
                 continue
             stats = others
         if any(isinstance(x, tuple) for x in jax.tree.leaves(stats, is_leaf=_is_tuple)):
@@ -157,11 +157,11 @@ def linen_network(player: str, module: linen.Module) -> Network:
         if accepts_any and not tried:
             tried.append(True)
 
-            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
+            def attempt(train: bool, mode: Options) -> Callable[..., PyTree]:
                 def output(key: Key, inputs: Any) -> PyTree:
-                    made = dict(run(train, "init", given, dropout_key, *inputs, told=told))
-                    params = made.pop("params", {})
-                    return applied(train, params, made, key, *inputs, told=told)
+                    variables = dict(run(train, "init", given, dropout_key, *inputs, mode=mode))
+                    params = variables.pop("params", {})
+                    return applied(train, params, variables, key, *inputs, mode=mode)
 
                 return output
 
@@ -185,7 +185,7 @@ def _is_tuple(x: Any) -> bool:
 
 
 def _lasting(old: PyTree, new: PyTree) -> PyTree:
-    """Statistics without the tuples that grow with each evaluation: `sow` makes such."""
+    """Statistics without the tuples that grow with each evaluation, which `sow` makes."""
     if not isinstance(old, Mapping):
         return old
     return {

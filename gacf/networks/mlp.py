@@ -18,10 +18,11 @@ class MLP(linen.Module):
 
     Attributes:
         hidden: widths of the hidden layers.
-        shape: shape of one output; `()` for one number.
-        activation: between layers.
-        last: after the last layer.
-        param_dtype: of the weights; with float64 weights and inputs all is computed in it.
+        shape: the shape of one output; `()` for one number.
+        activation: the function between layers.
+        last: the function after the last layer.
+        param_dtype: the dtype of the weights; if weights and inputs are float64, everything is
+            computed in float64.
     """
 
     hidden: Sequence[int]

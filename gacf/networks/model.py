@@ -1,4 +1,4 @@
-"""The model of a player, from whatever kind of network."""
+"""The model of a player, from any kind of network."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _takes_rngs(function: Callable[..., Any]) -> bool:
     while isinstance(function, functools.partial):
         function = function.func
     # NNX's metaclass hides the arguments of a class
-    made = function.__init__ if isinstance(function, type) else function
-    return "rngs" in inspect.signature(made).parameters
+    call = function.__init__ if isinstance(function, type) else function
+    return "rngs" in inspect.signature(call).parameters
 
 
 def _adapt(player: str, network: Any) -> Network:
@@ -45,10 +45,10 @@ def _adapt(player: str, network: Any) -> Network:
 
 
 def model(player: str, network: Any) -> Model:
-    """The model of a player, from whatever kind of network.
+    """The model of a player, from any kind of network.
 
     Args:
-        player: whose model it is.
+        player: the player to whom the model belongs.
         network: one of
             - a Flax Linen module. It and the modules inside it learn whether they are training
               through the argument `train` (or `training`, `deterministic`,
@@ -56,18 +56,18 @@ def model(player: str, network: Any) -> Model:
               `nn.remat`, `nn.jit`, `nn.scan` and `nn.vmap`. The outermost module may have a field
               of that name instead. Each random stream gets its own key. All collections except
               `params` are statistics; values that a module sows are dropped.
-            - a function that takes `rngs` and returns a Flax NNX module, or such a class: each
-              seed is initialised anew. An NNX module itself serves too, but then every seed starts
-              from its weights. Modes are set by `train()` and `eval()`, and as above.
+            - a function that takes `rngs` and returns a Flax NNX module, or such a class; each seed
+              then gets its own initial weights. An NNX module itself also works, but then every
+              seed starts from its weights. Modes are set by `train()` and `eval()`, and as above.
             - a pair of functions, `init(key)` or `init(key, *inputs) -> params` and
               `apply(params, *inputs) -> output`, which may take `train` too.
             - a `Model`, which is returned as it is.
 
-            A network that accepts keywords of any name is tried with the usual ones.
+            If a network accepts keywords of any name, the usual names of the mode are tried.
 
     Raises:
-        ValueError: something else was given, or another player's `Model`; from `init` and `apply`,
-            a network that cannot be told whether it trains.
+        ValueError: something else was given, or the `Model` of another player; from `init` and
+            `apply`, there is no way to tell the network whether it trains.
 
     Example:
         >>> import jax, jax.numpy as jnp

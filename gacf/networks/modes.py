@@ -1,4 +1,4 @@
-"""Whether a network trains: the names by which networks ask, and how each is answered."""
+"""Whether a network trains: the names of arguments and fields that say so, and their values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODES = {
     "is_eval": False,
     "inference": False,
 }
-"""Names of an argument or a field that says whether a network trains, and what it is then."""
+"""Names of arguments and fields that say whether a network trains, with their values if it does."""
 
 
 @functools.cache
@@ -32,7 +32,7 @@ def signature_of(call: Callable[..., Any]) -> inspect.Signature:
 
 
 def mode_arguments(signature: inspect.Signature) -> list[str]:
-    """The arguments by which a call wants to be told whether it trains."""
+    """The arguments of a call that say whether the network trains."""
     return [
         name
         for name, parameter in signature.parameters.items()
@@ -43,7 +43,7 @@ def mode_arguments(signature: inspect.Signature) -> list[str]:
 
 
 def takes_any_keyword(signature: inspect.Signature) -> bool:
-    """Whether it takes keywords of any name, so that it does not show what it wants to be told."""
+    """Whether a call takes keywords of any name, so that its signature hides the mode's."""
     return any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
 
 
@@ -58,18 +58,19 @@ Options = dict[str, bool]
 def hidden_mode(
     player: str, attempt: Callable[[bool, Options], PyTree], needs: str, *arguments: PyTree
 ) -> list[str]:
-    """The keyword by which a network that takes any wants to be told whether it trains, if one is.
+    """The keyword that tells a network whether it trains, if it takes keywords of any name.
 
-    Signatures do not show it, so each usual name is tried: one that changes the program is it.
+    Its signature does not show the keyword. So each usual name is tried, and the first one that
+    changes the network's program is the right one. The list is empty if none does.
 
     Args:
-        player: whose network it is.
+        player: the player to whom the network belongs.
         attempt: `(train, options) -> (*arguments) -> output`.
-        needs: what to do about a network that cannot train.
-        *arguments: to trace with.
+        needs: what is allowed instead of a network that cannot train, for the message.
+        *arguments: arguments to trace with.
 
     Raises:
-        ValueError: a network that one of the names puts into evaluation mode alone.
+        ValueError: with one of the names the network works in evaluation, but not in training.
     """
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
 
@@ -80,7 +81,7 @@ def hidden_mode(
     for name in MODES:
         try:
             resting = program(False, {name: in_mode(name, False)})
-        except Exception:  # whatever it raises, it does not take the name
+        except Exception:  # whatever was raised, the network does not take this name
             continue
         try:
             training = program(True, {name: in_mode(name, True)})
@@ -93,7 +94,7 @@ def hidden_mode(
         if plain is None:
             try:
                 plain = program(False, {}), program(True, {})
-            except Exception:  # it cannot do without
+            except Exception:  # it does not work without a keyword
                 plain = "", ""
         if (resting, training) != plain:
             return [name]
@@ -101,7 +102,7 @@ def hidden_mode(
 
 
 def renewed(old: PyTree, new: PyTree) -> PyTree:
-    """The news of what is kept; what a network merely leaves behind is dropped."""
+    """The old statistics with their new values; entries that only `new` has are dropped."""
     if not isinstance(old, Mapping):
         return new
     return {name: renewed(part, new[name]) if name in new else part for name, part in old.items()}

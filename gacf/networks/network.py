@@ -1,4 +1,4 @@
-"""What every network becomes: a `Model` of one player, around a `Network` of none."""
+"""What every network becomes: the `Model` of one player, around a `Network` without a player."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class Model(NamedTuple):
     """What one player computes.
 
     Attributes:
-        player: whose it is.
-        init: `(key, *inputs) -> (params, entries)`; `entries` belong into the world.
+        player: the player to whom it belongs.
+        init: `(key, *inputs) -> (params, entries)`; the entries belong in the world.
         apply: `(params, world, *inputs, key=None, train=True) -> (output, entries)`: the output,
-            and the world's entries that this evaluation renews (none where there are none).
-        bind: `all players' params -> Model`, for a network that looks at another player's
-            parameters (a compatible critic at the actor's); None for all others.
-        members: how many leading axes of every parameter count the members of an ensemble.
-        single: `apply` of one member, whose parameters and statistics lack these axes; None where
-            it is not known.
+            and the entries of the world that this evaluation renews, if there are any.
+        bind: `params of all players -> Model`, for a network that uses the parameters of another
+            player, as a compatible critic uses the actor's; None for all others.
+        members: how many leading axes of every parameter count the members of ensembles.
+        single: `apply` of one member, whose parameters and statistics lack these axes; None if it
+            is not known.
     """
 
     player: str
@@ -33,7 +33,7 @@ class Model(NamedTuple):
     single: Callable[..., tuple[jax.Array, World]] | None = None
 
     def given(self, params: Params) -> Model:
-        """The model that has seen all players' parameters; itself, if it need not see them."""
+        """The model bound to the parameters of all players, or itself if it does not use them."""
         return self if self.bind is None else self.bind(params)
 
     def then(self, function: Callable[[jax.Array], jax.Array]) -> Model:
@@ -72,14 +72,19 @@ Adapt = Callable[[str, Any], Network]
 
 @runtime_checkable
 class Wrapped(Protocol):
-    """A network made of another one: an ensemble, one in another precision, and their like."""
+    """A network made of another network, such as an ensemble or one in another precision."""
 
     def adapted(self, player: str, adapt: Adapt) -> Network:
-        """The network, given what adapts the one within."""
+        """This network as a `Network`; `adapt` turns the one inside into a `Network`."""
         ...
 
 
+def as_inputs(given: Any) -> tuple[Any, ...]:
+    """The inputs of a network: a tuple is several of them, and anything else is one."""
+    return given if isinstance(given, tuple) else (given,)
+
+
 def refuse_model(network: Any) -> None:
-    """Raises a ValueError for a `Model`, which belongs to its player as it is."""
+    """Raises a ValueError for a `Model`, which is already bound to a player."""
     if isinstance(network, Model):
-        raise ValueError("network: a Model was given; allowed: what `model` makes one of")
+        raise ValueError("network: a Model was given; allowed: a network that `model` takes")

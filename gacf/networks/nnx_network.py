@@ -24,8 +24,8 @@ from gacf.networks.network import Network
 
 
 @functools.cache
-def _telling_class(kind: type[nnx.Module], train: bool) -> type[nnx.Module]:
-    """The class of NNX modules, told whether they train unless their caller does."""
+def _class_in_mode(kind: type[nnx.Module], train: bool) -> type[nnx.Module]:
+    """A subclass of NNX modules that get the mode as an argument, unless their caller passes it."""
     signature = signature_of(kind.__call__)
 
     def __call__(self: Any, *args: Any, **options: Any) -> Any:
@@ -41,7 +41,7 @@ def _telling_class(kind: type[nnx.Module], train: bool) -> type[nnx.Module]:
 
 
 def _set_mode(module: nnx.Module, train: bool) -> None:
-    """Tells all modules of an NNX network whether they train: by `train()`, fields, arguments."""
+    """Sets whether the modules of an NNX network train, by `train()`, fields and arguments."""
     method: Any = getattr(module, "train" if train else "eval", None)
     if callable(method):
         method()
@@ -50,13 +50,13 @@ def _set_mode(module: nnx.Module, train: bool) -> None:
             if isinstance(vars(part).get(name), bool):
                 setattr(part, name, in_mode(name, train))
         if not hasattr(part, "__captures__"):
-            setattr(part, "__captures__", ())  # noqa: B010 - of no kind: what it sows is dropped
+            setattr(part, "__captures__", ())  # noqa: B010 - no kinds: sown values are dropped
         if callable(part) and mode_arguments(signature_of(type(part).__call__)):
-            object.__setattr__(part, "__class__", _telling_class(type(part), train))
+            object.__setattr__(part, "__class__", _class_in_mode(type(part), train))
 
 
 def nnx_network(player: str, make: Callable[[Key], nnx.Module]) -> Network:
-    """An NNX module, made anew from each key, as a network."""
+    """An NNX module as a network; `make` makes a new one from each key."""
     graph, _, abstract = nnx.split(nnx.eval_shape(lambda: make(jax.random.key(0))), nnx.Param, ...)
     keeps = bool(jax.tree.leaves(abstract))
     call = signature_of(type(nnx.merge(graph, _, abstract)).__call__)
@@ -64,25 +64,25 @@ def nnx_network(player: str, make: Callable[[Key], nnx.Module]) -> Network:
     names: list[str] = []
 
     def applied(
-        train: bool, params: PyTree, stats: PyTree, inputs: Any, told: Options
+        train: bool, params: PyTree, stats: PyTree, inputs: Any, mode: Options
     ) -> tuple[jax.Array, PyTree]:
         module = nnx.merge(graph, nnx.State(params), nnx.State(stats))
         _set_mode(module, train)
-        output = module(*inputs, **told)  # type: ignore[operator]
+        output = module(*inputs, **mode)  # type: ignore[operator]
         rest: Any = nnx.split(module, nnx.Param, ...)[2]
         return output, renewed(stats, nnx.to_pure_dict(rest)) if keeps and train else stats
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
         _, params, rest = nnx.split(make(key), nnx.Param, ...)
-        made = nnx.to_pure_dict(params), nnx.to_pure_dict(rest) if keeps else {}
+        initial = nnx.to_pure_dict(params), nnx.to_pure_dict(rest) if keeps else {}
         if accepts_any and inputs:
 
-            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
-                return lambda params, stats, inputs: applied(train, params, stats, inputs, told)
+            def attempt(train: bool, mode: Options) -> Callable[..., PyTree]:
+                return lambda params, stats, inputs: applied(train, params, stats, inputs, mode)
 
             needs = "a module whose `__call__` names the argument"
-            names[:] = hidden_mode(player, attempt, needs, *made, inputs)
-        return made
+            names[:] = hidden_mode(player, attempt, needs, *initial, inputs)
+        return initial
 
     def apply(
         params: PyTree, stats: PyTree, key: Key | None, train: bool, *inputs: PyTree

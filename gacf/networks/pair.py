@@ -39,15 +39,15 @@ def pair_network(
     names = mode_arguments(call)
 
     def make(key: Key, *inputs: PyTree) -> tuple[PyTree, PyTree]:
-        def begin(key: Key, inputs: Any, train: bool, told: Options) -> PyTree:
+        def begin(key: Key, inputs: Any, train: bool, mode: Options) -> PyTree:
             named = {name: in_mode(name, train) for name in mode_arguments(start)}
-            named |= told if takes_any_keyword(start) else {}
+            named |= mode if takes_any_keyword(start) else {}
             return init(key, **named) if only_key else init(key, *inputs, **named)
 
         if accepts_any:
 
-            def attempt(train: bool, told: Options) -> Callable[..., PyTree]:
-                return lambda key, inputs: apply(begin(key, inputs, train, told), *inputs, **told)
+            def attempt(train: bool, mode: Options) -> Callable[..., PyTree]:
+                return lambda key, inputs: apply(begin(key, inputs, train, mode), *inputs, **mode)
 
             needs = "the module itself in place of a pair of its functions"
             names[:] = hidden_mode(player, attempt, needs, key, inputs)

@@ -1,4 +1,4 @@
-"""Networks that compute in another type than their parameters have."""
+"""Networks that compute in another dtype than that of their parameters."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from gacf.networks.network import Adapt, Network, refuse_model
 
 
 class Computed(NamedTuple):
-    """A network that computes in another type than its params have; made by `computed_in`."""
+    """A network that computes in another dtype than its params'; `computed_in` makes it."""
 
     network: Any
     dtype: Any
 
     def adapted(self, player: str, adapt: Adapt) -> Network:
-        """As `Wrapped` says."""
+        """Adapts the network inside; see `Wrapped`."""
         base = adapt(player, self.network)
 
         def apply(
@@ -27,8 +27,8 @@ class Computed(NamedTuple):
         ) -> tuple[jax.Array, PyTree]:
             low = _cast((params, inputs), self.dtype)
             output, news = base.apply(low[0], stats, key, train, *low[1])
-            wide = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
-            return _cast(output, wide), jax.tree.map(_like, news, stats)
+            dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+            return _cast(output, dtype), jax.tree.map(_like, news, stats)
 
         return base._replace(apply=apply, single=None)
 
@@ -37,20 +37,20 @@ DTYPES = ("float32", "bfloat16")
 
 
 def computed_in(dtype: str, network: Any) -> Any:
-    """The network computing in bfloat16, its params, optimisers and losses in float32.
+    """The network computed in bfloat16, while params, optimisers and losses stay in float32.
 
         output = float32(apply(bfloat16(params), bfloat16(inputs)))
 
-    Params and inputs are rounded on the way in and the output is widened again; gradients come
-    back through the same casts, in float32. Statistics (of batches, of power iterations) are kept
-    in the type that they have. bfloat16 has float32's range, so that no loss needs scaling.
+    Params and inputs are rounded before the network, and the output is converted back after it.
+    Gradients come back through the same conversions, in float32. Statistics (of batches, of power
+    iterations) keep their dtype. bfloat16 has the range of float32, so losses need no scaling.
 
     Args:
-        dtype: "bfloat16", or "float32", which returns the network itself.
-        network: of any kind that `model` takes, but for a `Model`; `ensemble` takes the result.
+        dtype: "bfloat16", or "float32", with which the network itself is returned.
+        network: any network that `model` takes, except a `Model`; `ensemble` takes the result.
 
     Raises:
-        ValueError: another type, or a `Model`.
+        ValueError: the dtype is another one, or the network is a `Model`.
 
     Reference:
         Kalamkar et al. (2019), "A study of BFLOAT16 for deep learning training".

@@ -1,4 +1,4 @@
-"""Rules: schedule × direction. To add one: a file beside these, and an import of it here."""
+"""Rules: schedule × direction. To add one, write a file in this folder and import it here."""
 
 import inspect as _inspect
 from collections.abc import Callable as _Callable
@@ -35,7 +35,7 @@ from gacf.rules.single_loop import single_loop as single_loop
 from gacf.rules.symplectic import symplectic as symplectic
 from gacf.rules.unrolled import unrolled as unrolled
 
-# What is imported above as a public name; submodules are none.
+# The public names that are imported above, without the submodules.
 _PUBLIC = {
     name: value
     for name, value in list(globals().items())
@@ -44,7 +44,7 @@ _PUBLIC = {
 
 
 def _that_return(kind: type) -> dict[str, _Callable]:
-    """The public functions that say in their signature that they return this."""
+    """The public functions whose signature says that they return this type."""
     return {
         name: value
         for name, value in _PUBLIC.items()
@@ -53,8 +53,8 @@ def _that_return(kind: type) -> dict[str, _Callable]:
     }
 
 
-# These make rules of rules, or one player's step; every other function that returns a rule says
-# by itself when each player moves.
+# These make a rule from other rules, or from one player's step. Every other function that returns a
+# rule is a schedule: it decides when each player moves.
 _COMBINATORS = ("every", "minibatches", "parallel", "player_step", "repeat", "sequence")
 
 DIRECTIONS: dict[str, _Callable[..., Direction]] = _that_return(Direction)

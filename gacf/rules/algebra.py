@@ -27,7 +27,7 @@ Updated = tuple[Params, OptState, dict[str, Outcome]]
 
 
 class Move(NamedTuple):
-    """What the moves of one player remember.
+    """The state that the moves of one player keep.
 
     Attributes:
         optimizer: the optimiser's state.
@@ -41,7 +41,7 @@ class Move(NamedTuple):
 
 
 class Slow(NamedTuple):
-    """What a `lookahead` remembers: the weights to which it steps back, an entry for each player.
+    """The state that a `lookahead` keeps: the weights to which it steps back, one entry per player.
 
     It is a type of its own so that a `lookahead` around others can find their slow weights wherever
     the combinators put them.
@@ -102,16 +102,16 @@ def make_move(
     direction: Direction,
     params: Params,
     move: Move,
-    seen: Params | None = None,
+    point: Params | None = None,
 ) -> tuple[PyTree, Move, Outcome]:
-    """One player steps from `params` along its direction at `seen` (the same by default).
+    """One player steps from `params` along its direction at `point` (`params` by default).
 
     Returns:
         The player's new parameters, the new state of its moves, and the outcome.
     """
     with scope(player):
         vector, outcome, memory = direction.follow(
-            at, player, params if seen is None else seen, move.direction
+            at, player, params if point is None else point, move.direction
         )
     with scope("optimizer"):
         moved, state = advance(at, player, vector, outcome, params)
@@ -209,12 +209,12 @@ def _update_at(
     key: Key,
 ) -> Updated:
     """The rule's update, where its entries stand at these places of the state."""
-    moved = {name: place for name, place in places.items() if name != place}
-    seen = {**opt_state, **{name: opt_state[place] for name, place in moved.items()}}
-    params, seen, outcomes = rule.update(game, params, world, seen, key)
+    renamed = {name: place for name, place in places.items() if name != place}
+    own_state = {**opt_state, **{name: opt_state[place] for name, place in renamed.items()}}
+    params, own_state, outcomes = rule.update(game, params, world, own_state, key)
     return (
         params,
-        {**opt_state, **{place: seen[name] for name, place in places.items()}},
+        {**opt_state, **{place: own_state[name] for name, place in places.items()}},
         outcomes,
     )
 
@@ -241,8 +241,8 @@ def _check_rules(where: str, rules: Sequence[Rule]) -> None:
     """Raises a ValueError unless these are rules, and at least one."""
     require(where, rules, len, "at least one rule")
     for rule in rules:
-        made = "rules, as player_step(player, optimizer) makes them"
-        require(where, rule, lambda r: isinstance(r, Rule), made)
+        allowed = "rules, as player_step(player, optimizer) makes them"
+        require(where, rule, lambda r: isinstance(r, Rule), allowed)
 
 
 def sequence(*rules: Rule) -> Rule:

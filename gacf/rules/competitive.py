@@ -25,7 +25,7 @@ def competitive(
     solver: Solver | str = "gmres",
     iterations: int | None = None,
 ) -> Rule:
-    """Every player steps as if the others stepped likewise at once.
+    """Every player anticipates the steps that the others make at the same time in the same way.
 
         Δx = −η_x (F_x + F_xy Δy),   Δy = −η_y (f_y + f_yx Δx)
 
@@ -43,12 +43,12 @@ def competitive(
             solved, and an adaptive transformation has none to put there.
         solver: `gmres`, `cg`, `normal`, `neumann`, or a solver object such as
             `GMRES(iterations=5)`.
-        iterations: how many the named solver makes, static; 10 by default.
+        iterations: the number of the named solver's iterations, static; 10 by default.
 
     Raises:
-        ValueError: fewer than two players, an optax transformation, an unknown solver, a number
-            out of bounds, `iterations` beside a solver object, or `cg` with more than two players
-            (their system is never symmetric).
+        ValueError: there are fewer than two players, a rate is an optax transformation, the solver
+            is unknown, a number is out of bounds, `iterations` is given with a solver object, or
+            `cg` is given with more than two players (their system is never symmetric).
 
     Reference:
         Schäfer & Anandkumar 2019; for more players Ma et al. 2021

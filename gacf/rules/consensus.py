@@ -21,7 +21,7 @@ def consensus(weight: float | jax.Array = 0.5) -> Direction:
         weight: γ >= 0; may be traced.
 
     Raises:
-        ValueError: a negative weight.
+        ValueError: the weight is negative.
 
     Reference:
         Mescheder, Nowozin & Geiger 2017 (The numerics of GANs).
@@ -39,7 +39,7 @@ def consensus(weight: float | jax.Array = 0.5) -> Direction:
     ) -> tuple[PyTree, Outcome, PyTree]:
         at, everyone = joint(field, params)
         vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
-        (pulled,) = pull(field.kept(vector))
+        (pulled,) = pull(field.movable(vector))
         own = jax.tree.map(
             lambda v, c: (v + weight * c).astype(v.dtype), vector[player], pulled[player]
         )

@@ -25,7 +25,7 @@ LOSS = 0x6C6F73
 
 
 class Field(NamedTuple):
-    """The vector field of a game at one batch, one world and one key, and what a rule knows of it.
+    """The vector field of a game at one batch, one world and one key, and the state of its rule.
 
     A direction takes from it what it needs: most need only `gradient`, `unrolled` also needs the
     optimisers and their states.
@@ -49,10 +49,10 @@ class Field(NamedTuple):
     states: Mapping[str, optax.OptState]
     trained: Mapping[str, Trained]
 
-    def kept(self, vectors: Params) -> Params:
+    def movable(self, vectors: Params) -> Params:
         """Vectors of some players, with zeros where their optimisers keep the parameters."""
         return {
-            player: self.trained[player].keep(vector) if player in self.trained else vector
+            player: self.trained[player].movable(vector) if player in self.trained else vector
             for player, vector in vectors.items()
         }
 

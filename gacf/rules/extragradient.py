@@ -44,16 +44,16 @@ def extragradient(
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:
         at = sample_field(game, world, key, opt_state, known)
 
-        def step(seen: Params, opt_state: OptState) -> Updated:
+        def step(point: Params, opt_state: OptState) -> Updated:
             here = at._replace(states=states_of(known, opt_state))
             moved, new_state, outcomes = dict(params), dict(opt_state), {}
             for player in known:
                 moved[player], new_state[player], outcomes[player] = make_move(
-                    here, player, directions[player], params, opt_state[player], seen
+                    here, player, directions[player], params, opt_state[player], point
                 )
             return moved, new_state, outcomes
 
-        ahead, looked, _ = step(params, opt_state)
-        return step(ahead, looked if commit else opt_state)
+        ahead, ahead_state, _ = step(params, opt_state)
+        return step(ahead, ahead_state if commit else opt_state)
 
     return Rule(moves.players, moves.init, update)

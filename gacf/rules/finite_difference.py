@@ -42,7 +42,7 @@ def finite_difference(
         epsilon: the shift's length; may be traced.
 
     Raises:
-        ValueError: a player that is none, or a number out of bounds.
+        ValueError: the game has no such player, or a number is out of bounds.
 
     Reference:
         Liu, Simonyan & Yang 2019 (DARTS).

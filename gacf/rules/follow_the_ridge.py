@@ -41,13 +41,13 @@ def follow_the_ridge(
         follower: the player that corrects, or several.
         solver: `cg`, `gmres`, `neumann`, `normal`, or a solver object such as `CG(damping=1.0)`.
             See `implicit` for which of them is right where.
-        iterations: how many the named solver makes, static; 10 by default.
+        iterations: the number of the named solver's iterations, static; 10 by default.
         damping: λ >= 0 of the named solver, 0 by default; may be traced.
         rate: α of `neumann`, 1 by default; may be traced.
 
     Raises:
-        ValueError: a player without an optimiser, an unknown solver, a number out of bounds, or
-            settings beside a solver object, which holds its own.
+        ValueError: a player has no optimiser, the solver is unknown, a number is out of bounds, or
+            settings are given with a solver object, which holds its own.
 
     Reference:
         Wang, Zhang & Ba 2020 (arXiv 1910.07512).
@@ -75,7 +75,7 @@ def follow_the_ridge(
         _, shift = jax.jvp(lambda x: response(x, y), (x,), (change,))
         _, push = jax.linearize(lambda y: response(x, y), y)
         pull = jax.linear_transpose(push, y)
-        operator = Operator(push, lambda u: at.kept(pull(u)[0]))
+        operator = Operator(push, lambda u: at.movable(pull(u)[0]))
         return solve(method, operator, shift)
 
     def update(game: Game, params: Params, world: World, opt_state: OptState, key: Key) -> Updated:

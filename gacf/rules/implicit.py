@@ -51,14 +51,14 @@ def implicit(
         follower: the player that responds, or several, which respond jointly.
         solver: `cg`, `gmres`, `neumann`, `normal` (normal equations), or a solver object such as
             `GMRES(iterations=5, damping=1.0)`, which holds the next three settings itself.
-        iterations: how many the named solver makes, static; 10 by default.
+        iterations: the number of the named solver's iterations, static; 10 by default.
         damping: λ >= 0 of the named solver, 0 by default; may be traced.
         rate: α of `neumann`, 1 by default; may be traced.
         warm_start: whether to start from the u of the last step, kept in the direction's memory.
 
     Raises:
-        ValueError: the game has no such player, an unknown solver, a number out of bounds, or
-            settings beside a solver object.
+        ValueError: the game has no such player, the solver is unknown, a number is out of bounds,
+            or settings are given with a solver object.
 
     Reference:
         Fiez, Chasnov & Ratliff 2020 (Stackelberg gradient); Lorraine, Vicol & Duvenaud 2020

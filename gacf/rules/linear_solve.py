@@ -1,10 +1,10 @@
 """Solving A u = b over pytrees where A is a product with a game's Jacobian.
 
-Every solver makes a fixed number of iterations, so that a step costs the same whatever the point is
-and one program serves all seeds. How well the system was solved is `relative_residual`,
-‖b − A u‖ / ‖b‖, measured by one more product at the very u that is returned: the recurrences of a
-solver would report 0 for an answer that was refused. No solver calls LAPACK, which can hang inside
-programs that run on several host devices.
+Every solver makes a fixed number of iterations, so that a step costs the same at every point and
+one program serves all seeds. `relative_residual`, ‖b − A u‖ / ‖b‖, says how well the system was
+solved. It is measured by one more product at the u that is returned, because the recurrences of a
+solver could report 0 for a solution that it replaces by NaN. No solver calls LAPACK, which can hang
+inside programs that run on several host devices.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Solver:
         symmetric: whether it is right only for symmetric A.
 
     Raises:
-        ValueError: a number out of bounds.
+        ValueError: a number is out of bounds.
     """
 
     iterations: int = 10
@@ -270,20 +270,20 @@ def as_solver(
     Args:
         where: the rule's name, for error messages.
         solver: a solver object, or one of the names in `SOLVERS`.
-        iterations: of the named solver; its own default if None.
-        damping: of the named solver; its own default if None.
-        rate: of `neumann`; the other solvers have none.
+        iterations: the named solver's iterations; None for its own default.
+        damping: the named solver's damping; None for its own default.
+        rate: the rate of `neumann`; the other solvers have none.
 
     Raises:
-        ValueError: an unknown solver, a number out of bounds, or settings beside a solver object,
-            which holds its own.
+        ValueError: the solver is unknown, a number is out of bounds, or settings are given with a
+            solver object, which holds its own.
     """
     settings = {"iterations": iterations, "damping": damping, "rate": rate}
     given = {name: value for name, value in settings.items() if value is not None}
     if isinstance(solver, Solver):
         for name, value in given.items():
             raise ValueError(
-                f"{where}: {name}: {shown(value)} was given beside a solver object; allowed: "
+                f"{where}: {name}: {shown(value)} was given with a solver object; allowed: "
                 f"settings of its own, as in {type(solver).__name__}({name}=…)"
             )
         return solver

@@ -25,7 +25,7 @@ def lola(rate: float | jax.Array = 1.0, exact: bool = True) -> Direction:
         exact: whether to use the exact form or the Taylor form.
 
     Raises:
-        ValueError: a negative rate.
+        ValueError: the rate is negative.
 
     Reference:
         Foerster et al. 2018 (Taylor); the exact form is what Letcher et al. 2019 expand.

@@ -31,7 +31,7 @@ def lookahead(rule: Rule, period: int = 5, rate: float | jax.Array = 0.5) -> Rul
         rate: α, 0 to 1; may be traced.
 
     Raises:
-        ValueError: a number out of bounds.
+        ValueError: a number is out of bounds.
 
     Reference:
         Chavdarova et al. 2021 (lookahead-minmax).

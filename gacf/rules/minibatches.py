@@ -29,7 +29,7 @@ def minibatches(rule: Rule, epochs: int, count: int) -> Rule:
         A `Rule` that makes epochs · count updates and keeps the outcomes of the last one.
 
     Raises:
-        ValueError: a number below 1, or, while tracing, a batch that `count` does not divide.
+        ValueError: a number is below 1, or, while tracing, `count` does not divide the batch.
 
     Reference:
         Schulman et al. 2017, algorithm 1.

@@ -1,4 +1,4 @@
-"""Leaders, followers and the derivatives between them: what leaders' directions share.
+"""Leaders, followers and the derivatives between them: the common parts of leaders' directions.
 
 x is the leader and minimises F(x, y); y are the followers, and f_y is their field. A leader's
 loss is differentiated in its own slot and in the followers' parameters; a followers' field in both.
@@ -60,7 +60,7 @@ def led_by(
             for name in names:
                 if name not in field.players:
                     hint = nearest(name, field.players)
-                    raise ValueError(f"{where}: {role}: {name!r} is no player; {hint}")
+                    raise ValueError(f"{where}: {role}: {name!r} is not a player; {hint}")
         if player != leader:
             vector, outcome = field.gradient(player, params)
             return vector, outcome, memory
@@ -73,7 +73,7 @@ def led_by(
 def check_moved(where: str, field: Field, followers: Sequence[str]) -> None:
     """Raises a ValueError if a follower's optimiser keeps all that the follower has."""
     for name in followers:
-        if name in field.trained and not field.trained[name].anything():
+        if name in field.trained and not field.trained[name].moves_anything():
             raise ValueError(
                 f"{where}: follower: {name!r} was given, but its optimiser keeps all of its "
                 "parameters as they are, so it has no response; allowed: one that moves some"
@@ -95,7 +95,7 @@ def leader_gradients(
         return field.loss(leader, own, {**params, **others})
 
     (own, others), outcome = differentiate(loss, (params[leader], select(params, followers)))
-    return own, field.kept(others), outcome
+    return own, field.movable(others), outcome
 
 
 def followers_field(
@@ -109,7 +109,7 @@ def followers_field(
 
     def at(own: PyTree, others: Params) -> Params:
         here = {**params, **others, leader: own}
-        return field.kept({player: field.gradient(player, here)[0] for player in followers})
+        return field.movable({player: field.gradient(player, here)[0] for player in followers})
 
     return at
 
@@ -123,6 +123,6 @@ def transposed_products(
 
     def products(u: Params) -> tuple[PyTree, Params]:
         toward_leader, toward_followers = pull(u)
-        return toward_leader, field.kept(toward_followers)
+        return toward_leader, field.movable(toward_followers)
 
     return products

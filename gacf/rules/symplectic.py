@@ -27,7 +27,7 @@ def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction
         align: whether the sign of λ is chosen that way.
 
     Raises:
-        ValueError: a negative weight.
+        ValueError: the weight is negative.
 
     Reference:
         Balduzzi et al. 2018; Letcher et al. 2019 (JMLR).
@@ -45,10 +45,10 @@ def symplectic(weight: float | jax.Array = 0.5, align: bool = True) -> Direction
     ) -> tuple[PyTree, Outcome, PyTree]:
         at, everyone = joint(field, params)
         vector, pull, outcomes = jax.vjp(at, everyone, has_aux=True)
-        moving = field.kept(vector)
-        pulled = field.kept(pull(moving)[0])
+        moving = field.movable(vector)
+        pulled = field.movable(pull(moving)[0])
         _, pushed, _ = jax.jvp(at, (everyone,), (moving,), has_aux=True)
-        turn = jax.tree.map(lambda t, f: 0.5 * (t - f), pulled, field.kept(pushed))
+        turn = jax.tree.map(lambda t, f: 0.5 * (t - f), pulled, field.movable(pushed))
         sign = jnp.ones(())
         if align:
             inner = optax.tree.vdot(moving, pulled) * optax.tree.vdot(turn, pulled)

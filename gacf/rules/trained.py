@@ -35,13 +35,13 @@ class Trained:
 
     leaves: tuple[bool | bytes, ...]
 
-    def keep(self, tree: PyTree) -> PyTree:
+    def movable(self, tree: PyTree) -> PyTree:
         """A tree of the parameters' structure, with zeros where nothing moves."""
         leaves, structure = jax.tree.flatten(tree)
-        kept = [_masked(leaf, mask) for leaf, mask in zip(leaves, self.leaves, strict=True)]
-        return jax.tree.unflatten(structure, kept)
+        masked = [_masked(leaf, mask) for leaf, mask in zip(leaves, self.leaves, strict=True)]
+        return jax.tree.unflatten(structure, masked)
 
-    def anything(self) -> bool:
+    def moves_anything(self) -> bool:
         """Whether anything moves."""
         return any(self.leaves)
 
@@ -129,7 +129,7 @@ def _analysed(optimizer: optax.GradientTransformationExtraArgs, shapes: PyTree) 
     if jax.tree.structure(updates) != jax.tree.structure(shapes):
         return everything
     trained = _moved(start, program, shapes, scalars=True)
-    return trained if trained.anything() else _moved(start, program, shapes, scalars=False)
+    return trained if trained.moves_anything() else _moved(start, program, shapes, scalars=False)
 
 
 def _moved(start: Any, program: Any, shapes: PyTree, scalars: bool) -> Trained:

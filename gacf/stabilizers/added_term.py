@@ -46,7 +46,8 @@ def with_term(
         added, metrics = term(own, params, world, batch, jax.random.fold_in(key, TERM))
         if both := sorted(set(outcome.metrics) & set(metrics)):
             raise ValueError(
-                f"{name}: metric {both[0]!r} of {player!r} is reported already; one call a player"
+                f"{name}: metric {both[0]!r} of {player!r} is reported already; allowed: one call "
+                "per player"
             )
         mixed = mix(value, added.astype(value.dtype))
         off = jnp.asarray(strength) == 0

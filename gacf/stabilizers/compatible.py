@@ -45,9 +45,9 @@ def compatible(actor: Model, baseline: Any, log_prob: LogProb | None = None) -> 
         >>> base = (lambda key: jnp.ones(()), lambda v, s: v * s)
         >>> critic = compatible(model("actor", line), base)
         >>> own = {"weights": jnp.ones(()), "baseline": 0.0}
-        >>> seer = critic.given({"actor": jnp.ones(())})
+        >>> bound = critic.given({"actor": jnp.ones(())})
         >>> s, a = jnp.full((1, 1), 2.0), jnp.full((1, 1), 5.0)
-        >>> seer.apply(own, {}, s, a)[0].tolist()
+        >>> bound.apply(own, {}, s, a)[0].tolist()
         [6.0]
     """
     value = model("critic", baseline)
@@ -60,7 +60,10 @@ def compatible(actor: Model, baseline: Any, log_prob: LogProb | None = None) -> 
         return {"weights": weights, "baseline": base}, entries
 
     def unbound(*args: Any, **options: Any) -> tuple[jax.Array, World]:
-        raise ValueError("compatible: the critic has to see the actor: use `model.given(params)`")
+        raise ValueError(
+            "compatible: the critic has to see the actor's parameters; allowed: the model that "
+            "`model.given(params)` returns"
+        )
 
     def bind(params: Params) -> Model:
         theta = params["actor"]
@@ -74,11 +77,11 @@ def compatible(actor: Model, baseline: Any, log_prob: LogProb | None = None) -> 
                 output = actor.apply(theta, world, first, key=key, train=False)[0]
                 return output if log_prob is None else log_prob(output, action)
 
-            here, moved = jax.jvp(outcome, (theta,), (own["weights"],))
+            here, product = jax.jvp(outcome, (theta,), (own["weights"],))
             if log_prob is None:
-                moved = jnp.sum(((action - here) * moved).reshape(len(here), -1), axis=-1)
+                product = jnp.sum(((action - here) * product).reshape(len(here), -1), axis=-1)
             base, entries = value.apply(own["baseline"], world, first, key=key, train=train)
-            return moved + column(base), entries
+            return product + column(base), entries
 
         return Model("critic", init, apply)
 

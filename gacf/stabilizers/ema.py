@@ -76,10 +76,10 @@ def ema(
 
     def settle(params: Params, world: World, outcomes: Mapping[str, Outcome]) -> World:
         world = game.settle(params, world, outcomes)
-        kept = jnp.where(updates_made(world) < start, 0.0, decay)
+        share = jnp.where(updates_made(world) < start, 0.0, decay)
 
         def average(slow: jax.Array, live: jax.Array) -> jax.Array:
-            return (live + kept * (slow - live)).astype(slow.dtype)
+            return (live + share * (slow - live)).astype(slow.dtype)
 
         live = {player: params[player] for player in players}
         return {**world, "ema": jax.tree.map(average, world["ema"], live)}

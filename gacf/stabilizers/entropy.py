@@ -14,6 +14,7 @@ from gacf.core.checks import require, whole
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.networks import model
+from gacf.networks.network import as_inputs
 from gacf.stabilizers.added_term import with_term
 
 NEAREST = 1e-6
@@ -61,14 +62,14 @@ def nearest_neighbours(samples: jax.Array, k: int = 1) -> jax.Array:
         )
     if not jnp.issubdtype(samples.dtype, jnp.floating):
         raise ValueError(
-            f"samples: {samples.dtype} was given; allowed: floats: whole numbers have no density; "
-            "take their policy's own entropy"
+            f"samples: {samples.dtype} was given; allowed: floats, since whole numbers have no "
+            "density (use the entropy of their policy)"
         )
     x = samples.reshape(len(samples), -1)
     fixed = jax.lax.stop_gradient(x)
-    apart = jnp.sum(jnp.square(fixed[:, None] - fixed[None]), axis=-1)
-    apart = jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, apart)
-    neighbour = jax.lax.top_k(-apart, k)[1][:, -1]
+    squares = jnp.sum(jnp.square(fixed[:, None] - fixed[None]), axis=-1)
+    squares = jnp.where(jnp.eye(len(x), dtype=bool), jnp.inf, squares)
+    neighbour = jax.lax.top_k(-squares, k)[1][:, -1]
     square = jnp.sum(jnp.square(x - x[neighbour]), axis=-1)
     distance = jnp.log(square + NEAREST**2) / 2
     count, d = x.shape
@@ -176,12 +177,10 @@ def entropy(
     def term(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Metrics]:
-        seen = sees(batch)
-        seen = seen if isinstance(seen, tuple) else (seen,)
-        output, _ = network.apply(own, world, *seen, key=key)
-        found = jnp.mean(measure(output if codes is None else codes(params, output)))
-        return found, {"entropy_estimate": found}
+        output, _ = network.apply(own, world, *as_inputs(sees(batch)), key=key)
+        value = jnp.mean(measure(output if codes is None else codes(params, output)))
+        return value, {"entropy_estimate": value}
 
     return with_term(
-        game, player, "entropy", strength, term, lambda loss, found: loss - strength * found
+        game, player, "entropy", strength, term, lambda loss, value: loss - strength * value
     )

@@ -14,6 +14,7 @@ from gacf.core.checks import nearest, require
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.networks import model
+from gacf.networks.network import as_inputs
 from gacf.stabilizers.added_term import with_term
 
 Features = Callable[..., jax.Array]
@@ -45,32 +46,32 @@ def activations(network: linen.Module, layer: str) -> Features:
             names.append(str(module.name))
             return module.name == layer and method == "__call__"
 
-        _, kept = network.apply(
+        _, captured = network.apply(
             {"params": params}, *inputs, capture_intermediates=chosen, mutable=["intermediates"]
         )
-        found = jax.tree.leaves(dict(kept))
-        if len(found) != 1:
+        outputs = jax.tree.leaves(dict(captured))
+        if len(outputs) != 1:
             others = sorted({name for name in names if name != "None"})
             raise ValueError(
-                f"layer: {len(found)} outputs are called {layer!r}; {nearest(layer, others)}"
+                f"layer: {len(outputs)} outputs are called {layer!r}; {nearest(layer, others)}"
             )
-        return found[0].reshape(len(found[0]), -1)
+        return outputs[0].reshape(len(outputs[0]), -1)
 
     return features
 
 
-def _hears(function: Callable[[PyTree], Any], own: PyTree) -> bool:
+def _depends_on(function: Callable[[PyTree], Any], argument: PyTree) -> bool:
     """Whether any output of the function depends on its argument."""
-    program = jax.make_jaxpr(function)(own).jaxpr
-    heard = set(program.invars)
+    program = jax.make_jaxpr(function)(argument).jaxpr
+    dependent = set(program.invars)
 
-    def hear(values: Any) -> bool:
-        return any(v in heard for v in values if not isinstance(v, jax.extend.core.Literal))
+    def any_depends(values: Any) -> bool:
+        return any(v in dependent for v in values if not isinstance(v, jax.extend.core.Literal))
 
     for equation in program.eqns:
-        if hear(equation.invars):
-            heard.update(equation.outvars)
-    return hear(program.outvars)
+        if any_depends(equation.invars):
+            dependent.update(equation.outvars)
+    return any_depends(program.outvars)
 
 
 def feature_matching(
@@ -125,7 +126,7 @@ def feature_matching(
         >>> game = gacf.gan(generator, critic, gacf.data.ring(), noise=2)
         >>> game = feature_matching(
         ...     game, generator, lambda batch: batch["noise"],
-        ...     lambda batch, made: (batch["real"], made), activations(critic, "Dense_0"))
+        ...     lambda batch, samples: (batch["real"], samples), activations(critic, "Dense_0"))
         >>> sorted(game.losses)
         ['actor', 'critic']
     """
@@ -136,22 +137,20 @@ def feature_matching(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Metrics]:
         def means(own: PyTree) -> tuple[jax.Array, jax.Array]:
-            seen = sees(batch)
-            seen = seen if isinstance(seen, tuple) else (seen,)
-            output, _ = network.apply(own, world, *seen, key=key)
-            theirs, made = (
-                jnp.mean(features(params[critic], *(x if isinstance(x, tuple) else (x,))), axis=0)
+            output, _ = network.apply(own, world, *as_inputs(sees(batch)), key=key)
+            of_evidence, of_actor = (
+                jnp.mean(features(params[critic], *as_inputs(x)), axis=0)
                 for x in view(batch, output)
             )
-            return theirs, made
+            return of_evidence, of_actor
 
-        if not _hears(lambda own: means(own)[1], own):
+        if not _depends_on(lambda own: means(own)[1], own):
             raise ValueError(
-                "feature_matching: the features do not depend on what the actor puts out (those of "
-                "a critic of states never do); allowed: a critic that is shown it"
+                "feature_matching: the features do not depend on the actor's output (those of a "
+                "critic of states never do); allowed: a critic that sees it"
             )
-        theirs, made = means(own)
-        distance = jnp.sum(jnp.square(theirs - made))
+        of_evidence, of_actor = means(own)
+        distance = jnp.sum(jnp.square(of_evidence - of_actor))
         return distance, {"feature_distance": distance}
 
     return with_term(

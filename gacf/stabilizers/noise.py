@@ -78,7 +78,7 @@ def noisy(
 
         return jax.tree.unflatten(structure, map(blur, leaves, keys[: len(leaves)]))
 
-    def over(base: Model) -> Model:
+    def with_noise(base: Model) -> Model:
         def apply(
             params: PyTree, world: World, *given: Any, key: Key | None = None, train: bool = True
         ) -> tuple[jax.Array, World]:
@@ -103,8 +103,8 @@ def noisy(
             return base._replace(apply=apply)
 
         def given_others(params: Params) -> Model:
-            return over(bind(params))
+            return with_noise(bind(params))
 
         return base._replace(apply=apply, bind=given_others)
 
-    return over(model(player, network))
+    return with_noise(model(player, network))

@@ -11,6 +11,7 @@ from flax import linen
 from gacf.core.checks import require
 from gacf.core.types import Key, PyTree, World
 from gacf.networks import Model, model
+from gacf.networks.network import as_inputs
 
 
 def _partly(strength: float | jax.Array, x: jax.Array, normed: jax.Array) -> jax.Array:
@@ -87,7 +88,7 @@ class VirtualBatchNorm(linen.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         require("strength", self.strength, lambda s: 0 <= s <= 1, "a number in [0, 1]")
         width = x.shape[-1:]
-        kept = [
+        statistics = [
             self.variable("reference", name, jnp.zeros, shape, x.dtype)
             for name, shape in (("mean", width), ("square", width), ("count", ()))
         ]
@@ -99,15 +100,15 @@ class VirtualBatchNorm(linen.Module):
         second = jnp.mean(jnp.square(x), axis=inner, keepdims=True)
         if train:
             mean, square = (jnp.mean(m, axis=tuple(range(x.ndim - 1))) for m in (first, second))
-            for entry, value in zip(kept, (mean, square, x.shape[0]), strict=True):
+            for entry, value in zip(statistics, (mean, square, x.shape[0]), strict=True):
                 entry.value = jnp.asarray(value, x.dtype)
             ones = (1,) * (x.ndim - 1)
             mean, square = (m.reshape(*ones, -1) for m in (mean, square))
         else:
-            n = kept[2].value
+            n = statistics[2].value
             ones = (1,) * (x.ndim - 1)
-            mean = (first + n * kept[0].value.reshape(*ones, -1)) / (n + 1)
-            square = (second + n * kept[1].value.reshape(*ones, -1)) / (n + 1)
+            mean = (first + n * statistics[0].value.reshape(*ones, -1)) / (n + 1)
+            square = (second + n * statistics[1].value.reshape(*ones, -1)) / (n + 1)
         # rounding may take a variance of 0 below it
         deviation = jnp.sqrt(jnp.maximum(square - jnp.square(mean), 0) + self.epsilon)
         normed = (x - mean) / deviation * scale.reshape(*ones, -1) + bias.reshape(*ones, -1)
@@ -149,8 +150,8 @@ def with_reference(network: Any, reference: PyTree, player: str = "critic") -> M
             f"with_reference: {player}: a compatible critic was given, which sees the actor; "
             "allowed: the network of its baseline"
         )
-    given = reference if isinstance(reference, tuple) else (reference,)
-    for leaf in jax.tree.leaves(given):
+    reference_inputs = as_inputs(reference)
+    for leaf in jax.tree.leaves(reference_inputs):
         require("reference", leaf, lambda r: len(r) >= 2, "a batch [n, …] with n >= 2")
     name = f"stats/{player}"
 
@@ -167,7 +168,7 @@ def with_reference(network: Any, reference: PyTree, player: str = "critic") -> M
     def apply(
         params: PyTree, world: World, *inputs: PyTree, key: Key | None = None, train: bool = True
     ) -> tuple[jax.Array, World]:
-        _, known = base.apply(params, world, *given, key=key, train=True)
-        return base.apply(params, {**world, **known}, *inputs, key=key, train=False)
+        _, statistics = base.apply(params, world, *reference_inputs, key=key, train=True)
+        return base.apply(params, {**world, **statistics}, *inputs, key=key, train=False)
 
     return base._replace(init=init, apply=apply)

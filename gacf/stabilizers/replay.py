@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from gacf.core.checks import require
 from gacf.core.clock import with_clock, without_clock
 from gacf.core.game import Game
+from gacf.core.rows import where_rows
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.stabilizers import buffer as ring
 
@@ -43,8 +44,8 @@ def mixed(share: float | jax.Array) -> Join:
     require("share", share, lambda s: 0 <= s <= 1, "a number in [0, 1]")
 
     def pick(fresh: jax.Array, stored: jax.Array) -> jax.Array:
-        old = jnp.arange(len(fresh)) < jnp.round(share * len(fresh))
-        return jnp.where(old.reshape(-1, *(1 for _ in fresh.shape[1:])), stored, fresh)
+        is_stored = jnp.arange(len(fresh)) < jnp.round(share * len(fresh))
+        return where_rows(is_stored, stored, fresh)
 
     return lambda fresh, stored: jax.tree.map(pick, fresh, stored)
 
@@ -103,7 +104,7 @@ def replay(
     require("batch_size", batch_size, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
     require("warmup", warmup, lambda n: n >= 0 and n == int(n), "a whole number >= 0")
 
-    def apart(key: Key) -> tuple[Key, Key]:
+    def split_key(key: Key) -> tuple[Key, Key]:
         """A key for the game, and one for the buffer."""
         if join is None:
             game_key, own_key = jax.random.split(key)
@@ -116,13 +117,13 @@ def replay(
         return batch if record is None else record(params, world, batch, record_key)
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
-        inner_key, fresh_key = apart(key)
+        inner_key, fresh_key = split_key(key)
         world, metrics = game.observe(params, world, inner_key)
         items = fresh(params, world, fresh_key)
         return {**world, "buffer": ring.add(world["buffer"], items)}, metrics
 
     def init(key: Key) -> tuple[Params, World]:
-        game_key, warm_key = apart(key)
+        game_key, warm_key = split_key(key)
         params, world = game.init(game_key)
         if "buffer" in world:
             raise ValueError(
@@ -145,7 +146,7 @@ def replay(
     def sample(world: World, key: Key) -> Batch:
         if join is None:
             return ring.sample(world["buffer"], key, batch_size)
-        fresh_key, stored_key = apart(key)
+        fresh_key, stored_key = split_key(key)
         stored = ring.sample(world["buffer"], stored_key, batch_size)
         return join(game.sample(world, fresh_key), stored)
 

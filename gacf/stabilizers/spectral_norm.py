@@ -59,8 +59,8 @@ def _iterate(matrices: jax.Array, u: jax.Array, iterations: int) -> jax.Array:
             u = _unit(_unit(v, v) @ matrix, u)
         return u
 
-    made = _each(one, jax.lax.stop_gradient(matrices), u.reshape(len(matrices), -1))
-    return made.reshape(u.shape)
+    vectors = _each(one, jax.lax.stop_gradient(matrices), u.reshape(len(matrices), -1))
+    return vectors.reshape(u.shape)
 
 
 def _normalised(
@@ -143,8 +143,8 @@ def spectral_norm(
     base = model(player, network)
     if base.bind is not None:
         raise ValueError(
-            f"spectral_norm: {player}: a compatible critic was given, whose weights are no layers; "
-            "allowed: the network of its baseline"
+            f"spectral_norm: {player}: a compatible critic was given, whose weights are not "
+            "layers; allowed: the network of its baseline"
         )
     name = f"spectral/{player}"
 
@@ -153,25 +153,25 @@ def spectral_norm(
     def layout(params: PyTree, world: World, inputs: Any, key: Key | None) -> dict[str, Weight]:
         """The weights, read from the network's program once for all calls of one shape."""
         shapes = jax.tree_util.tree_leaves_with_path((params, inputs))
-        known = tuple((jax.tree_util.keystr(path), x.shape, str(x.dtype)) for path, x in shapes)
-        if known not in layouts:
+        signature = tuple((jax.tree_util.keystr(path), x.shape, str(x.dtype)) for path, x in shapes)
+        if signature not in layouts:
             # One member of an ensemble is enough, because all have the same layers.
-            one, members = base.single, base.members
-            if one is not None:
+            member_apply, members = base.single, base.members
+            if member_apply is not None:
                 lead = (0,) * members
                 params, world = jax.tree.map(lambda x: x[lead], (params, world))
 
             def output(params: PyTree, rest: Any, inputs: Any) -> PyTree:
-                return (one or base.apply)(params, rest[0], *inputs, key=rest[1])[0]
+                return (member_apply or base.apply)(params, rest[0], *inputs, key=rest[1])[0]
 
             try:
-                found = weights_of(
-                    output, params, (world, key), inputs, members if one is None else 0
+                weights = weights_of(
+                    output, params, (world, key), inputs, members if member_apply is None else 0
                 )
             except ValueError as error:
                 raise ValueError(f"spectral_norm: {player}: {error}") from None
-            layouts[known] = found if one is None else _behind(found, members)
-        return layouts[known]
+            layouts[signature] = weights if member_apply is None else _behind(weights, members)
+        return layouts[signature]
 
     def init(key: Key, *inputs: PyTree) -> tuple[PyTree, World]:
         params, entries = base.init(key, *inputs)

@@ -61,7 +61,7 @@ def target_networks(
         reads: player -> the players whose slow copies its loss sees.
 
     Raises:
-        ValueError: a reader is no player of the game, a player that is read has no params, or a
+        ValueError: a reader is not a player of the game, a player that is read has no params, or a
             number is out of bounds.
 
     Reference:

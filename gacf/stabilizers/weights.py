@@ -56,15 +56,15 @@ class _Value(NamedTuple):
 
 
 def _joined(values: Iterable[_Value]) -> dict[int, tuple[Axes, ...]]:
-    made: dict[int, tuple[Axes, ...]] = {}
+    joined: dict[int, tuple[Axes, ...]] = {}
     for value in values:
         for i, places in value.parts.items():
-            old = made.get(i, places)
+            old = joined.get(i, places)
             if len(old) == len(places):
-                made[i] = tuple(tuple({*a, *b}) for a, b in zip(old, places, strict=True))
+                joined[i] = tuple(tuple({*a, *b}) for a, b in zip(old, places, strict=True))
             else:  # one of the two is a single number, such as a norm
-                made[i] = max(old, places, key=len)
-    return made
+                joined[i] = max(old, places, key=len)
+    return joined
 
 
 def _reshaped(places: tuple[Axes, ...], old: Sequence[int], new: Sequence[int]) -> tuple[Axes, ...]:
@@ -144,18 +144,18 @@ class _Reader:
     def _gather(self, eqn: Any, values: list[_Value]) -> _Value:
         (value, index), numbers = values, eqn.params["dimension_numbers"]
         shape = eqn.invars[0].aval.shape
-        gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+        removed = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
         chosen = {a for a in numbers.start_index_map if eqn.params["slice_sizes"][a] < shape[a]}
-        kept = [a for a in range(len(shape)) if a not in gone]
+        remaining = [a for a in range(len(shape)) if a not in removed]
         parts = {}
         for i, places in value.parts.items():
-            made: list[Axes] = [()] * len(eqn.outvars[0].aval.shape)
-            for axis, place in zip(kept, numbers.offset_dims, strict=True):
-                made[place] = places[axis]
-            parts[i] = tuple(made)
+            along: list[Axes] = [()] * len(eqn.outvars[0].aval.shape)
+            for axis, place in zip(remaining, numbers.offset_dims, strict=True):
+                along[place] = places[axis]
+            parts[i] = tuple(along)
             rows = {a for axis in chosen for a in places[axis] if a >= self.members}
             if index.seen and rows:
-                out = {a for axis in kept if axis not in chosen for a in places[axis]}
+                out = {a for axis in remaining if axis not in chosen for a in places[axis]}
                 self.rows.setdefault(i, set()).add(self.weight(i, rows, out))
         return _Value(value.seen, value.picked or (index.seen and bool(parts)), parts)
 
@@ -176,18 +176,18 @@ class _Reader:
             carry = values[skipped + params["body_nconsts"] :]
             over, carried = [], len(carry)
         while True:
-            made = self.read(body, [*fixed, *carry, *over])
+            results = self.read(body, [*fixed, *carry, *over])
             after = [
                 # the carry of a loop counts as a parameter only if it stays that parameter
                 _Value(old.seen or new.seen or new.picked, False, old.parts)
                 if old.parts == new.parts
                 else _Value(old.seen or new.seen or new.picked or old.picked)
-                for old, new in zip(carry, made[:carried], strict=True)
+                for old, new in zip(carry, results[:carried], strict=True)
             ]
             if after == carry:
                 break
             carry = after
-        stacked = [_Value(v.seen or v.picked) for v in made[carried:]]
+        stacked = [_Value(v.seen or v.picked) for v in results[carried:]]
         return [*after, *stacked]
 
     def _step(self, eqn: Any, values: list[_Value]) -> list[_Value]:
@@ -197,10 +197,16 @@ class _Reader:
         if name == "cond":
             each = [self.read(branch, values[1:]) for branch in params["branches"]]
             return [
-                _Value(values[0].seen or any(v.seen for v in ways), any(v.picked for v in ways))
+                _Value(
+                    values[0].seen or any(v.seen for v in outcomes), any(v.picked for v in outcomes)
+                )
                 if values[0].seen
-                else _Value(any(v.seen for v in ways), any(v.picked for v in ways), _joined(ways))
-                for ways in zip(*each, strict=True)
+                else _Value(
+                    any(v.seen for v in outcomes),
+                    any(v.picked for v in outcomes),
+                    _joined(outcomes),
+                )
+                for outcomes in zip(*each, strict=True)
             ]
         for inner in params.values():
             if hasattr(inner, "eqns") or isinstance(inner, ClosedJaxpr):
@@ -237,13 +243,13 @@ class _Reader:
                 scaled = self._moved(eqn, values[0].scaled)
             return [_Value(True, scaled=scaled) for _ in shapes]
         parts = _joined(values) if name not in MOVES else self._moved(eqn, values[0].parts)
-        made = []
+        results = []
         for shape in shapes:
-            fine = {i: p for i, p in parts.items() if len(p) == len(shape)}
-            for i in parts.keys() - fine.keys():
+            matching = {i: p for i, p in parts.items() if len(p) == len(shape)}
+            for i in parts.keys() - matching.keys():
                 self.lost.setdefault(i, name)
-            made.append(_Value(False, picked, fine))
-        return made
+            results.append(_Value(False, picked, matching))
+        return results
 
     def _moved(self, eqn: Any, parts: dict[int, tuple[Axes, ...]]) -> dict[int, tuple[Axes, ...]]:
         name, params = eqn.primitive.name, eqn.params
@@ -255,14 +261,14 @@ class _Reader:
             if name == "reshape":
                 return _reshaped(places, old, new)
             if name == "broadcast_in_dim":
-                made: list[Axes] = [()] * len(new)
+                along: list[Axes] = [()] * len(new)
                 for axis, place in enumerate(params["broadcast_dimensions"]):
-                    made[place] = places[axis]
-                return tuple(made)
-            gone = MOVES.get(name)
-            if gone is None:
+                    along[place] = places[axis]
+                return tuple(along)
+            removed = MOVES.get(name)
+            if removed is None:
                 return places
-            return tuple(axes for a, axes in enumerate(places) if a not in params[gone])
+            return tuple(axes for a, axes in enumerate(places) if a not in params[removed])
 
         return {i: move(places) for i, places in parts.items()}
 
@@ -277,8 +283,8 @@ class _Reader:
             return known.get(variable, _Value())
 
         for eqn in jaxpr.eqns:
-            made = self._step(eqn, [of(v) for v in eqn.invars])
-            known.update(zip(eqn.outvars, made, strict=True))
+            results = self._step(eqn, [of(v) for v in eqn.invars])
+            known.update(zip(eqn.outvars, results, strict=True))
         return [of(v) for v in jaxpr.outvars]
 
 
@@ -312,10 +318,10 @@ def weights_of(
     def shape(x: Any) -> Any:
         return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
-    given = jax.tree.map(shape, (params, rest, inputs))
-    closed = jax.make_jaxpr(apply)(*given)
-    paths = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(given[0])]
-    leaves, others, seen = (jax.tree.leaves(tree) for tree in given)
+    shapes = jax.tree.map(shape, (params, rest, inputs))
+    closed = jax.make_jaxpr(apply)(*shapes)
+    paths = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(shapes[0])]
+    leaves, others, input_leaves = (jax.tree.leaves(tree) for tree in shapes)
     reader = _Reader([leaf.shape for leaf in leaves], members)
     values = [
         *(
@@ -323,25 +329,25 @@ def weights_of(
             for i, leaf in enumerate(leaves)
         ),
         *(_Value() for _ in others),
-        *(_Value(seen=True) for _ in seen),
+        *(_Value(seen=True) for _ in input_leaves),
     ]
     reader.read(closed, values)
-    made: dict[str, Weight] = {}
+    weights: dict[str, Weight] = {}
     for i, path in enumerate(paths):
         # an embedding is a product with one-hot codes; a matrix picked from several is not
-        ways = reader.noted.get(i) or reader.rows.get(i) or set()
-        if len({frozenset((w.into, w.out)) for w in ways}) > 1 or any(
-            set(w.into) & set(w.out) for w in ways
+        uses = reader.noted.get(i) or reader.rows.get(i) or set()
+        if len({frozenset((w.into, w.out)) for w in uses}) > 1 or any(
+            set(w.into) & set(w.out) for w in uses
         ):
             raise ValueError(
-                f"params{path}: the network multiplies by it in different ways, of which none is "
-                "its matrix; allowed: a parameter for each weight"
+                f"params{path}: the network multiplies by it in different ways, so that it is not "
+                "one matrix; allowed: a parameter for each weight"
             )
-        if ways:
-            made[path] = min(ways, key=lambda w: w.into)
+        if uses:
+            weights[path] = min(uses, key=lambda w: w.into)
         elif i in reader.lost and math.prod(leaves[i].shape) > max((*leaves[i].shape, 1)):
             raise ValueError(
-                f"params{path}: `{reader.lost[i]}` makes something else of it, of which it cannot "
-                "be said whether it is a weight; allowed: products, convolutions and embeddings"
+                f"params{path}: `{reader.lost[i]}` transforms it, so that it is unknown whether it "
+                "is a weight; allowed: products, convolutions and embeddings"
             )
-    return made
+    return weights

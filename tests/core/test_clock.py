@@ -33,7 +33,7 @@ def test_without_a_clock_nothing_has_been_made_yet():
 
 @pytest.mark.parametrize("name", clock.NAMES)
 def test_a_game_may_not_use_its_names(name):
-    with pytest.raises(ValueError, match=f"world: '{name}' is the step counter's name"):
+    with pytest.raises(ValueError, match=f"world: an entry '{name}' was given"):
         clock.check_names({"env": 0, name: 1})
 
 

@@ -526,7 +526,7 @@ def test_added_losses_and_players() -> None:
     assert list(game.losses) == ["actor", "critic", "model"]
     with pytest.raises(ValueError, match="metric 'penalty' of 'actor' is reported already"):
         gacf.add_loss(game, "actor", penalty).losses["actor"](params["actor"], params, {}, (), KEY)
-    with pytest.raises(ValueError, match="add_player: 'model' plays already"):
+    with pytest.raises(ValueError, match="add_player: 'model' is a player already"):
         gacf.add_player(game, "model", lambda key: 0.0, penalty)
 
 
@@ -541,7 +541,7 @@ def three_players() -> Game:
         (rules.simultaneous, (), r"never moves 'b', 'c', .* still=\('b', 'c',\)"),
         (rules.alternating, ("b",), r"never moves 'c'"),
         (rules.extragradient, "c", r"never moves 'b'"),
-        (rules.simultaneous, ("b", "c", "d"), r"still: 'd' is no player; .*allowed: a, b, c"),
+        (rules.simultaneous, ("b", "c", "d"), r"still: 'd' is not a player; .*allowed: a, b, c"),
         (rules.simultaneous, ("a", "b", "c"), r"still: 'a' was given, but the rule moves it"),
         (
             lambda o: rules.lookahead(rules.every(2, rules.repeat(rules.simultaneous(o), 3))),
@@ -580,10 +580,10 @@ def test_players_that_methods_add_are_not_forgotten(method: str, forgotten: str)
 def test_messages_name_the_argument_and_the_nearest_value() -> None:
     game = bilinear()
     step = rules.player_step("actro", optax.sgd(0.1))
-    with pytest.raises(ValueError, match=r"'actro' is no player; did you mean 'actor'\?"):
+    with pytest.raises(ValueError, match=r"'actro' is not a player; did you mean 'actor'\?"):
         gacf.compose(game, step)
     with pytest.raises(
-        ValueError, match=r"add_loss: 'critics' is no player; did you mean 'critic'"
+        ValueError, match=r"add_loss: 'critics' is not a player; did you mean 'critic'"
     ):
         gacf.add_loss(game, "critics", lambda *_: 0.0)
     with pytest.raises(ValueError, match="updates: 0 was given; allowed: a whole number >= 1"):
@@ -592,10 +592,10 @@ def test_messages_name_the_argument_and_the_nearest_value() -> None:
         gacf.from_losses({"actor": 1.0}, {})
     with pytest.raises(ValueError, match="init: no parameters for 'actor'; allowed: critic"):
         gacf.from_losses({"critic": 1.0}, {"actor": lambda p, b, k: jnp.zeros(())}).init(KEY)
-    with pytest.raises(ValueError, match=r"losses: that of 'actor' has shape \(2,\)"):
+    with pytest.raises(ValueError, match=r"losses: the loss of 'actor' has shape \(2,\)"):
         vectors = gacf.from_losses({"actor": jnp.ones(2)}, {"actor": lambda p, b, k: p["actor"]})
         gacf.run(gacf.compose(vectors, rules.simultaneous(sgd("actor"))), KEY, 1)
-    with pytest.raises(ValueError, match="world: 'step' is the step counter's name"):
+    with pytest.raises(ValueError, match="world: an entry 'step' was given"):
         clashing = game._replace(init=lambda key: (game.init(key)[0], {"step": 0}))
         gacf.compose(clashing, rules.simultaneous(sgd())).init(KEY)
     assert nearest("x", ["hinge"]) == "allowed: hinge"

@@ -189,7 +189,7 @@ def test_maxout_keeps_the_largest_piece():
         ),
         (
             lambda x, y: DCGANCritic().init(KEY, x, y, train=True),
-            "label: 1 inputs beside the first were given; allowed: none, since `classes` is None",
+            "label: 1 inputs after the first were given; allowed: none, since `classes` is None",
         ),
         (
             lambda x, y: ResNetCritic(classes=3).init(KEY, x),

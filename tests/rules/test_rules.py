@@ -305,11 +305,11 @@ ERRORS: dict[str, tuple[Any, str]] = {
     "solver's rate": (lambda: rules.Neumann(rate=0.0), "Neumann: rate: 0.0 was given"),
     "solver and settings": (
         lambda: rules.implicit("x", "y", rules.GMRES(4), iterations=5),
-        "implicit: iterations: 5 was given beside a solver object; allowed: .* GMRES\\(iterations=",
+        "implicit: iterations: 5 was given with a solver object; allowed: .* GMRES\\(iterations=",
     ),
     "ridge's solver and settings": (
         lambda: rules.follow_the_ridge(sgd(0.1, 0.1), solver=rules.CG(), damping=1.0),
-        "follow_the_ridge: damping: 1.0 was given beside a solver object",
+        "follow_the_ridge: damping: 1.0 was given with a solver object",
     ),
     "solver's class": (
         lambda: rules.competitive(dict.fromkeys("ab", 0.1), rules.CG),  # type: ignore[arg-type]
@@ -345,7 +345,7 @@ def test_errors_name_the_argument(name: str) -> None:
 PLAYED: dict[str, tuple[Rule, str]] = {
     "unknown follower": (
         simultaneous(sgd(0.1, 0.1), rules.implicit("actor", "critik")),
-        "implicit: follower: 'critik' is no player; did you mean 'critic'",
+        "implicit: follower: 'critik' is not a player; did you mean 'critic'",
     ),
     "unknown optimiser": (
         rules.player_step("actor", optax.sgd(0.1), rules.unrolled(*PAIR)),

@@ -161,13 +161,15 @@ def test_errors():
     game, actor = alone(jnp.array(1.0), lambda theta, z: theta * z, jnp.mean)
     with pytest.raises(ValueError, match=r"strength: -1\.0 was given; allowed: a number >= 0"):
         entropy(game, actor, sees, -1.0)
-    with pytest.raises(ValueError, match="entropy: 'model' is no player"):
+    with pytest.raises(ValueError, match="entropy: 'model' is not a player"):
         entropy(game, actor._replace(player="model"), sees, 1.0, player="model")
     with pytest.raises(ValueError, match="estimate: None was given, as by a policy without"):
         entropy(game, actor, sees, 1.0, policies.squashed_gaussian(1).entropy)
     with pytest.raises(ValueError, match=r"samples: shape \(1, 2\) was given; allowed: \[B, …\]"):
         nearest_neighbours(jnp.zeros((1, 2)))
-    with pytest.raises(ValueError, match="int32 was given; allowed: floats: whole numbers have no"):
+    with pytest.raises(
+        ValueError, match="int32 was given; allowed: floats, since whole numbers have no"
+    ):
         nearest_neighbours(jnp.arange(5))
     with pytest.raises(ValueError, match="k: 0 was given"):
         nearest_neighbours(jnp.zeros((3, 2)), 0)

@@ -114,7 +114,7 @@ def test_errors():
 
     with pytest.raises(ValueError, match=r"strength: 2\.0 was given; allowed: a number in \[0, 1"):
         matched(2.0)
-    with pytest.raises(ValueError, match="the features do not depend on what the actor puts out"):
+    with pytest.raises(ValueError, match="the features do not depend on the actor's output"):
         settled(matched(view=lambda b, a: (b["s"], b["s"])))
     with pytest.raises(ValueError, match="'feature_distance' of 'actor' is reported already"):
         settled(matched(of=matched()))

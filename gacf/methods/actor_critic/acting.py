@@ -18,11 +18,11 @@ from gacf.networks import Model
 
 
 class Act(NamedTuple):
-    """What an explorer did.
+    """The result of one call of an explorer.
 
     Attributes:
         action: actions [N, …].
-        record: what else the transition shall hold, a dict of arrays [N, …].
+        record: further entries of the transition, a dict of arrays [N, …].
         memory: what the explorer keeps until its next action, leaves [N, …].
     """
 
@@ -38,7 +38,7 @@ Exploit = Callable[[Params, World, Any, Key], jax.Array]
 
 
 def greedy(actor: Model) -> Exploit:
-    """How an actor that yields its action exploits."""
+    """The exploiting function of an actor whose output is its action."""
 
     def exploit(params: Params, world: World, observation: Any, key: Key) -> jax.Array:
         return actor.apply(params["actor"], world, observation, key=key, train=False)[0]
@@ -71,7 +71,7 @@ def with_noise(
 
 
 def by_policy(actor: Model, policy: Policy) -> tuple[Callable[..., Act], Exploit]:
-    """How a policy explores, by its own samples, and how it exploits, by its mode.
+    """The explorer of a policy, which samples from it, and the exploiting function, its mode.
 
     The explorer records `log_prob`, and acts uniformly while a buffer is filled.
     """
@@ -93,7 +93,7 @@ def by_policy(actor: Model, policy: Policy) -> tuple[Callable[..., Act], Exploit
 
 
 def actions_alone(explore: Callable[..., Act]) -> Exploit:
-    """The explorer that records nothing beside its actions, and has no memory."""
+    """The explorer without its records and its memory: it returns its actions alone."""
 
     def act(params: Params, world: World, observation: Any, key: Key) -> jax.Array:
         return explore(params, world, observation, key).action
@@ -102,10 +102,10 @@ def actions_alone(explore: Callable[..., Act]) -> Exploit:
 
 
 def with_states(explore: Explore) -> Explore:
-    """The explorer that records what a step needs to be made again.
+    """The explorer that also records what is needed to repeat a step of the environment.
 
-    Transitions then hold `state`, the environment's before the step, and `key`, the raw data of
-    the key with which it was stepped.
+    Transitions then hold `state`, the environment's state before the step, and `key`, the raw data
+    of the key that the step used.
     """
 
     def recording(params: Params, world: World, observation: Any, key: Key) -> Act:
@@ -118,5 +118,5 @@ def with_states(explore: Explore) -> Explore:
 
 
 def as_act(act: jax.Array | Act) -> Act:
-    """What an explorer did, which may be an action alone."""
+    """What an explorer returned as an `Act`, even if it returned its actions alone."""
     return act if isinstance(act, Act) else Act(act)

@@ -17,7 +17,7 @@ class Actions(NamedTuple):
 
     Attributes:
         bounded: whether they lie in [−1, 1]^A.
-        to_env: one action as the environment wants it.
+        to_env: converts one action to what the environment expects.
     """
 
     bounded: bool
@@ -25,14 +25,15 @@ class Actions(NamedTuple):
 
 
 def actions_of(env: Environment) -> Actions:
-    """Boxes with finite bounds are [−1, 1]^A, scaled and clipped; all others are as they are.
+    """The conversion of actions to an environment's, which depends on their space.
 
-    Real actions reach the environment in JAX's default precision at least, whatever their
-    network's.
+    For a box with finite bounds, methods act in [−1, 1]^A, and actions are clipped and scaled to
+    the bounds. All other actions reach the environment as they are. Real actions reach it in at
+    least JAX's default precision, whatever the precision of the network.
 
     Raises:
-        ValueError: bounds of which some are finite and others not, that are NaN or in the wrong
-            order, or so far apart that their distance is not finite.
+        ValueError: only some of the bounds are finite, or bounds are NaN, in the wrong order, or so
+            far apart that their distance is not finite.
     """
     if not isinstance(env.action, Box):
         return Actions(False, lambda action: action)
@@ -47,11 +48,11 @@ def actions_of(env: Environment) -> Actions:
 
 
 def _bounded(space: Box, where: str) -> bool:
-    """Whether all bounds of a box of actions are finite, for they are, or none is."""
+    """Whether the bounds of a box of actions are finite; raises unless all are or none is."""
     low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
     finite = np.isfinite(low) & np.isfinite(high)
-    held = jnp.result_type(space.low, space.high, jnp.float32)
-    largest = float(jnp.finfo(held).max)  # of the numbers that scale an action
+    dtype = jnp.result_type(space.low, space.high, jnp.float32)
+    largest = float(jnp.finfo(dtype).max)  # the largest number that can scale an action
     with np.errstate(over="ignore", invalid="ignore"):
         reach = np.maximum(high - low, np.maximum(np.abs(low), np.abs(high)))
         faults = (
@@ -72,10 +73,10 @@ def _bounded(space: Box, where: str) -> bool:
 
 
 def action_box(env: Environment) -> tuple[tuple[int, ...], Actions]:
-    """Shape of an action, and how it reaches the environment.
+    """The shape of an action, and the conversion of actions to the environment's.
 
     Raises:
-        ValueError: discrete actions.
+        ValueError: the actions are discrete.
     """
     if not isinstance(env.action, Box):
         raise ValueError(f"env: {env.name} has discrete actions; allowed: a box of actions")

@@ -20,6 +20,7 @@ from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.heads import Head, read, scalar
 from gacf.methods.actor_critic.improve import Evidence, Improve
 from gacf.networks import Model, model
+from gacf.networks.network import as_inputs
 
 Groups = dict[str, Any]
 Targets = dict[str, jax.Array]
@@ -30,11 +31,12 @@ class Source(NamedTuple):
 
     Attributes:
         init: `key -> world`.
-        sample: `(world, key) -> batch`: a dict of arrays [B, …]. If it holds an `action`, that is
-            the one the critic judges in its own loss; otherwise it judges the actor's.
-        observe: `(params, world, key) -> (world, metrics)`: act, once a step.
+        sample: `(world, key) -> batch`: a dict of arrays [B, …]. If it holds an `action`, the
+            critic judges that one in its own loss; otherwise it judges the actor's.
+        observe: `(params, world, key) -> (world, metrics)`: acts once per step.
         evaluate: `(params, world, key) -> metrics`.
-        start: `(params, world, key) -> world`: what `init` could not know without the params.
+        start: `(params, world, key) -> world`: the part of the initialisation that needs the
+            params.
         propose: `(params, world, seen, key) -> action`, as for a `Game`.
     """
 
@@ -47,23 +49,23 @@ class Source(NamedTuple):
 
 
 Penalty = Callable[[Callable[..., jax.Array], Groups, Key], jax.Array]
-# Folded into the key of a critic's own evaluations for those of its penalty. `split(key)[i]` is
-# `fold_in(key, i)`, so it must be larger than any number of parts.
+# Folded into the key of a critic's evaluations to get the key of its penalty's. `split(key)[i]` is
+# `fold_in(key, i)`, so this number must be larger than any into which a key is split.
 PENALTY = 0x70656E
 
 
 def penalty_judge(
     critic: Model, own: PyTree, params: Params, world: World, read: Callable[..., Any], key: Key
 ) -> Callable[..., jax.Array]:
-    """The critic as its penalty sees it: what it draws, dropout for one, it draws anew each time.
+    """The critic as its penalty sees it, with new random draws (such as dropout) in every call.
 
     Args:
         critic: the critic's model.
         own: its params.
-        params: all players'.
+        params: the params of all players.
         world: the world.
         read: `output -> verdicts [B]`.
-        key: that of the critic's evaluations in the same loss.
+        key: the key of the critic's evaluations in the same loss.
     """
     calls = itertools.count(PENALTY)
 
@@ -72,10 +74,6 @@ def penalty_judge(
         return read(critic.given(params).apply(own, world, *inputs, key=own_key)[0])
 
     return judge
-
-
-def _inputs(seen: Any) -> tuple[Any, ...]:
-    return seen if isinstance(seen, tuple) else (seen,)
 
 
 def _no_change(target: jax.Array) -> jax.Array:
@@ -100,29 +98,31 @@ def actor_critic(
         actor    min_θ  improve(critic(view(batch, actor_θ(sees(batch)))))
 
     Args:
-        actor: network of the actor, of any kind that `gacf.networks.model` takes.
-        critic: network of the critic; its output is [B], [B, 1], or what `divergence` takes.
+        actor: the actor's network, of any kind that `gacf.networks.model` takes.
+        critic: the critic's network; its output is [B], [B, 1], or what `divergence` takes.
         source: where evidence comes from.
-        view: `(batch, action) -> {group: critic inputs [B, …]}`: what the critic is shown; a tuple
-            is several inputs. The critic is applied once a group, so that batch statistics of
-            real and fake examples do not mix.
+        view: `(batch, action) -> {group: critic inputs [B, …]}`: what the critic sees; a tuple is
+            several inputs. The critic is applied to each group separately, so that batch statistics
+            of real and fake examples do not mix.
         target: `(params, world, batch, key) -> {group: [B, …]}`: what the critic should have said.
-        divergence: `(prediction, target) -> [B]` of two numbers an example, or a `Head` of
-            `gacf.methods.actor_critic.heads` for a critic that yields more than one.
-        improve: how the verdict reaches the actor: `pathwise(…)` or `score_function(…)`.
-        sees: `batch -> actor inputs`; a tuple is several inputs. By default the observation is the
-            one input, whatever it consists of.
-        transform_target: of the targets of one group, [B] -> [B]: label smoothing and its kin.
+        divergence: `(prediction, target) -> [B]` for a critic that yields one number per example,
+            or a `Head` of `gacf.methods.actor_critic.heads` for one that yields more.
+        improve: how the verdict reaches the actor, for instance `pathwise(…)` or
+            `score_function(…)`.
+        sees: `batch -> actor inputs`; a tuple is several inputs. By default the only input is the
+            observation, which may be a pytree.
+        transform_target: transforms the targets of one group, [B] -> [B], for instance label
+            smoothing.
         penalty: `(judge, groups, key) -> scalar`, added to the critic's loss; `judge(*inputs)` is
             the critic with its own parameters, [B].
 
     Returns:
-        A `Game` of the players `actor` and `critic`. Each loss renews its own player's statistics
-        alone (`stats/<player>` in the world).
+        A `Game` of the players `actor` and `critic`. Each loss renews only its own player's
+        statistics (`stats/<player>` in the world).
 
     Raises:
-        ValueError: while tracing, if view and target do not name the same groups or a target's
-            shape is not the prediction's.
+        ValueError: while tracing, if view and target name different groups, or if a target and its
+            prediction differ in shape.
 
     Reference:
         Pfau & Vinyals 2016, section 3 and figure 1.
@@ -134,20 +134,22 @@ def actor_critic(
         source_key, actor_key, critic_key, start_key = jax.random.split(key, 4)
         world = source.init(source_key)
         batch = blank(jax.eval_shape(source.sample, world, source_key))
-        seen = _inputs(sees(batch))
-        actor_params, actor_stats = actor.init(actor_key, *seen)
+        actor_inputs = as_inputs(sees(batch))
+        actor_params, actor_stats = actor.init(actor_key, *actor_inputs)
         action = (
-            batch["action"] if "action" in batch else _proposal(actor_params, actor_stats, seen)
+            batch["action"]
+            if "action" in batch
+            else _proposal(actor_params, actor_stats, actor_inputs)
         )
-        shown = next(iter(view(batch, action).values()))
-        critic_params, critic_stats = critic.init(critic_key, *_inputs(shown))
+        group_inputs = next(iter(view(batch, action).values()))
+        critic_params, critic_stats = critic.init(critic_key, *as_inputs(group_inputs))
         params = {"actor": actor_params, "critic": critic_params}
         world = {**world, **actor_stats, **critic_stats}
         return params, world if source.start is None else source.start(params, world, start_key)
 
-    def _proposal(params: PyTree, world: World, seen: tuple[Any, ...]) -> PyTree:
+    def _proposal(params: PyTree, world: World, actor_inputs: tuple[Any, ...]) -> PyTree:
         def proposed(key: Key) -> PyTree:
-            return actor.apply(params, world, *seen, key=key, train=False)[0]
+            return actor.apply(params, world, *actor_inputs, key=key, train=False)[0]
 
         return blank(jax.eval_shape(proposed, jax.random.key(0)))
 
@@ -155,14 +157,14 @@ def actor_critic(
         own: PyTree, params: Params, world: World, groups: Groups, key: Key
     ) -> tuple[dict[str, jax.Array], World]:
         judge = critic.given(params)
-        found: dict[str, jax.Array] = {}
+        by_group: dict[str, jax.Array] = {}
         entries: World = {}
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
-            inputs = _inputs(groups[group])
+            inputs = as_inputs(groups[group])
             output, news = judge.apply(own, {**world, **entries}, *inputs, key=group_key)
-            found[group] = read(output, head, f"group {group!r}")
+            by_group[group] = read(output, head, f"group {group!r}")
             entries |= news
-        return found, entries
+        return by_group, entries
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -171,7 +173,7 @@ def actor_critic(
         if "action" in batch:
             action = batch["action"]
         else:
-            action, _ = actor.apply(params["actor"], world, *_inputs(sees(batch)), key=act_key)
+            action, _ = actor.apply(params["actor"], world, *as_inputs(sees(batch)), key=act_key)
         groups = view(batch, action)
         predictions, entries = outputs(own, params, world, groups, judge_key)
         targets = target(params, world, batch, target_key)
@@ -182,19 +184,17 @@ def actor_critic(
         losses: dict[str, jax.Array] = {}
         metrics: Metrics = {}
         for group, prediction in predictions.items():
-            wanted = transform_target(targets[group])
-            if head.shape == () and wanted.shape != prediction.shape:
+            goal = transform_target(targets[group])
+            if head.shape == () and goal.shape != prediction.shape:
                 raise ValueError(
-                    f"target: shape {wanted.shape} in group {group!r}; "
+                    f"target: shape {goal.shape} in group {group!r}; "
                     f"the critic's: {prediction.shape}"
                 )
-            losses[group] = jnp.mean(head.divergence(prediction, wanted))
+            losses[group] = jnp.mean(head.divergence(prediction, goal))
             metrics[f"verdict/{group}"] = jnp.mean(head.value(prediction))
             if head.bounds is not None:
                 low, high = head.bounds
-                metrics[f"clipped/{group}"] = jnp.mean(
-                    (wanted < low) | (wanted > high), dtype=float
-                )
+                metrics[f"clipped/{group}"] = jnp.mean((goal < low) | (goal > high), dtype=float)
         loss = functools.reduce(jnp.add, losses.values())
         if penalty is not None:
 
@@ -212,14 +212,14 @@ def actor_critic(
         act_key, judge_key, target_key = jax.random.split(key, 3)
 
         def propose(weights: PyTree) -> tuple[PyTree, World]:
-            # proposals of one loss are meant to share their draws: ratios of two are then 1
+            # all proposals of one loss share their random draws, so that ratios of two are 1
             same_key = jax.random.clone(act_key)
-            return actor.apply(weights, world, *_inputs(sees(batch)), key=same_key)
+            return actor.apply(weights, world, *as_inputs(sees(batch)), key=same_key)
 
         def verdicts(action: PyTree) -> dict[str, jax.Array]:
             groups = view(batch, action)
-            found = outputs(params["critic"], params, world, groups, judge_key)[0]
-            return {group: head.value(output) for group, output in found.items()}
+            by_group = outputs(params["critic"], params, world, groups, judge_key)[0]
+            return {group: head.value(output) for group, output in by_group.items()}
 
         def targets() -> Targets:
             return target(params, world, batch, target_key)

@@ -1,4 +1,4 @@
-"""Deep deterministic policy gradient, and TD3, which mends three of its weaknesses."""
+"""Deep deterministic policy gradient, and TD3, which corrects three of its weaknesses."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def ddpg(
         critic   min_φ mean D(Q_φ(s, a), r + γ (1 − d) Q′(s′, π′(s′)))
         actor    max_θ mean Q(s, π_θ(s))
 
-    Actions are those of the actor's network squashed by tanh, [−1, 1]^A; the critic and the buffer
-    see them so, the environment scaled to its bounds. Where actions have no bounds, nothing is
-    squashed or scaled.
+    The output of the actor's network is squashed by tanh to [−1, 1]^A. The critic and the buffer
+    see actions in this form, and the environment gets them scaled to its bounds. If actions have no
+    bounds, nothing is squashed or scaled.
 
     Args:
         env: an `Environment` with a box of actions, or a name for `gacf.envs.make`.
@@ -54,22 +54,22 @@ def ddpg(
         critic: network ([B, O], [B, A]) -> [B] or [B, 1], or what the head reads; by default an
             MLP of 2 × 256.
         discount: γ.
-        exploration: standard deviation of Gaussian noise, in units of half the action range; or
+        exploration: the standard deviation of Gaussian noise, in units of half the action range; or
             an `Exploration`, for instance `ornstein_uhlenbeck()`.
-        target_rate: Polyak rate of the slow copies Q′ and π′.
+        target_rate: the Polyak rate of the slow copies Q′ and π′.
         divergence: a name in `DIVERGENCES`, `(prediction, target) -> [B]`, or a `Head`:
             `heads.two_hot`, `heads.hl_gauss`, `heads.quantile`.
-        transform_target: of the TD targets, [B] -> [B].
+        transform_target: transforms the TD targets, [B] -> [B].
         penalty: added to the critic's loss, `(judge, groups, key) -> scalar`.
         rollout: how evidence is gathered.
-        replay: how it is replayed.
+        replay: how evidence is replayed.
 
     Returns:
         A `Game`. Metrics: `episode/return` of exploration; `evaluate/return`.
 
     Raises:
-        ValueError: discrete actions, or bounds on some alone; unknown names, settings that do not
-            fit.
+        ValueError: actions are discrete, or only some of them have bounds; a name is unknown, or
+            a setting does not fit the method.
 
     Reference:
         Lillicrap et al. 2016, algorithm 1 (with Gaussian in place of Ornstein-Uhlenbeck noise).
@@ -104,29 +104,29 @@ def td3(
     rollout: Rollout = Rollout(),
     replay: Replay = Replay(),
 ) -> Game:
-    """TD3: DDPG with the smaller of two critics and a smoothed target. The delay is a rule's.
+    """TD3: DDPG with the smaller of two critics and a smoothed target; the rule makes the delay.
 
         y = r + γ (1 − d) min_i Q′_i(s′, clip(π′(s′) + clip(ε, −c, c), −1, 1)),   ε ~ N(0, σ²)
 
-    The third of its ideas, the delayed actor, is
+    The third idea of the paper, an actor that moves at every second update, is the rule
     `sequence(player_step("critic", …), every(2, player_step("actor", …)))`.
 
     Args:
         env: as for `ddpg`.
         actor: as for `ddpg`.
         critic: one critic's network, as for `ddpg`.
-        critics: how many critics learn side by side; the target reads their minimum, the actor the
-            first.
+        critics: the number of critics. The target uses the smallest of their values, and the actor
+            the value of the first critic.
         target_noise: σ; None for no noise.
         target_clip: c.
-        discount: as for `ddpg`, as are all that follow.
+        discount: as for `ddpg`, like all arguments that follow.
         exploration: noise on the actions.
-        target_rate: Polyak rate of the slow copies.
-        divergence: of the critics.
-        transform_target: of the TD targets.
+        target_rate: the Polyak rate of the slow copies.
+        divergence: the critics' divergence.
+        transform_target: transforms the TD targets.
         penalty: added to the critics' loss.
         rollout: how evidence is gathered.
-        replay: how it is replayed.
+        replay: how evidence is replayed.
 
     Reference:
         Fujimoto, van Hoof & Meger 2018. There the slow copies move with the actor, every second
@@ -161,7 +161,7 @@ def _deterministic_gradient(
     target_noise: float | jax.Array | None = None,
     target_clip: float | jax.Array = 0.5,
 ) -> Game:
-    """DDPG with any number of critics, its target smoothed or not."""
+    """DDPG with any number of critics and, if `target_noise` is not None, a smoothed target."""
     env = as_environment(env)
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     require("target_rate", target_rate, lambda x: 0 <= x <= 1, "a number in [0, 1]")

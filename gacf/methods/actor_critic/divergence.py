@@ -1,6 +1,6 @@
 """Divergences: how wrong the critic was, D(target ‖ prediction), example by example.
 
-A GAN's targets are labels, 1 for real; those of Q-functions are TD targets.
+The targets of a GAN are labels, 1 for real examples; those of a Q-function are TD targets.
 """
 
 from __future__ import annotations

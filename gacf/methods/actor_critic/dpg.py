@@ -35,19 +35,18 @@ def dpg(
     divergence: Divergence = "squared_error",
     rollout: Rollout = Rollout(),
 ) -> Game:
-    """DPG: no replay, no slow copies, and a critic that is compatible with the actor.
+    """DPG: a critic that is compatible with the actor, without replay and without slow copies.
 
         critic   min_{w,v} mean D(⟨a − μ_θ(s), ∇_θ μ_θ(s) w⟩ + V_v(s), r + γ (1 − d) V_v(s′))
         actor    max_θ mean Q(s, μ_θ(s)),   whose gradient is mean ∇_θ μ ∇_θ μᵀ w
 
-    The target is that of the actor's own next action, Q(s′, μ(s′)) = V_v(s′), to which the noise of
-    exploration adds nothing in expectation.
+    The target uses the actor's own next action, without noise: Q(s′, μ(s′)) = V_v(s′).
 
     Args:
         env: an `Environment` with a box of actions, or a name for `gacf.envs.make`.
         actor: network [B, O] -> [B, A], as for `ddpg`.
-        critic: network of V, [B, O] -> [B] or [B, 1]; or a `Model` of Q(s, a), which then need
-            not be compatible.
+        critic: network of V, [B, O] -> [B] or [B, 1]; or a `Model` of Q(s, a), which need not be
+            compatible.
         discount: γ.
         exploration: as for `ddpg`.
         divergence: a name in `DIVERGENCES`, or a function.

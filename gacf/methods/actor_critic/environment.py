@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from gacf import envs
 from gacf.core.checks import require, whole
 from gacf.core.clock import with_clock
+from gacf.core.rows import where_rows
 from gacf.core.tracing import blank
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.envs import Box, Environment, Timestep, check
@@ -26,7 +27,10 @@ Finish = Callable[[Params, World, Batch, Key], Batch]
 
 
 def as_environment(env: Environment | str) -> Environment:
-    """The environment, by name or itself; its source checks the rest of it."""
+    """The environment of that name, or the given one, after a check of its spaces.
+
+    `environment` checks everything else, when the source is built.
+    """
     return check_spaces(envs.make(env) if isinstance(env, str) else env)
 
 
@@ -41,33 +45,33 @@ def environment(
     discount: float | jax.Array | None = None,
     finish: Finish | None = None,
 ) -> Source:
-    """A source that acts in copies of an environment, evaluates there, and is what `rollout` says.
+    """A source that acts in copies of an environment as `rollout` says, and evaluates in it.
 
     The world's entry `env` holds the environments' states, the observations, the returns so far,
     and the step's transitions, which `sample` yields: a dict of `observation`, `action`, `reward`,
     `terminated`, `truncated` and `next_observation`, [T·N, …], time before copies. A truncated
-    episode is no terminated one: the target goes on from the observation that the step really
-    led to.
+    episode does not count as terminated: the target bootstraps from the observation to which the
+    step really led.
 
     Args:
         env: the environment.
         explore: `(params, world, observations [N, O], key) -> actions [N, …]`, or an `Act`: how
-            it is explored. Its memory stands in `world["env"]["memory"]`, and begins anew with
-            every episode.
+            actions are chosen while learning. Its memory is in `world["env"]["memory"]`, and
+            starts afresh with every episode.
         exploit: `(params, world, observations, key) -> actions`, for evaluation.
-        to_env: one recorded action as the environment wants it.
+        to_env: converts one recorded action to what the environment expects.
         rollout: how evidence is gathered; one environment and one time step by default.
         memory: `N -> the explorer's memory at the start`, leaves [N, …].
-        discount: γ, for rewards that are normalised.
-        finish: `(params, world, transitions, key) -> transitions`: what to make of the step's
-            transitions, [T·N, …], once they are collected.
+        discount: γ; needed only if rewards are normalised.
+        finish: `(params, world, transitions, key) -> transitions`: changes the step's transitions,
+            [T·N, …], once they are collected.
 
     Metrics:
-        `episode/return`, mean over the copies of the last finished episode's return, NaN until
-        one has finished; those of `evaluation`.
+        `episode/return`, the return of each copy's last finished episode, averaged over the copies
+        (NaN until one has finished); and those of `evaluation`.
 
     Raises:
-        ValueError: an environment that contradicts itself (`gacf.envs.check`).
+        ValueError: the environment contradicts itself (`gacf.envs.check`).
     """
     check(env)
     settings = with_defaults(rollout, Rollout(num_envs=1, length=1))
@@ -98,41 +102,41 @@ def single_steps(
         env: as for `environment`.
         explore: as for `environment`.
         to_env: as for `environment`.
-        num_envs: copies N.
+        num_envs: the number of copies, N.
         memory: as for `environment`.
     """
     require("num_envs", num_envs, whole, "a whole number >= 1")
     step = jax.vmap(lambda key, state, action: env.step(key, state, to_env(action)))
 
     def act(params: Params, world: World, observation: Any, key: Key) -> Act:
-        did = as_act(explore(params, world, observation, key))
-        if did.action.shape[:1] != (num_envs,):  # one for all would be broadcast to all
+        decision = as_act(explore(params, world, observation, key))
+        if decision.action.shape[:1] != (num_envs,):  # one for all would be broadcast to all
             raise ValueError(
-                f"actor: it yields actions {list(did.action.shape)} for observations of "
+                f"actor: it yields actions {list(decision.action.shape)} for observations of "
                 f"{num_envs} copies; allowed: [{num_envs}, …]"
             )
-        return did
+        return decision
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
         entry = world["env"]
         act_key, step_key = jax.random.split(key)
         keys = jax.random.split(step_key, num_envs)
-        shown = {**world, "env": {**entry, "keys": keys}}
-        did = act(params, shown, entry["observation"], act_key)
-        state, timestep = step(keys, entry["state"], did.action)
+        acting_world = {**world, "env": {**entry, "keys": keys}}
+        decision = act(params, acting_world, entry["observation"], act_key)
+        state, timestep = step(keys, entry["state"], decision.action)
         done = timestep.terminated | timestep.truncated
         running = entry["running"] + timestep.reward
 
-        def anew(fresh: jax.Array, kept: jax.Array) -> jax.Array:
-            return jnp.where(done.reshape(-1, *(1 for _ in kept.shape[1:])), fresh, kept)
+        def begin_anew(start: jax.Array, present: jax.Array) -> jax.Array:
+            return where_rows(done, start, present)
 
         entry = {
             "state": state,
             "observation": timestep.observation,
             "running": jnp.where(done, 0, running),
             "finished": jnp.where(done, running, entry["finished"]),
-            "memory": jax.tree.map(anew, memory(num_envs), did.memory),
-            "transition": _recorded(entry["observation"], did, timestep),
+            "memory": jax.tree.map(begin_anew, memory(num_envs), decision.memory),
+            "transition": _recorded(entry["observation"], decision, timestep),
         }
         return {**world, "env": entry}, _returns(entry)
 
@@ -140,7 +144,7 @@ def single_steps(
         state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
         returns = jnp.zeros(num_envs)
         action = _no_action(env, num_envs)
-        # the keys are of the right shape, and nothing is drawn with them
+        # only the shape of the keys matters here: nothing is drawn with them
         _, timestep = jax.eval_shape(lambda: step(jax.random.split(key, num_envs), state, action))
         entry = {
             "state": state,
@@ -159,15 +163,15 @@ def single_steps(
     return Source(init, sample, observe)
 
 
-def _recorded(observation: Any, did: Act, timestep: Timestep) -> Batch:
+def _recorded(observation: Any, decision: Act, timestep: Timestep) -> Batch:
     return {
         "observation": observation,
-        "action": did.action,
+        "action": decision.action,
         "reward": timestep.reward,
         "terminated": timestep.terminated,
         "truncated": timestep.truncated,
         "next_observation": timestep.next_observation,
-        **did.record,
+        **decision.record,
     }
 
 
@@ -190,11 +194,11 @@ def _with_transitions(world: World, transitions: Batch) -> World:
 
 
 def over_time(source: Source, length: int) -> Source:
-    """The source that makes `length` time steps a step, [N, …] -> [T·N, …], time before copies.
+    """The source that makes several time steps per step, [N, …] -> [T·N, …], time before copies.
 
     Args:
-        source: of `single_steps`.
-        length: time steps T; with 1 it is the source itself.
+        source: a source from `single_steps`.
+        length: the number of time steps, T; with 1 the source itself is returned.
     """
     require("length", length, whole, "a whole number >= 1")
     if length == 1:
@@ -229,7 +233,7 @@ def finished(source: Source, finish: Finish | None = None) -> Source:
     Before the first step they are zeros, in the shape that `observe` gives them.
 
     Args:
-        source: of `single_steps`, with what goes around it.
+        source: a source from `single_steps`, in whatever wrappers.
         finish: as for `environment`; by default transitions stay as they are.
     """
     assert source.observe is not None

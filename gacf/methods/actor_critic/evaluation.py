@@ -1,4 +1,4 @@
-"""How a policy is evaluated: on episodes whose start states are common to all seeds and times."""
+"""How a policy is evaluated: on the same start states for all seeds and at all times."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ STARTS = 20161004  # seed of the common start states of every evaluation
 def evaluation(
     env: Environment, exploit: Exploit, to_env: Callable[[jax.Array], jax.Array], episodes: int
 ) -> Callable[[Params, World, Key], Metrics]:
-    """The return of a policy that exploits, for `Source.evaluate`.
+    """The return of a policy that does not explore, for `Source.evaluate`.
 
-    Metrics: `return`, mean over the episodes, and `return_std`, their deviation. Both are NaN if an
-    episode has not ended after `env.horizon` steps.
+    Metrics: `return`, the mean over the episodes, and `return_std`, their standard deviation. Both
+    are NaN if an episode has not ended after `env.horizon` steps.
 
     Args:
         env: the environment.
         exploit: `(params, world, observations, key) -> actions`.
-        to_env: one action as the environment wants it.
-        episodes: how many are played.
+        to_env: converts one action to what the environment expects.
+        episodes: the number of episodes that are played.
     """
     step = jax.vmap(lambda key, state, action: env.step(key, state, to_env(action)))
 
@@ -49,7 +49,7 @@ def evaluation(
         state, _, total, alive = jax.lax.fori_loop(0, env.horizon, play, first)
         if env.release is not None:
             total = total + jax.vmap(env.release)(state)
-        # An episode longer than `horizon` contradicts it, and what it would have earned is unknown.
+        # An episode that is longer than `horizon` contradicts it, and its return is not known.
         total = jnp.where(alive.any(), jnp.nan, total)
         return {"return": jnp.mean(total), "return_std": jnp.std(total)}
 

@@ -42,14 +42,14 @@ def gaussian_noise(deviation: float | jax.Array) -> Exploration:
 def ornstein_uhlenbeck(
     deviation: float | jax.Array = 0.2, pull: float | jax.Array = 0.15, interval: float = 1.0
 ) -> Exploration:
-    """Noise with inertia, which begins at 0 with each episode.
+    """Noise with inertia, which starts at 0 in each episode.
 
         x ← x − pull · x · interval + deviation · √interval · N(0, 1)
 
     Args:
         deviation: σ >= 0; may be traced.
         pull: θ >= 0; may be traced.
-        interval: of time between two steps.
+        interval: the time between two steps.
 
     Reference:
         Uhlenbeck & Ornstein 1930; Lillicrap et al. 2016, section 7 of the supplement.

@@ -1,7 +1,7 @@
 """Heads: how a critic's output is read, and how wrong it was.
 
-A critic that predicts one number needs none of this; one that predicts a distribution (logits over
-bins, quantiles) or several opinions (an ensemble) does. Shapes: B batch, K bins or quantiles, n
+A critic that predicts one number needs none of this. One that predicts a distribution (logits over
+bins, or quantiles) or several values (an ensemble) does. Shapes: B batch, K bins or quantiles, n
 members.
 """
 
@@ -28,10 +28,10 @@ class Head(NamedTuple):
     """How the output of a critic is read.
 
     Attributes:
-        shape: of the output for one example: `()` for one number.
+        shape: the shape of the output for one example; `()` for one number.
         value: `output [B, *shape] -> [B]`: the verdict, which the actor improves.
-        backup: `output [B, *shape] -> [B]` or `[B, K]`: what a TD target goes on from.
-        divergence: `(output, target) -> [B]`; the target is [B], or like a backup.
+        backup: `output [B, *shape] -> [B]` or `[B, K]`: the value from which TD targets bootstrap.
+        divergence: `(output, target) -> [B]`; the target is [B], or has the shape of a backup.
         bounds: (low, high) to which targets are clipped; None if they are not. The critic reports
             the share of targets outside as the metric `clipped/<group>`.
     """
@@ -44,9 +44,10 @@ class Head(NamedTuple):
 
 
 def read(output: jax.Array, head: Head, where: str) -> jax.Array:
-    """The critic's output as its head takes it, [B, *head.shape].
+    """The critic's output in the shape that its head takes, [B, *head.shape].
 
-    Axes of one may be missing, as in the output of a network that yields [B] or of an ensemble.
+    Axes of length 1 may be missing, as in the output of a network that yields [B], or of an
+    ensemble.
 
     Raises:
         ValueError: the output has another shape.
@@ -55,9 +56,9 @@ def read(output: jax.Array, head: Head, where: str) -> jax.Array:
         return column(output)
     given, allowed = ([n for n in shape if n != 1] for shape in (output.shape[1:], head.shape))
     if given != allowed:
-        wanted = ", ".join(["B", *map(str, head.shape)])
+        axes = ", ".join(["B", *map(str, head.shape)])
         raise ValueError(
-            f"critic: its output is {list(output.shape)} in {where}; allowed: [{wanted}]"
+            f"critic: its output is {list(output.shape)} in {where}; allowed: [{axes}]"
         )
     return output.reshape(output.shape[0], *head.shape)
 
@@ -67,7 +68,7 @@ def _same(output: jax.Array) -> jax.Array:
 
 
 def scalar(divergence: Callable[[jax.Array, jax.Array], jax.Array]) -> Head:
-    """One number an example, and a divergence between numbers.
+    """The head of a critic that yields one number per example.
 
     Example:
         >>> import jax.numpy as jnp
@@ -99,7 +100,7 @@ def _check_bins(low: float, high: float, bins: int) -> None:
 
 
 def two_hot(low: float, high: float, bins: int = 51) -> Head:
-    """Cross-entropy with a target shared by the two nearest of `bins` support points.
+    """Cross-entropy with a target that is split between the two nearest of `bins` support points.
 
         p_k = (z_{k+1} − y)/Δ,  p_{k+1} = (y − z_k)/Δ     for z_k <= y < z_{k+1}
 
@@ -107,8 +108,8 @@ def two_hot(low: float, high: float, bins: int = 51) -> Head:
     `clipped/<group>` is the share of targets that lay outside.
 
     Args:
-        low: first support point z_1.
-        high: last support point z_K.
+        low: the first support point, z_1.
+        high: the last support point, z_K.
         bins: K >= 2.
 
     Reference:
@@ -133,13 +134,13 @@ def two_hot(low: float, high: float, bins: int = 51) -> Head:
 
 
 def hl_gauss(low: float, high: float, bins: int = 51, width: float = 0.75) -> Head:
-    """Cross-entropy with a target spread over bins as a normal distribution around it.
+    """Cross-entropy with a target that is spread over the bins by a normal distribution around it.
 
         p_k ∝ Φ((e_{k+1} − y)/σ) − Φ((e_k − y)/σ)      e: edges of the bins, σ = width · bin
 
     Args:
-        low: lowest edge; targets are clipped, as for `two_hot`.
-        high: highest edge.
+        low: the lowest edge; targets are clipped, as for `two_hot`.
+        high: the highest edge.
         bins: K >= 2.
         width: σ in bins.
 
@@ -167,7 +168,7 @@ def hl_gauss(low: float, high: float, bins: int = 51, width: float = 0.75) -> He
 
 
 def quantile(quantiles: int = 25, threshold: float = 1.0) -> Head:
-    """Quantiles of the return, by the quantile Huber loss; the value is their mean.
+    """Quantiles of the return, fitted by the quantile Huber loss; the value is their mean.
 
         D = Σ_i mean_j |τ_i − 1(u_ij < 0)| huber_κ(u_ij)/κ,   u_ij = y_j − q_i,  τ_i = (i − ½)/K
 
@@ -194,8 +195,8 @@ def quantile(quantiles: int = 25, threshold: float = 1.0) -> Head:
         return jnp.mean(output, axis=-1)
 
     def divergence(output: jax.Array, target: jax.Array) -> jax.Array:
-        wanted = target[:, None] if target.ndim == 1 else target
-        error = wanted[:, None, :] - output[:, :, None]  # [B, K, targets]
+        targets = target[:, None] if target.ndim == 1 else target
+        error = targets[:, None, :] - output[:, :, None]  # [B, K, targets]
         size = jnp.abs(error)
         huber = jnp.where(size <= threshold, error**2 / 2, threshold * (size - threshold / 2))
         tilt = jnp.abs(levels[None, :, None].astype(output.dtype) - (error < 0))
@@ -213,13 +214,14 @@ REDUCTIONS: dict[str, Reduce] = {
 
 
 def several(head: Head, members: int, value: str = "min", backup: str = "min") -> Head:
-    """The head of an ensemble: each member learns alone, verdict and target are their reduction.
+    """The head of an ensemble: each member learns by itself, and their values are reduced to one.
 
     Args:
-        head: each member's; a member's output comes second, [B, n, *head.shape].
-        members: n >= 1; with 1 it is the head itself.
-        value: how the actor reads them: `min` (SAC), `first` (TD3), `mean`, `max`.
-        backup: how a target reads them.
+        head: the head of each member; the axis of the members comes second, [B, n, *head.shape].
+        members: n >= 1; with 1 the head itself is returned.
+        value: how the verdict is computed from the members' values: `min` (SAC), `first` (TD3),
+            `mean` or `max`.
+        backup: the same for the value from which a target bootstraps.
 
     Reference:
         Fujimoto, van Hoof & Meger 2018 (clipped double Q-learning).
@@ -234,22 +236,24 @@ def several(head: Head, members: int, value: str = "min", backup: str = "min") -
     require("members", members, whole, "a whole number >= 1")
     if members == 1:
         return head
-    judged, continued = (
+    reduce_value, reduce_backup = (
         lookup(name, given, REDUCTIONS) for name, given in (("value", value), ("backup", backup))
     )
-    each = functools.partial(jax.vmap, in_axes=1, out_axes=1)
+    over_members = functools.partial(jax.vmap, in_axes=1, out_axes=1)
 
     def whole_output(output: jax.Array) -> jax.Array:
-        return output.reshape(*output.shape[:2], *head.shape)  # a head of shape (1,) lost its axis
+        return output.reshape(
+            *output.shape[:2], *head.shape
+        )  # a head of shape (1,) has lost its axis
 
     def divergence(output: jax.Array, target: jax.Array) -> jax.Array:
-        apart = jax.vmap(head.divergence, in_axes=(1, None), out_axes=1)
-        return jnp.sum(apart(whole_output(output), target), axis=1)
+        each_divergence = jax.vmap(head.divergence, in_axes=(1, None), out_axes=1)
+        return jnp.sum(each_divergence(whole_output(output), target), axis=1)
 
     return Head(
         (members, *head.shape),
-        lambda output: judged(each(head.value)(whole_output(output)), axis=1),
-        lambda output: continued(each(head.backup)(whole_output(output)), axis=1),
+        lambda output: reduce_value(over_members(head.value)(whole_output(output)), axis=1),
+        lambda output: reduce_backup(over_members(head.backup)(whole_output(output)), axis=1),
         divergence,
         head.bounds,
     )
@@ -259,10 +263,10 @@ Divergence = str | Head | Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def make_head(divergence: Divergence, members: int = 1, value: str = "min") -> Head:
-    """The critic's head: by a divergence's name, a divergence, or itself; for so many members.
+    """The head of a critic of several members, from a divergence, its name, or a head.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: the name is unknown.
     """
     if isinstance(divergence, str):
         divergence = lookup("divergence", divergence, DIVERGENCES)

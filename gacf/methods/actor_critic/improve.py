@@ -22,9 +22,9 @@ class Evidence(NamedTuple):
     Attributes:
         propose: `actor's params -> (the actor's output on this batch, world entries)`.
         judge: `action -> {group: the critic's verdict}`; the critic is held fixed.
-        fixed: the actor's params as the others see them, for ratios.
+        fixed: the actor's params, held fixed, for likelihood ratios.
         batch: the batch.
-        params: all players' params, held fixed.
+        params: the params of all players, held fixed.
         targets: `() -> {group: what the critic should have said}`.
         world: the world.
     """
@@ -53,9 +53,10 @@ def pathwise(utility: Utility = identity, of: Sequence[str] | None = None) -> Im
     """Through the critic, by the chain rule: loss = −Σ_groups mean_B utility(critic(view(actor))).
 
     Args:
-        utility: of a verdict; the identity for Q, log σ for a non-saturating generator.
-        of: the groups to sum over; all by default. A group that the actor does not touch adds no
-            gradient, and left out it costs nothing.
+        utility: a function of the verdict: the identity for Q, log σ for a non-saturating
+            generator.
+        of: the groups to sum over; all by default. A group that does not depend on the actor adds
+            no gradient, so leaving it out saves its cost.
 
     Reference:
         DPG: Silver et al. 2014, eq. 9. GAN: Goodfellow et al. 2014, algorithm 1.
@@ -77,8 +78,8 @@ def reparameterised(
     """Through the critic and the policy's noise: loss = mean_B (α log π(a|s) − Q(s, a)).
 
     Args:
-        policy: of which the actor yields the parameters; the noise is `batch["noise"]`.
-        temperature: `params -> α`; without one the entropy term is left out (SVG(0)).
+        policy: the policy whose parameters the actor yields; its noise is `batch["noise"]`.
+        temperature: `params -> α`; if None, the entropy term is left out (SVG(0)).
 
     Reference:
         Heess et al. 2015 (SVG(0)); Haarnoja et al. 2018.
@@ -100,19 +101,19 @@ def _total(verdicts: dict[str, jax.Array]) -> jax.Array:
 
 
 def _entropy(policy: Policy, output: Any, log_prob: jax.Array, ratio: jax.Array) -> jax.Array:
-    """Mean entropy; where it has no closed form −mean ρ log π, the gradient of which is right.
+    """The mean entropy, or −mean ρ log π, whose gradient is right, if there is no closed form.
 
-    Without the likelihood ratio ρ the gradient of −mean log π would be 0 in expectation.
+    Without the likelihood ratio ρ, the gradient of −mean log π would be 0 in expectation.
     """
     if policy.entropy is None:
         return -jnp.mean(ratio * log_prob)
     return jnp.mean(policy.entropy(output))
 
 
-def _spread(advantage: jax.Array) -> jax.Array:
-    """The advantages at mean 0 and standard deviation 1 over the batch.
+def _standardised(advantage: jax.Array) -> jax.Array:
+    """The advantages, shifted and scaled to mean 0 and standard deviation 1 over the batch.
 
-    Where they are equal up to rounding, no action was better than another, and all are 0.
+    If they are all equal up to rounding, then no action was better than another, and all become 0.
 
     Raises:
         ValueError: there is only one, which would always become 0.
@@ -124,9 +125,9 @@ def _spread(advantage: jax.Array) -> jax.Array:
         )
     rounding = 8 * jnp.finfo(advantage.dtype).eps * jnp.max(jnp.abs(advantage))
     differ = jnp.max(advantage) - jnp.min(advantage) > rounding
-    # a deviation of 0 has no derivative, which cross gradients would meet
-    apart = jnp.where(differ, advantage, jnp.arange(advantage.size, dtype=advantage.dtype))
-    return jnp.where(differ, (apart - jnp.mean(apart)) / (jnp.std(apart) + 1e-8), 0)
+    # a deviation of 0 has no derivative, and cross gradients would become NaN
+    x = jnp.where(differ, advantage, jnp.arange(advantage.size, dtype=advantage.dtype))
+    return jnp.where(differ, (x - jnp.mean(x)) / (jnp.std(x) + 1e-8), 0)
 
 
 def score_function(
@@ -136,12 +137,12 @@ def score_function(
 ) -> Improve:
     """By the likelihood ratio: loss = −Σ_groups mean_B π_own(a) / π(a) · utility(Q(a)).
 
-    The ratio is 1, and there so that value, own gradient and cross gradients are all right: with
-    log π · Q only the own gradient is.
+    The ratio has the value 1. With it the value, the own gradient and the cross gradients are all
+    right, whereas with log π · Q only the own gradient is.
 
     Args:
         log_prob: `(actor's output, action) -> [B]`; the action is the one that the batch records.
-        utility: of a verdict, [B] -> [B].
+        utility: a function of the verdict, [B] -> [B].
         of: the groups to sum over; all by default.
 
     Reference:
@@ -164,7 +165,7 @@ def score_function(
 def advantage(
     policy: Policy, entropy: float | jax.Array = 0.0, standardise: bool = False
 ) -> Improve:
-    """By the likelihood ratio, for a critic of states: it is heard by how wrong it was.
+    """By the likelihood ratio, for a critic of states, whose error is the advantage.
 
         loss = −mean_B π_own(a) / π(a) · (target − V(s)) − entropy · H(π_own)
 
@@ -172,10 +173,10 @@ def advantage(
     verdict are functions of the critic's parameters here, so that cross gradients are right.
 
     Args:
-        policy: of which the actor yields the parameters.
-        entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over the batch, of at least 2. Where all
-            are equal they are 0: no action was better than another.
+        policy: the policy whose parameters the actor yields.
+        entropy: the weight of the policy's entropy.
+        standardise: whether advantages are shifted and scaled to mean 0 and deviation 1 over the
+            batch, which must hold at least 2. If all are equal, they become 0.
 
     Reference:
         Mnih et al. 2016 (A2C, A3C); Schulman et al. 2016, eq. 16 (GAE).
@@ -189,11 +190,11 @@ def advantage(
         log_prob = policy.log_prob(output, action)
         ratio = jnp.exp(log_prob - policy.log_prob(fixed, action))
         verdicts, targets = evidence.judge(action), evidence.targets()
-        apart = [targets[group] - verdicts[group] for group in verdicts]
-        better = functools.reduce(jnp.add, apart)
-        better = _spread(better) if standardise else better
-        spread = _entropy(policy, output, log_prob, ratio)
-        return -jnp.mean(ratio * better) - entropy * spread, {"entropy": spread}, entries
+        differences = [targets[group] - verdicts[group] for group in verdicts]
+        advantages = functools.reduce(jnp.add, differences)
+        advantages = _standardised(advantages) if standardise else advantages
+        bonus = _entropy(policy, output, log_prob, ratio)
+        return -jnp.mean(ratio * advantages) - entropy * bonus, {"entropy": bonus}, entries
 
     return improve
 
@@ -204,19 +205,19 @@ def clipped(
     entropy: float | jax.Array = 0.0,
     standardise: bool = True,
 ) -> Improve:
-    """By a likelihood ratio that is cut off far from the policy that acted (PPO).
+    """By a likelihood ratio that is clipped where it is far from 1 (PPO).
 
         loss = −mean_B min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) − entropy · H(π_own),   ρ = π_own(a) / π_acted(a)
 
     The batch records `log_prob` and `advantage` as they were when it was collected. They are
-    evidence, not functions of the critic: directions that differentiate through the critic's
-    response find nothing there, and yield the own gradient.
+    evidence and not functions of the critic. So a direction that differentiates through the
+    critic's response yields the own gradient.
 
     Args:
-        policy: of which the actor yields the parameters.
+        policy: the policy whose parameters the actor yields.
         clip: ε.
-        entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over the (mini)batch, as in `advantage`.
+        entropy: the weight of the policy's entropy.
+        standardise: whether advantages are standardised over the (mini)batch, as in `advantage`.
 
     Reference:
         Schulman et al. 2017, eq. 7.
@@ -229,23 +230,23 @@ def clipped(
         output, entries = evidence.propose(own)
         log_prob = policy.log_prob(output, batch["action"])
         ratio = jnp.exp(log_prob - batch["log_prob"])
-        better = _spread(batch["advantage"]) if standardise else batch["advantage"]
-        kept = jnp.clip(ratio, 1 - clip, 1 + clip)
-        gain = jnp.mean(jnp.minimum(ratio * better, kept * better))
-        spread = _entropy(policy, output, log_prob, ratio)
+        advantages = _standardised(batch["advantage"]) if standardise else batch["advantage"]
+        clipped_ratio = jnp.clip(ratio, 1 - clip, 1 + clip)
+        gain = jnp.mean(jnp.minimum(ratio * advantages, clipped_ratio * advantages))
+        bonus = _entropy(policy, output, log_prob, ratio)
         metrics = {
-            "entropy": spread,
+            "entropy": bonus,
             "ratio_clipped": jnp.mean(jnp.abs(ratio - 1) > clip, dtype=ratio.dtype),
         }
-        return -gain - entropy * spread, metrics, entries
+        return -gain - entropy * bonus, metrics, entries
 
     return improve
 
 
 def natural(weights: Callable[[PyTree], PyTree]) -> Improve:
-    """The natural gradient that a compatible critic has found: loss = −⟨θ_own, w⟩, so ∇ = −w.
+    """The natural gradient, read from a compatible critic's weights: loss = −⟨θ_own, w⟩, ∇ = −w.
 
-    Where the critic is fitted, w = F⁻¹ ∇J: the Fisher matrix is never formed.
+    At the critic's least-squares fit, w = F⁻¹ ∇J, without the Fisher matrix ever being formed.
 
     Args:
         weights: `critic's params -> w`, like the actor's params.

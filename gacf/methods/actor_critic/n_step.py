@@ -1,4 +1,4 @@
-"""Transitions over several steps."""
+"""Transitions that reach over several steps."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def n_step(source: Source, n: int, discount: float | jax.Array, step: int = 0) -
         R = Σ_{k<m} γᵏ r_{t+k},   target R + γᵐ (1 − d) V(s_{t+m}),   m = n, or less at an episode's end
 
     `sample` yields the transition that began n − 1 observations ago, with `reward` R,
-    `next_observation` s_{t+m}, `terminated` d, and `span` m: each transition once, for `start`
-    observes n − 1 times beforehand. Actions of an explorer stand where they stood: for n > 1 the
-    target is not corrected for what another policy would have done.
+    `next_observation` s_{t+m}, `terminated` d, and `span` m. It yields each transition once,
+    because `start` observes n − 1 times beforehand. For n > 1 the rewards are those of the actions
+    that the explorer took; the target is not corrected for what another policy would have done.
 
     Args:
-        source: of single steps, whose `sample` yields the newest, [N, …].
-        n: steps; with 1 it is the source itself.
+        source: a source of single steps, whose `sample` yields the newest transitions, [N, …].
+        n: the number of steps; with 1 the source itself is returned.
         discount: γ; may be traced.
-        step: of the clock while `start` observes; a negative one is that of a warm-up, in which an
-            explorer acts at random.
+        step: the step that the clock shows while `start` observes; a negative one means a warm-up,
+            in which an explorer acts at random.
 
     Reference:
         Watkins 1989; Barth-Maron et al. 2018 (n-step deterministic actors).
@@ -75,12 +75,12 @@ def n_step(source: Source, n: int, discount: float | jax.Array, step: int = 0) -
         def at_last(leaf: jax.Array) -> jax.Array:
             return leaf[last, jnp.arange(leaf.shape[1])]
 
-        begun = jax.tree.map(lambda leaf: leaf[0], rows)
+        first = jax.tree.map(lambda leaf: leaf[0], rows)
         ends = {name: rows[name] for name in ("next_observation", "terminated", "truncated")}
-        # what comes after an end belongs to another episode, be it infinite
+        # rewards after an end belong to another episode; `where` drops them even if infinite
         reward = jnp.sum(weight * jnp.where(goes_on, rows["reward"], 0), axis=0)
         return {
-            **begun,
+            **first,
             **jax.tree.map(at_last, ends),
             "reward": reward.astype(rows["reward"].dtype),
             "span": (last + 1).astype(reward.dtype),

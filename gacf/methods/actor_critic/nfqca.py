@@ -40,13 +40,13 @@ def nfqca(
     rollout: Rollout = Rollout(),
     replay: Replay = Replay(),
 ) -> Game:
-    """NFQCA: both players are fitted to all transitions at once, one Bellman backup an update.
+    """NFQCA: both players are fitted to all transitions, with one Bellman backup per update.
 
         critic   Q_{k+1} = argmin_φ mean_data D(Q_φ(s, a), r + γ (1 − d) Q_k(s′, π_k(s′)))
         actor    π_{k+1} = argmax_θ mean_data Q_{k+1}(s, π_θ(s))
 
-    How long each is fitted is the rule's: `alternating(optimizers, steps={"critic": 50, "actor":
-    20})` makes so many whole-batch steps toward targets that stay where they are meanwhile; the
+    The rule decides how long each is fitted: `alternating(optimizers, steps={"critic": 50,
+    "actor": 20})` makes that many steps on the whole batch, while the targets stay fixed. The
     paper's optimiser is `optax.rprop`. The first data are collected by random actions.
 
     Args:
@@ -54,20 +54,21 @@ def nfqca(
         actor: network [B, O] -> [B, A], as for `ddpg`.
         critic: network ([B, O], [B, A]) -> [B] or [B, 1], as for `ddpg`.
         discount: γ.
-        transitions: how many the data set holds, B; a multiple of the rollout's `num_envs`.
-        exploration: of the transitions that are added, as for `ddpg`.
-        grow: whether each step adds `num_envs` transitions of the present actor in place of the
-            oldest; otherwise the data are a fixed batch.
+        transitions: the number of transitions in the data set, B; a multiple of the rollout's
+            `num_envs`.
+        exploration: the noise on the actions of transitions that are added, as for `ddpg`.
+        grow: whether each step replaces the oldest `num_envs` transitions by new ones of the
+            present actor; otherwise the data set never changes.
         divergence: as for `ddpg`.
         rollout: how evidence is gathered.
-        replay: of which only `n_step` is open: the buffer, each batch and the warm-up are as large
-            as `transitions` says.
+        replay: only its `n_step` may be set; the buffer, each batch and the warm-up have the size
+            that `transitions` gives.
 
     Returns:
         A `Game`; every batch is the whole data set.
 
     Raises:
-        ValueError: discrete actions, unknown names, sizes out of bounds.
+        ValueError: actions are discrete, a name is unknown, or a size is out of bounds.
 
     Reference:
         Hafner & Riedmiller 2011.

@@ -1,7 +1,7 @@
 """Running mean and variance of observations and returns, kept in the world.
 
-`normalized_observations` and `normalized_rewards` go around a source and keep them;
-`standardised` goes around a model that reads them.
+`normalized_observations` and `normalized_rewards` wrap a source and keep the statistics;
+`standardised` wraps a model, which reads them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from gacf.networks import Model
 
 
 class Running(NamedTuple):
-    """Mean and sum of squared deviations of what was seen.
+    """The mean and the sum of squared deviations of the examples so far.
 
     Attributes:
-        count: float scalar.
-        mean: like one example.
-        squares: likewise.
+        count: the number of examples, float scalar.
+        mean: the mean, in the shape of one example.
+        squares: the sums of squared deviations, in the same shape.
     """
 
     count: jax.Array
@@ -33,13 +33,13 @@ class Running(NamedTuple):
 
 
 def start(example: jax.Array) -> Running:
-    """Nothing seen yet: count 0 and mean 0; the deviation counts as 1."""
+    """The statistics before the first example: count 0 and mean 0; the deviation counts as 1."""
     zeros = jnp.zeros_like(example, jnp.result_type(example, jnp.float32))
     return Running(jnp.zeros((), zeros.dtype), zeros, jnp.zeros_like(zeros))
 
 
 def variance(running: Running) -> jax.Array:
-    """Of all that was seen, like one example; 1 for a number that has not varied so far."""
+    """The variance of all examples so far; 1 for a number that has not varied yet."""
     squares, count = running.squares, jnp.maximum(running.count, 1)
     return jnp.where(squares > 0, squares / count, 1)
 
@@ -52,31 +52,31 @@ def deviation(running: Running) -> jax.Array:
 def take_in(running: Running, batch: jax.Array) -> Running:
     """The statistics with a batch [n, …] added.
 
-    All differences are taken from the batch's first example, so that numbers far from 0 lose no
-    more digits than they have, and a number that never varies has variance 0 exactly.
+    All differences are taken from the batch's first example. So numbers far from 0 keep their
+    precision, and a number that never varies has a variance of exactly 0.
 
     Reference:
         Chan, Golub & LeVeque 1979 (pairwise update).
 
     Example:
         >>> import jax.numpy as jnp
-        >>> seen = take_in(start(jnp.zeros(())), jnp.array([999.0, 1001.0]))
-        >>> float(seen.mean), float(variance(seen))
+        >>> running = take_in(start(jnp.zeros(())), jnp.array([999.0, 1001.0]))
+        >>> float(running.mean), float(variance(running))
         (1000.0, 1.0)
     """
     batch = batch.astype(running.mean.dtype)
     n = batch.shape[0]
     first = batch[0]
-    apart = batch - first[None]
-    mean = jnp.mean(apart, axis=0)
-    squares = jnp.sum(jnp.square(apart - mean[None]), axis=0)
+    offsets = batch - first[None]
+    mean = jnp.mean(offsets, axis=0)
+    squares = jnp.sum(jnp.square(offsets - mean[None]), axis=0)
     count = running.count + n
-    moved = (first - running.mean) + mean
+    change = (first - running.mean) + mean
     share = n / count
     return Running(
         count,
-        running.mean + moved * share,
-        running.squares + squares + jnp.square(moved) * (running.count * share),
+        running.mean + change * share,
+        running.squares + squares + jnp.square(change) * (running.count * share),
     )
 
 
@@ -85,11 +85,11 @@ def _is_part(node: Any) -> bool:
 
 
 def start_all(spaces: PyTree, observation: PyTree) -> PyTree:
-    """Statistics of nothing, one for each box of an observation; None for what is discrete.
+    """Statistics before the first observation, one for each box; None for discrete parts.
 
     Args:
         spaces: a space, or a pytree of them.
-        observation: one of those spaces, without leading axes.
+        observation: one observation from these spaces, without leading axes.
     """
 
     def part(space: Space, example: jax.Array) -> Running | None:
@@ -112,17 +112,17 @@ def standardised(model: Model, entry: str = "observations", clip: float = 10.0) 
 
         x ← clip((x − mean) / √(variance + 1e-8), ±clip)
 
-    Before anything has been seen, the mean is 0 and the variance 1. What is discrete in an
-    observation is left alone.
+    Before the first observation, the mean is 0 and the variance 1. Discrete parts of an observation
+    are left alone.
 
     Args:
-        model: of any player; the first of its inputs is an observation [B, O], or a pytree of
+        model: the model of any player; its first input is an observation [B, O], or a pytree of
             arrays [B, …].
-        entry: of the world. Without such an entry the input is left alone.
-        clip: bound of a standardised number.
+        entry: the world's entry that holds the statistics. Without it the input is left alone.
+        clip: the bound of standardised numbers.
     """
     if model.bind is not None:
-        return model  # it sees observations through the models that it was made of
+        return model  # the models that it consists of standardise their own inputs
 
     def standardise(part: Running | None, x: jax.Array) -> jax.Array:
         if part is None:
@@ -141,15 +141,15 @@ def standardised(model: Model, entry: str = "observations", clip: float = 10.0) 
 
 
 def normalized_observations(source: Source, spaces: PyTree) -> Source:
-    """The source that keeps statistics of the observations that were acted on.
+    """The source that keeps statistics of the observations on which the actor acted.
 
-    They are `world["observations"]`, for models wrapped by `standardised`: `now` is what a step
-    is acted and judged by, `next` has the step's own observations in it and takes its place when
-    the next step begins. The observation at which an episode ended is never acted on, and left out.
+    They are `world["observations"]`, for models wrapped by `standardised`. All players use `now`
+    during a step; `next` already includes the step's own observations, and replaces `now` when the
+    next step begins. The last observation of an episode is left out, since nobody acts on it.
 
     Args:
-        source: an `environment`, whose transitions are the step's.
-        spaces: of its observations. What is discrete is left alone.
+        source: an `environment`, whose transitions are those of the step.
+        spaces: the spaces of its observations. Discrete ones are left alone.
     """
     assert source.observe is not None
     observe_raw = source.observe
@@ -179,11 +179,11 @@ def normalized_rewards(source: Source, discount: float | jax.Array) -> Source:
 
         G ← γ G + r,   r ← r / √(variance of all G so far + 1e-8)
 
-    G begins anew after an episode's end, however it came. The statistics are `world["rewards"]`,
-    the step's own returns among them; the deviation counts as 1 as long as it is 0.
+    G starts again from 0 after every end of an episode, terminated or truncated. The statistics are
+    in `world["rewards"]`, and include the step's own returns; a deviation of 0 counts as 1.
 
     Args:
-        source: an `environment`, whose transitions are the step's, [T·N, …].
+        source: an `environment`, whose transitions are those of the step, [T·N, …].
         discount: γ; may be traced.
     """
     assert source.observe is not None
@@ -201,12 +201,12 @@ def normalized_rewards(source: Source, discount: float | jax.Array) -> Source:
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
         world, metrics = observe_raw(params, world, key)
-        rows, kept = world["env"]["transition"], world["rewards"]
-        shape = (-1, *kept["returns"].shape)
+        rows, statistics = world["env"]["transition"], world["rewards"]
+        shape = (-1, *statistics["returns"].shape)
         rewards = rows["reward"].reshape(shape)
         over = jnp.logical_or(rows["terminated"], rows["truncated"]).reshape(shape)
-        returns, totals = jax.lax.scan(discounted, kept["returns"], (rewards, over))
-        running = take_in(kept["running"], totals.reshape(-1))
+        returns, totals = jax.lax.scan(discounted, statistics["returns"], (rewards, over))
+        running = take_in(statistics["running"], totals.reshape(-1))
         divided = rewards / deviation(running)
         entry = {**world["env"], "transition": {**rows, "reward": divided.reshape(-1)}}
         rewards = {"returns": returns, "running": running}

@@ -1,4 +1,4 @@
-"""What the methods that learn from replayed transitions share."""
+"""The common parts of the methods that learn from replayed transitions."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ READS = {"critic": ("actor", "critic")}
 
 
 def one_time_step(rollout: Rollout, num_envs: int = 1) -> Any:
-    """The rollout of a method that stores each time step's transitions, with all its fields.
+    """The rollout of a method that makes one time step per step, with a value in every field.
 
     Raises:
-        ValueError: a field that such a method cannot use.
+        ValueError: a field was given that such a method cannot use.
     """
     own = Rollout(num_envs=num_envs, length=1, normalize_rewards=False)
     fixed = {
         "length": "a method that replays transitions makes one time step between two updates",
-        "normalize_rewards": "replayed rewards would each be in units of their own",
+        "normalize_rewards": "replayed rewards would have been divided by different numbers",
     }
     return with_defaults(rollout, own, fixed)
 
@@ -58,14 +58,14 @@ def replayed(
         source: an `environment` of single steps.
         actor: the actor.
         critic: the critic, Q(s, a).
-        target: of the critic.
-        head: of the critic.
+        target: the critic's target.
+        head: the critic's head.
         improve: how the verdict reaches the actor.
         discount: γ, for transitions of several steps.
         replay: how transitions are replayed. The warm-up does not count the n − 1 observations that
-            a first transition of n steps needs.
-        noise: entry of the batch -> `(key, B) -> noise`: drawn anew with every batch.
-        transform_target: of the targets.
+            the first transition of n steps needs.
+        noise: entry of the batch -> `(key, B) -> noise`, drawn anew with every batch.
+        transform_target: transforms the targets.
         penalty: added to the critic's loss.
     """
     sizes = with_defaults(replay, Replay())
@@ -79,7 +79,7 @@ def replayed(
 
 
 def without_truncation(source: Source) -> Source:
-    """The source whose transitions lack `truncated`, which a target of single ones never reads."""
+    """The source whose transitions lack `truncated`, which one-transition targets never read."""
 
     def sample(world: World, key: Key) -> Batch:
         transition = source.sample(world, key)
@@ -92,7 +92,7 @@ def with_draws(game: Game, noise: Mapping[str, Draw], batch_size: int) -> Game:
     """The game whose batches also hold noise, which is drawn anew with every batch.
 
     Args:
-        game: whose batches are dicts.
+        game: a game whose batches are dicts.
         noise: entry of the batch -> `(key, B) -> noise`.
         batch_size: B.
     """

@@ -1,8 +1,8 @@
-"""Methods that learn from what the present policy has just done: A2C, PPO, natural AC."""
+"""Methods that learn from what the present policy has just played: A2C, PPO, natural AC."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,7 +14,7 @@ from gacf.methods.actor_critic.acting import actions_alone, by_policy
 from gacf.methods.actor_critic.actions import actions_of
 from gacf.methods.actor_critic.constructor import Source, actor_critic
 from gacf.methods.actor_critic.environment import Finish, as_environment, environment
-from gacf.methods.actor_critic.heads import Divergence, make_head
+from gacf.methods.actor_critic.heads import Divergence, Head, make_head
 from gacf.methods.actor_critic.improve import advantage, clipped, natural
 from gacf.methods.actor_critic.players import policy_of, v_network
 from gacf.methods.actor_critic.policies import Policy
@@ -30,25 +30,56 @@ from gacf.networks import Model, column
 from gacf.stabilizers.compatible import compatible
 
 
-def _check(discount: Any, trace: Any) -> None:
+class _Parts(NamedTuple):
+    """What the methods of this file have in common.
+
+    Attributes:
+        env: the environment.
+        actor: the actor's model.
+        policy: the distribution that the actor's output describes.
+        critic: the model of V(s).
+        head: how the critic's output is read.
+        discount: γ.
+        rollout: how evidence is gathered, with a value in every field.
+    """
+
+    env: envs.Environment
+    actor: Model
+    policy: Policy
+    critic: Model
+    head: Head
+    discount: float | jax.Array
+    rollout: Any
+
+    def source(self, finish: Finish | None = None) -> Source:
+        """What the policy has just done; it records `log_prob` if `finish` is there to read it."""
+        explore, exploit = by_policy(self.actor, self.policy)
+        return environment(
+            self.env, actions_alone(explore) if finish is None else explore, exploit,
+            actions_of(self.env).to_env, self.rollout, discount=self.discount, finish=finish,
+        )  # fmt: skip
+
+
+def _parts(
+    env: envs.Environment | str,
+    actor: Any,
+    critic: Any,
+    discount: float | jax.Array,
+    trace: float | jax.Array,
+    divergence: Divergence,
+    log_scale: float,
+    rollout: Rollout,
+    length: int,
+) -> _Parts:
+    """The common parts; `length` is the method's own choice for the rollout's."""
+    env = as_environment(env)
     require("discount", discount, lambda x: 0 <= x <= 1, "a number in [0, 1]")
     require("trace", trace, lambda x: 0 <= x <= 1, "a number in [0, 1]")
-
-
-def _played(
-    env: envs.Environment,
-    actor: Model,
-    policy: Policy,
-    discount: float | jax.Array,
-    rollout: Rollout,
-    finish: Finish | None = None,
-) -> Source:
-    """What the policy has just done; with its `log_prob` if somebody is to finish it."""
-    explore, exploit = by_policy(actor, policy)
-    return environment(
-        env, actions_alone(explore) if finish is None else explore, exploit, actions_of(env).to_env,
-        rollout, discount=discount, finish=finish,
-    )  # fmt: skip
+    pi, policy = policy_of(env, actor, log_scale)
+    head = make_head(divergence)
+    v = v_network(env, critic, head)
+    settings = with_defaults(rollout, Rollout(num_envs=16, length=length))
+    return _Parts(env, pi, policy, v, head, discount, settings)
 
 
 @takes_settings
@@ -65,31 +96,32 @@ def a2c(
     log_scale: float = 0.0,
     rollout: Rollout = Rollout(),
 ) -> Game:
-    """Advantage actor-critic with generalised advantages, on what has just been played.
+    """Advantage actor-critic with generalised advantages, on transitions that were just played.
 
         critic   min_φ mean D(V_φ(s), G)              G: the λ-return, of the critic held fixed
         actor    max_θ mean ρ (G − V(s)) + entropy · H(π_θ),   ρ = π_θ(a|s) / π(a|s), 1 in value
 
-    G is a function of the critic's parameters where the actor reads it: cross derivatives are
-    right. But the critic is fitted to recorded data, on which its response does not hang on the
-    actor, so a leader that differentiates through it finds the own gradient.
+    In the actor's loss, G is a function of the critic's parameters, so that cross derivatives are
+    right. The critic is fitted to recorded data, however, so its response does not depend on the
+    actor: an actor that differentiates through it follows its own gradient.
 
     Args:
         env: an `Environment`, discrete or with a box of actions, or a name for `gacf.envs.make`.
         actor: network [B, O] -> logits [B, n], or means [B, A]; by default an MLP of 2 × 64, tanh,
-            which reads observations by `gacf.envs.features`: what is discrete as one-hot vectors.
-            A network of your own gets them as they are, whole numbers [B] among them.
-        critic: network [B, O] -> [B] or [B, 1]; likewise.
+            which reads observations through `gacf.envs.features`, so that discrete ones become
+            one-hot vectors. A network of your own gets them as they are, including whole numbers.
+        critic: network [B, O] -> [B] or [B, 1]; the default reads observations in the same way.
         discount: γ.
         trace: λ.
-        entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over a batch, of at least 2 transitions.
+        entropy: the weight of the policy's entropy.
+        standardise: whether advantages are shifted and scaled to mean 0 and deviation 1 over a
+            batch, which must hold at least 2 transitions.
         divergence: a name in `DIVERGENCES`, a function, or a `Head`.
-        log_scale: log σ at the start, for boxes, in [−20, 20].
+        log_scale: log σ at the start if actions are a box, in [−20, 20].
         rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Returns:
-        A `Game`; a batch is the T·N transitions of a step.
+        A `Game` whose batch consists of the T·N transitions of a step.
 
     Reference:
         Mnih et al. 2016; Schulman et al. 2016 (GAE).
@@ -99,16 +131,13 @@ def a2c(
         >>> sorted(gacf.a2c("CartPole-v1", rollout=gacf.Rollout(num_envs=2)).losses)
         ['actor', 'critic']
     """
-    env = as_environment(env)
-    _check(discount, trace)
-    pi, policy = policy_of(env, actor, log_scale)
-    head = make_head(divergence)
-    v = v_network(env, critic, head)
-    steps = with_defaults(rollout, Rollout(num_envs=16, length=8))
-    source = _played(env, pi, policy, discount, steps)
-    target = lambda_target(state_value(v, head), discount, trace, steps.length)
-    improve = advantage(policy, entropy, standardise)
-    return actor_critic(pi, v, source, state_view, target, head, improve)
+    parts = _parts(env, actor, critic, discount, trace, divergence, log_scale, rollout, length=8)
+    value = state_value(parts.critic, parts.head)
+    target = lambda_target(value, discount, trace, parts.rollout.length)
+    improve = advantage(parts.policy, entropy, standardise)
+    return actor_critic(
+        parts.actor, parts.critic, parts.source(), state_view, target, parts.head, improve
+    )
 
 
 @takes_settings
@@ -126,13 +155,13 @@ def ppo(
     log_scale: float = 0.0,
     rollout: Rollout = Rollout(),
 ) -> Game:
-    """Proximal policy optimisation; the passes over a batch are a rule's.
+    """Proximal policy optimisation; the rule makes the passes over a batch.
 
         critic   min_φ mean D(V_φ(s), G)
         actor    max_θ mean min(ρ A, clip(ρ, 1 − ε, 1 + ε) A) + entropy · H(π_θ)
 
-    The returns G, the advantages A = G − V(s) and log π(a|s) are recorded when a batch has been
-    collected. Play it with `rules.minibatches(rule, epochs, count)`.
+    The returns G, the advantages A = G − V(s) and log π(a|s) are recorded once a batch has been
+    collected. Use the game with `rules.minibatches(rule, epochs, count)`.
 
     Args:
         env: as for `a2c`.
@@ -141,15 +170,15 @@ def ppo(
         discount: γ.
         trace: λ.
         clip: ε.
-        entropy: weight of the policy's entropy.
-        standardise: advantages to mean 0 and deviation 1 over a minibatch, of at least 2
-            transitions.
+        entropy: the weight of the policy's entropy.
+        standardise: whether advantages are shifted and scaled to mean 0 and deviation 1 over a
+            minibatch, which must hold at least 2 transitions.
         divergence: a name in `DIVERGENCES`, a function, or a `Head`.
-        log_scale: log σ at the start, for boxes, in [−20, 20].
+        log_scale: log σ at the start if actions are a box, in [−20, 20].
         rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Returns:
-        A `Game`; a batch is the T·N transitions of a step.
+        A `Game` whose batch consists of the T·N transitions of a step.
 
     Reference:
         Schulman et al. 2017, eq. 7 and algorithm 1.
@@ -161,26 +190,22 @@ def ppo(
         >>> rule = gacf.rules.minibatches(gacf.rules.simultaneous(moves), epochs=4, count=4)
         >>> algorithm = gacf.compose(game, rule)
     """
-    env = as_environment(env)
-    _check(discount, trace)
-    pi, policy = policy_of(env, actor, log_scale)
-    head = make_head(divergence)
-    v = v_network(env, critic, head)
-    value = state_value(v, head)
-    steps = with_defaults(rollout, Rollout(num_envs=16, length=128))
+    parts = _parts(env, actor, critic, discount, trace, divergence, log_scale, rollout, length=128)
+    value = state_value(parts.critic, parts.head)
 
-    def finish(params: Params, world: World, found: Batch, key: Key) -> Batch:
+    def finish(params: Params, world: World, transitions: Batch, key: Key) -> Batch:
         now_key, then_key = jax.random.split(key)
-        now = value(params, world, found["observation"], now_key)
-        then = value(params, world, found["next_observation"], then_key)
-        returns = row_returns(found, then, discount, trace, steps.length)
-        kept = ("observation", "action", "log_prob")
-        lean = {name: found[name] for name in kept}
-        return {**lean, "return": returns, "advantage": returns - now}
+        now = value(params, world, transitions["observation"], now_key)
+        then = value(params, world, transitions["next_observation"], then_key)
+        returns = row_returns(transitions, then, discount, trace, parts.rollout.length)
+        recorded = {name: transitions[name] for name in ("observation", "action", "log_prob")}
+        return {**recorded, "return": returns, "advantage": returns - now}
 
-    source = _played(env, pi, policy, discount, steps, finish)
-    improve = clipped(policy, clip, entropy, standardise)
-    return actor_critic(pi, v, source, state_view, recorded_target("return"), head, improve)
+    target = recorded_target("return")
+    improve = clipped(parts.policy, clip, entropy, standardise)
+    return actor_critic(
+        parts.actor, parts.critic, parts.source(finish), state_view, target, parts.head, improve
+    )
 
 
 @takes_settings
@@ -195,19 +220,19 @@ def natural_actor_critic(
     log_scale: float = 0.0,
     rollout: Rollout = Rollout(),
 ) -> Game:
-    """The natural policy gradient, which a compatible critic holds in its weights.
+    """The natural policy gradient, which is read from the weights of a compatible critic.
 
         critic   min_{w,v} mean D(⟨∇_θ log π_θ(a|s), w⟩ + V_v(s), G)
-        actor    θ moves along w, which at the critic's fit is F⁻¹ ∇J
+        actor    θ moves along w, which at the critic's least-squares fit is F⁻¹ ∇J
 
     Args:
         env: as for `a2c`.
         actor: as for `a2c`.
         critic: network of V, [B, O] -> [B] or [B, 1]; by default an MLP of 2 × 64, tanh.
         discount: γ.
-        trace: λ of the return G, which goes on from V alone.
+        trace: λ of the return G, which bootstraps from V alone.
         divergence: a name in `DIVERGENCES`, or a function.
-        log_scale: log σ at the start, for boxes, in [−20, 20].
+        log_scale: log σ at the start if actions are a box, in [−20, 20].
         rollout: how evidence is gathered; an evaluation plays the policy's mode.
 
     Reference:
@@ -220,17 +245,15 @@ def natural_actor_critic(
         >>> sorted(params["critic"])
         ['baseline', 'weights']
     """
-    env = as_environment(env)
-    _check(discount, trace)
-    pi, policy = policy_of(env, actor, log_scale)
-    base = v_network(env, critic, make_head(divergence))
-    q = compatible(pi, base, policy.log_prob)
-    steps = with_defaults(rollout, Rollout(num_envs=16, length=8))
-    source = _played(env, pi, policy, discount, steps)
+    parts = _parts(env, actor, critic, discount, trace, divergence, log_scale, rollout, length=8)
+    baseline = parts.critic
+    q = compatible(parts.actor, baseline, parts.policy.log_prob)
 
     def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
-        return column(base.apply(params["critic"]["baseline"], world, observation, key=key)[0])
+        return column(baseline.apply(params["critic"]["baseline"], world, observation, key=key)[0])
 
-    target = lambda_target(value, discount, trace, steps.length)
+    target = lambda_target(value, discount, trace, parts.rollout.length)
     improve = natural(lambda params: params["weights"])
-    return actor_critic(pi, q, source, state_action_view, target, make_head(divergence), improve)
+    return actor_critic(
+        parts.actor, q, parts.source(), state_action_view, target, parts.head, improve
+    )

@@ -1,7 +1,7 @@
 """Policies: distributions over actions, as functions of the actor's output.
 
-Sampling takes its noise as an argument: noise lives in the batch, so that all that is evaluated in
-one step sees the same actions.
+Sampling takes its noise as an argument. The noise is part of the batch, so that everything that is
+evaluated in one step sees the same actions.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from gacf.core.types import Key, Params, PyTree, World
 from gacf.networks import Model
 
 LOG_SCALES = (-20.0, 2.0)
-"""Range of log σ where a network yields it, state by state."""
+"""The range of log σ if a network yields it, for each state."""
 SHARED_LOG_SCALES = (-20.0, 20.0)
-"""Range of log σ where it is a parameter, the same in all states."""
+"""The range of log σ if it is a parameter, the same in all states."""
 
 
 class Policy(NamedTuple):
     """A distribution over actions, given the actor's output on a batch.
 
     Attributes:
-        width: numbers that the actor yields for one example, its output being [B, width].
-        noise: `(key, n) -> [n, …]`: what chance there is in n actions.
+        width: how many numbers the actor yields for one example; its output is [B, width].
+        noise: `(key, n) -> [n, …]`: the random numbers for n actions.
         sample: `(output, noise) -> (actions [B, …], log-probabilities [B])`; differentiable in
-            the output along the path, but for discrete actions.
+            the output along the path, except for discrete actions.
         log_prob: `(output, actions) -> [B]`.
-        entropy: `output -> [B]`; None where there is no closed form.
-        mode: `output -> actions`: what is played when nothing is to be explored.
-        infer: `(output, actions) -> noise` that makes them; None for discrete actions.
+        entropy: `output -> [B]`; None if there is no closed form.
+        mode: `output -> actions`: the actions that are played without exploration.
+        infer: `(output, actions) -> noise` with which `sample` yields these actions; None for
+            discrete actions.
     """
 
     width: int
@@ -48,13 +49,13 @@ class Policy(NamedTuple):
 
 
 def _log_normal(deviation: jax.Array, log_scale: jax.Array | float) -> jax.Array:
-    """Log N of standardised deviations, action by action."""
+    """Log N of standardised deviations, for each component of the actions."""
     return -0.5 * deviation**2 - log_scale - 0.5 * math.log(2 * math.pi)
 
 
 @jax.custom_jvp
 def _log_normal_cdf(x: jax.Array) -> jax.Array:
-    """Log Φ(x), whose derivative φ(x)/Φ(x) does not cancel far below 0, as JAX's does."""
+    """Log Φ(x), with a derivative φ(x)/Φ(x) that stays exact far below 0, where JAX's cancels."""
     return jax.scipy.special.log_ndtr(x)
 
 
@@ -73,9 +74,9 @@ def _inverse_mills_ratio(
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _within(x: jax.Array, low: float, high: float) -> jax.Array:
-    """Cuts x to [low, high], with the derivative 1 outside as well as inside.
+    """Clips x to [low, high], with the derivative 1 outside as well as inside.
 
-    The derivative of the cut itself is 0 outside, so that nothing would ever lead back.
+    The true derivative is 0 outside, so that no gradient would ever lead back inside.
     """
     return jnp.clip(x, low, high)
 
@@ -97,12 +98,12 @@ def _split(
 def gaussian(size: int, log_scales: tuple[float, float] = LOG_SCALES) -> Policy:
     """N(μ, diag σ²) over A numbers; the actor's output is (μ, log σ), [B, 2A].
 
-    Where log σ leaves its range, the policy is that of the nearest bound, and the derivative in
-    log σ is the one at that bound: a loss that is smaller inside the range leads back to it.
+    If log σ leaves its range, the policy is that of the nearest bound, and the derivative in log σ
+    is the one at that bound. So a loss that is smaller inside the range leads back to it.
 
     Args:
         size: A.
-        log_scales: range of log σ.
+        log_scales: the range of log σ.
 
     Example:
         >>> import jax.numpy as jnp
@@ -144,20 +145,20 @@ def squashed_gaussian(size: int) -> Policy:
 
         log π(a) = log N(u) − Σ log(1 − tanh²u),   a = tanh u
 
-    `sample` knows u, so its log-probabilities are exact however far out u lies. `log_prob` sees
-    the recorded action alone, and floating point cannot tell actions near ±1 apart: in float32
-    every |u| > 8 is recorded as ±1. With ε the resolution of the action's dtype, all actions
-    beyond 1 − 2ε (|u| > 7.97 in float32, 18.4 in float64) therefore count as one: their density
-    is the mean over that interval, and in place of log N(u) − log(1 − tanh²u) stands
+    `sample` knows u, so its log-probabilities are exact however large u is. `log_prob` sees only
+    the recorded action, and floating-point numbers cannot distinguish actions near ±1: in float32
+    every |u| > 8 is recorded as ±1. Therefore all actions beyond 1 − 2ε count as one, where ε is
+    the resolution of the action's dtype (|u| > 7.97 in float32, 18.4 in float64). Their density is
+    the mean over that interval, and log N(u) − log(1 − tanh²u) is replaced by
 
         log P(u > u_ε) − log 2ε,   u_ε = artanh(1 − 2ε)
 
     So the density of recorded actions integrates to 1, and the likelihood of an action at the
-    bound is finite and does not grow without end as the mean moves outward. Actions outside
+    bound is finite and does not grow indefinitely as the mean moves outward. Actions outside
     [−1, 1] have density 0, log π = −∞.
 
     The density is that of actions in [−1, 1], as batches record them. In the environment's units
-    it is less by Σ log((high − low)/2), which does not depend on the policy.
+    its logarithm is smaller by Σ log((high − low)/2), which does not depend on the policy.
 
     Reference:
         Haarnoja et al. 2018, appendix C.
@@ -182,7 +183,7 @@ def squashed_gaussian(size: int) -> Policy:
         return jnp.tanh(raw), log_prob - jnp.sum(log_slope(raw), axis=-1)
 
     def invert(output: jax.Array, action: jax.Array) -> tuple[jax.Array, jax.Array, float]:
-        """Inverts tanh: u, where the action is too near a bound to tell it, and 2ε."""
+        """Returns u by inverting tanh, whether the action is too near a bound for that, and 2ε."""
         dtype = jnp.result_type(action, output)
         exact = not jnp.issubdtype(action.dtype, jnp.floating)  # whole numbers: −1, 0 and 1
         width = 2 * float(jnp.finfo(dtype if exact else action.dtype).eps)
@@ -214,11 +215,11 @@ def squashed_gaussian(size: int) -> Policy:
 
 
 def categorical(n: int) -> Policy:
-    """softmax(output) over n actions, [B, n] -> int32 [B]; sampled by the Gumbel maximum.
+    """softmax(output) over n actions, [B, n] -> int32 [B]; sampled by the Gumbel-max trick.
 
-    A logit of −∞ masks its action: it is never sampled, its log-probability is −∞, it adds 0 to
-    the entropy (p log p → 0), and its logit has the gradient 0. A row in which all actions are
-    masked, as at the end of some games, counts as one in which none is: it is uniform.
+    A logit of −∞ masks its action: the action is never sampled, its log-probability is −∞, it adds
+    0 to the entropy (p log p → 0), and the gradient in its logit is 0. If all actions of a row are
+    masked, as at the end of some games, the row counts as if none were: it is uniform.
 
     Example:
         >>> import jax.numpy as jnp
@@ -254,29 +255,29 @@ def categorical(n: int) -> Policy:
 
 
 def yields(actor: Model, *shape: int) -> Model:
-    """The model, whose output is checked while tracing to be [B, *shape].
+    """The model with a check, while tracing, that its output is [B, *shape].
 
     Raises:
-        ValueError: from `apply`, if it is not.
+        ValueError: from `apply`, if the output has another shape.
     """
 
     def check(output: jax.Array) -> jax.Array:
         if output.shape[1:] != shape:
-            wanted = ", ".join(["B", *map(str, shape)])
-            raise ValueError(f"actor: its output is {list(output.shape)}; allowed: [{wanted}]")
+            allowed = ", ".join(["B", *map(str, shape)])
+            raise ValueError(f"actor: its output is {list(output.shape)}; allowed: [{allowed}]")
         return output
 
     return actor.then(check)
 
 
 def shared_scale(mean: Model, size: int, initial: float = 0.0) -> Model:
-    """The model of a Gaussian whose log σ is a parameter of its own, alike in all states.
+    """The model of a Gaussian whose log σ is a parameter of its own, the same in all states.
 
     Args:
-        mean: yields μ, [B, A].
+        mean: the model that yields μ, [B, A].
         size: A.
-        initial: log σ at the start, in [−20, 20]. Its policy is `gaussian(size,
-            SHARED_LOG_SCALES)`; that of `gaussian(size)` has a narrower range.
+        initial: log σ at the start, in [−20, 20]. Use the policy `gaussian(size,
+            SHARED_LOG_SCALES)`, since the range of `gaussian(size)` is narrower.
 
     Returns:
         A model that yields (μ, log σ), [B, 2A]; its params are `{"mean", "log_scale"}`.

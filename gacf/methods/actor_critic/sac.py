@@ -45,7 +45,7 @@ def sac(
     rollout: Rollout = Rollout(),
     replay: Replay = Replay(),
 ) -> Game:
-    """SAC: entropy in the target and in the actor's loss; the temperature is a player.
+    """SAC: entropy in the target and in the actor's loss, with the temperature as a third player.
 
         critic       min_φ mean D(Q_φi(s, a), r + γ (1 − d) (min_i Q′_i(s′, a′) − α log π(a′|s′)))
         actor        min_θ mean (α log π_θ(a|s) − min_i Q_i(s, a)),   a ~ π_θ along the path
@@ -57,23 +57,23 @@ def sac(
         critic: one critic's network, as for `ddpg`.
         discount: γ.
         target_entropy: H̄; −A by default.
-        temperature: α at the start, or for good.
+        temperature: α at the start; it stays so if `learn_temperature` is False.
         learn_temperature: whether there is a player `temperature`; its params are log α.
-        exploration: noise added to the policy's own samples, as for `ddpg`; none by default. One
-            with inertia finds rewards that are many like actions away.
-        critics: how many critics; target and actor read their minimum.
-        target_rate: Polyak rate of the slow critics.
+        exploration: noise added to the policy's own samples, as for `ddpg`; none by default. Noise
+            with inertia can reach rewards that need many similar actions in a row.
+        critics: the number of critics; target and actor use the smallest of their values.
+        target_rate: the Polyak rate of the slow critics.
         divergence: as for `ddpg`.
-        transform_target: of the targets, [B] -> [B].
+        transform_target: transforms the targets, [B] -> [B].
         penalty: added to the critic's loss.
         rollout: how evidence is gathered; an evaluation plays the policy's mode.
-        replay: how it is replayed.
+        replay: how evidence is replayed.
 
     Returns:
         A `Game` of the players `actor`, `critic` and, if it learns, `temperature`.
 
     Raises:
-        ValueError: discrete actions, unknown names, settings that do not fit.
+        ValueError: actions are discrete, a name is unknown, or a setting does not fit the method.
 
     Reference:
         Haarnoja et al. 2018 (SAC, and its applications paper for the temperature).
@@ -108,14 +108,16 @@ def sac(
     game = target_networks(game, target_rate, reads={"critic": ("critic",)})
     if not learn_temperature:
         return game
-    wanted = -size if target_entropy is None else target_entropy
+    entropy_goal = -size if target_entropy is None else target_entropy
 
     def loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
         output, _ = pi.apply(params["actor"], world, batch["observation"], key=key)
         _, log_prob = policy.sample(output, batch["noise"])
-        return -own * (jnp.mean(log_prob) + wanted), Outcome({"temperature": jnp.exp(own)}, {})
+        return -own * (jnp.mean(log_prob) + entropy_goal), Outcome(
+            {"temperature": jnp.exp(own)}, {}
+        )
 
     return add_player(
         game, "temperature", lambda key: jnp.log(jnp.asarray(temperature, float)), loss

@@ -1,7 +1,7 @@
 """Settings that the methods share: how evidence is gathered, and how it is replayed.
 
-They are documented here once. A method puts its own choice where a field was left at None, and
-refuses a value that it cannot use.
+They are documented here, once. If a field is None, a method makes its own choice, and it refuses a
+value that it cannot use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _whole_or_zero(n: Any) -> bool:
 
 
 def _check(settings: Any, checks: Mapping[str, tuple[Callable[[Any], Any], str]]) -> None:
-    """Raises a ValueError for a field that is neither None nor what it may be."""
+    """Raises a ValueError for a field whose value is neither None nor allowed."""
     for name, (holds, allowed) in checks.items():
         value = getattr(settings, name)
         if value is not None:
@@ -33,7 +33,7 @@ def _check(settings: Any, checks: Mapping[str, tuple[Callable[[Any], Any], str]]
 
 
 def _given(settings: Any) -> str:
-    """The settings as they were written, without the fields that are None."""
+    """The call that makes these settings, without the fields that are None."""
     values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     given = [f"{name}={value!r}" for name, value in values.items() if value is not None]
     return f"{type(settings).__name__}({', '.join(given)})"
@@ -48,13 +48,14 @@ class Rollout:
     """How a method gathers evidence from its environment, as its argument `rollout`.
 
     Attributes:
-        num_envs: copies N of the environment that are stepped at once. By default 1 for `ddpg`,
-            `td3`, `sac` and `svg` with horizon 0, and 16 for all others.
-        length: time steps T between two updates, so that a step collects T·N transitions. By
-            default 128 for `ppo`, and 8 for `a2c`, `dpg` and `natural_actor_critic`. Methods that
-            replay transitions make one time step, `svg` with a horizon makes as many as that.
-        episodes: how many an evaluation plays, without exploration, from start states that are
-            common to all seeds and times; by default 100.
+        num_envs: the number of copies of the environment that are stepped at once, N. By default 1
+            for `ddpg`, `td3`, `sac` and `svg` with horizon 0, and 16 for all others.
+        length: the number of time steps between two updates, T, so that a step collects T·N
+            transitions. By default 128 for `ppo`, and 8 for `a2c`, `dpg` and
+            `natural_actor_critic`. Methods that replay transitions make one time step; `svg` with a
+            horizon makes `horizon` of them.
+        episodes: the number of episodes that an evaluation plays, without exploration and from
+            the same start states for all seeds and at all times; by default 100.
         normalize_observations: whether networks see observations standardised by their running
             mean and deviation; by default False. The statistics are kept in
             `world["observations"]` and take in a step's observations only when the next step
@@ -66,7 +67,7 @@ class Rollout:
             environment's units.
 
     Raises:
-        ValueError: a number below 1, or a flag that is neither True nor False.
+        ValueError: a number is below 1, or a flag is neither True nor False.
 
     Example:
         >>> import gacf
@@ -93,14 +94,15 @@ class Replay:
     """How an off-policy method replays transitions, as its argument `replay`.
 
     Attributes:
-        capacity: how many transitions the buffer holds; by default 100,000.
-        batch_size: how many transitions B a batch has, drawn uniformly; by default 256.
-        warmup: steps of uniformly random actions before the first update; by default 1,000.
-        n_step: steps of the environment that one transition reaches over; by default 1. Above 1
-            the target is not corrected for what another policy would have done.
+        capacity: the number of transitions that the buffer holds; by default 100,000.
+        batch_size: the number of transitions in a batch, B, drawn uniformly; by default 256.
+        warmup: the number of steps with uniformly random actions before the first update; by
+            default 1,000.
+        n_step: the number of the environment's steps over which one transition reaches; by default
+            1. Above 1, the target is not corrected for what another policy would have done.
 
     Raises:
-        ValueError: a number below 1, or below 0 for `warmup`.
+        ValueError: a number is below 1, or `warmup` is below 0.
 
     Example:
         >>> import gacf
@@ -133,18 +135,18 @@ def with_defaults(
     own: Settings,
     fixed: Mapping[str, str] = MappingProxyType({}),
 ) -> Any:
-    """The settings with a value in every field: the given one, the method's own, the common one.
+    """The settings with a value in every field: the given one, or the method's, or the common one.
 
     Args:
-        settings: as they were given to the method.
+        settings: the settings that were given to the method.
         own: the method's own choices.
-        fixed: field -> why the method can use its own choice alone.
+        fixed: field -> the reason why the method can use only its own choice.
 
     Returns:
         An object of the same kind.
 
     Raises:
-        ValueError: settings of another kind, or another value where it is fixed.
+        ValueError: the settings are of another kind, or a field that is fixed has another value.
 
     Example:
         >>> with_defaults(Replay(capacity=64), Replay(warmup=8))
@@ -171,10 +173,10 @@ Result = TypeVar("Result")
 
 
 def takes_settings(method: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A method that says where the field of a `Rollout` or `Replay` belongs, if it gets one.
+    """The method, with a helpful error if it gets a field of `Rollout` or `Replay` directly.
 
     Raises:
-        ValueError: a field was given as an argument of its own.
+        ValueError: a field was given as an argument of the method.
 
     Example:
         >>> import gacf

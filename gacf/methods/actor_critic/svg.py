@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from gacf import envs
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, add_player
+from gacf.core.rows import where_rows
 from gacf.core.tracing import scan_widened
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.acting import actions_alone, by_policy, with_states
@@ -31,7 +32,7 @@ from gacf.methods.actor_critic.view import state_view
 from gacf.networks import MLP, Model, model
 from gacf.stabilizers import target_networks
 
-NOT_SCALED = "chains along a model are paid in the environment's units"
+NOT_SCALED = "the rewards along a model are in the environment's units"
 
 
 @takes_settings
@@ -51,39 +52,42 @@ def svg(
     rollout: Rollout = Rollout(),
     replay: Replay = Replay(),
 ) -> Game:
-    """SVG(0), SVG(1), … SVG(∞): the value's gradient along `horizon` steps of a model.
+    """SVG(0), SVG(1), … SVG(∞): the gradient of the value along `horizon` steps of a model.
 
         SVG(0)   max_θ mean Q(s, π_θ(s, η))                    Q from replayed transitions
         SVG(h)   max_θ mean Σ_{k<h} γᵏ r̂(s_k, a_k) + γʰ V(s_h)
                  a_k = π_θ(s_k, η_k),  s_{k+1} = f(s_k, a_k) + ξ_k
 
-    The noises η and ξ are those that make the chain the one that was really played, so that its
-    values are real and only its derivatives are the model's. Chains begin anew where episodes do.
-    SVG(∞), `horizon=math.inf`, has rows as long as an episode and no V at their end.
+    η and ξ are inferred so that the chain passes through the transitions that were really played:
+    its values are real, and only its derivatives are the model's. Where a new episode starts, a new
+    chain starts. SVG(∞), `horizon=math.inf`, has chains as long as an episode, without V at their
+    end.
 
     Args:
         env: an `Environment` with a box of actions, or a name for `gacf.envs.make`.
-        horizon: h; 0 needs no model; `math.inf` is the environment's, with `bootstrap=False`.
+        horizon: h; 0 needs no model; `math.inf` is the environment's own horizon, with
+            `bootstrap=False`.
         actor: network; for h = 0 as for `sac`, otherwise means [B, A] as for `a2c`.
-        critic: for h = 0 of (s, a), as for `ddpg`; otherwise of s, as for `a2c`.
+        critic: network; for h = 0 of (s, a), as for `ddpg`; otherwise of s, as for `a2c`.
         dynamics: for h >= 1, the network of a third player `model`,
-            ([B, O], [B, A]) -> [B, O + 1], change of the observation and reward; by default an
-            MLP of 2 × 64. Or "true": the environment itself is differentiated.
+            ([B, O], [B, A]) -> [B, O + 1], which predicts the change of the observation and the
+            reward; by default an MLP of 2 × 64. Or "true", which differentiates the environment
+            itself.
         discount: γ.
         trace: λ of the critic's target, for h >= 1.
-        bootstrap: whether V stands at the chain's end.
-        target_rate: Polyak rate of the slow copies, for h = 0.
+        bootstrap: whether V is added at the end of a chain.
+        target_rate: the Polyak rate of the slow copies, for h = 0.
         divergence: as for `ddpg`.
         log_scale: log σ at the start, for h >= 1, in [−20, 20].
         rollout: how evidence is gathered; for h >= 1 a batch holds h·N transitions. An evaluation
             plays the policy's mode.
-        replay: how it is replayed, for h = 0.
+        replay: how evidence is replayed, for h = 0.
 
     Returns:
-        A `Game` of `actor`, `critic`, and `model` if dynamics are learned.
+        A `Game` of the players `actor`, `critic`, and `model` if the dynamics are learned.
 
     Raises:
-        ValueError: discrete actions, unknown names, settings that do not fit.
+        ValueError: actions are discrete, a name is unknown, or a setting does not fit the method.
 
     Reference:
         Heess et al. 2015, algorithms 1 and 2.
@@ -107,18 +111,18 @@ def svg(
         return _without_model(
             env, actor, critic, discount, target_rate, head, rollout=rollout, replay=replay
         )
-    fresh = "nothing for a horizon of at least 1, since only what was just played is learned from"
-    require("replay", replay, lambda r: r == Replay(), fresh)
+    no_replay = "nothing for a horizon of at least 1, which learns only from what was just played"
+    require("replay", replay, lambda r: r == Replay(), no_replay)
     vector = isinstance(env.observation, envs.Box) and len(env.observation.shape) == 1
     _, actions = action_box(env)
     require("env", env.observation, lambda _: vector, "observations that are real vectors, [O]")
-    true = isinstance(dynamics, str)
-    if true:
+    is_true = isinstance(dynamics, str)
+    if is_true:
         require("dynamics", dynamics, lambda name: name == "true", "a network, or 'true'")
     pi, policy = policy_of(env, actor, log_scale)
     v = v_network(env, critic, head)
     explore, exploit = by_policy(pi, policy)
-    explore = with_states(actions_alone(explore)) if true else actions_alone(explore)
+    explore = with_states(actions_alone(explore)) if is_true else actions_alone(explore)
     steps = with_defaults(
         rollout,
         Rollout(num_envs=16, length=horizon, normalize_rewards=False),
@@ -128,8 +132,8 @@ def svg(
     value = state_value(v, head)
     target = lambda_target(value, discount, trace, horizon)
     network = None
-    if not true:
-        network = model("model", _wide(env) if dynamics is None else dynamics)
+    if not is_true:
+        network = model("model", _default_dynamics(env) if dynamics is None else dynamics)
     follow = _true(env, actions.to_env) if network is None else _learned(network)
     improve = _along(follow, pi, policy, value, discount, horizon, bootstrap)
     game = actor_critic(pi, v, source, state_view, target, head, improve)
@@ -167,27 +171,30 @@ Follow = tuple[Callable[..., PyTree], Callable[..., tuple[PyTree, jax.Array, jax
 
 
 def _learned(network: Model) -> Follow:
-    """The learned model, with the residual that makes it tell what really happened."""
+    """The learned model, corrected by its error on the recorded step.
+
+    So a chain of recorded actions passes through the recorded observations and rewards.
+    """
 
     def predict(params: Params, world: World, observation: Any, action: Any) -> Any:
-        found, _ = network.apply(params["model"], world, observation, action)
-        return observation + found[:, :-1], found[:, -1]
+        output, _ = network.apply(params["model"], world, observation, action)
+        return observation + output[:, :-1], output[:, -1]
 
     def begin(row: Batch) -> PyTree:
         return row["observation"]
 
     def step(params: Params, world: World, carry: PyTree, action: Any, row: Batch) -> Any:
-        led, paid = predict(params, world, carry, action)
-        told = predict(params, world, row["observation"], row["action"])
-        seen, reward = row["next_observation"], row["reward"]
-        led, paid = led + (seen - told[0]), paid + (reward - told[1])
-        return led, led, paid
+        then, reward = predict(params, world, carry, action)
+        recorded_then, recorded_reward = predict(params, world, row["observation"], row["action"])
+        then = then + (row["next_observation"] - recorded_then)
+        reward = reward + (row["reward"] - recorded_reward)
+        return then, then, reward
 
     return begin, step
 
 
 def _true(env: envs.Environment, to_env: Callable[[jax.Array], jax.Array]) -> Follow:
-    """The environment's own step, from the states and with the keys that were really had."""
+    """The environment's own step, from the recorded states and with the recorded keys."""
 
     def begin(row: Batch) -> PyTree:
         return row["state"]
@@ -213,10 +220,10 @@ def _along(
     horizon: int,
     bootstrap: bool,
 ) -> Improve:
-    """The return of chains along a model, differentiated in the actor's parameters alone."""
+    """The return of chains along a model, differentiated only in the actor's parameters."""
     begin, step = follow
     infer = policy.infer
-    assert infer is not None, "policies on boxes tell their noise"
+    assert infer is not None, "policies on boxes can infer their noise"
 
     def improve(own: PyTree, evidence: Evidence) -> tuple[jax.Array, Metrics, World]:
         params, world = evidence.params, evidence.world
@@ -231,13 +238,11 @@ def _along(
         def along(carry: Any, row: Batch) -> tuple[Any, None]:
             at, observation, weight, total = carry
 
-            def anew(first: jax.Array, kept: jax.Array) -> jax.Array:
-                return jnp.where(
-                    row["fresh"].reshape(-1, *(1 for _ in kept.shape[1:])), first, kept
-                )
+            def begin_anew(first: jax.Array, present: jax.Array) -> jax.Array:
+                return where_rows(row["fresh"], first, present)
 
-            at = jax.tree.map(anew, begin(row), at)
-            observation = anew(row["observation"], observation)
+            at = jax.tree.map(begin_anew, begin(row), at)
+            observation = begin_anew(row["observation"], observation)
             weight = jnp.where(row["fresh"], 1, weight)
             output, _ = pi.apply(own, world, observation)
             action, _ = policy.sample(output, row["noise"])
@@ -258,7 +263,7 @@ def _along(
     return improve
 
 
-def _wide(env: envs.Environment) -> MLP:
+def _default_dynamics(env: envs.Environment) -> MLP:
     (size,) = env.observation.shape
     return MLP((64, 64), (size + 1,), jnp.tanh)
 
@@ -270,15 +275,15 @@ def _with_model(game: Game, env: envs.Environment, network: Model) -> Game:
     def init(key: Key) -> PyTree:
         params, entries = network.init(key, *(jnp.zeros((1, *shape)) for shape in shapes))
         if entries:
-            raise ValueError("dynamics: a network with statistics; allowed: params alone")
+            raise ValueError("dynamics: a network with statistics was given; allowed: params alone")
         return params
 
     def loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        found, _ = network.apply(own, world, batch["observation"], batch["action"], key=key)
+        output, _ = network.apply(own, world, batch["observation"], batch["action"], key=key)
         change = batch["next_observation"] - batch["observation"]
-        wanted = jnp.concatenate([change, batch["reward"][:, None]], axis=-1)
-        return 0.5 * jnp.mean(jnp.sum(jnp.square(found - wanted), axis=-1)), Outcome({}, {})
+        target = jnp.concatenate([change, batch["reward"][:, None]], axis=-1)
+        return 0.5 * jnp.mean(jnp.sum(jnp.square(output - target), axis=-1)), Outcome({}, {})
 
     return add_player(game, "model", init, loss)

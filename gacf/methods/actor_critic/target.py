@@ -24,17 +24,17 @@ PLAIN = scalar(lambda prediction, target: prediction - target)
 def as_it_is(
     output: Any, params: Params, batch: Batch, key: Key
 ) -> tuple[jax.Array, jax.Array | None]:
-    """A deterministic actor's choice: its output."""
+    """The choice of a deterministic actor: its output."""
     del params, batch, key
     return output, None
 
 
 def smoothed(deviation: float | jax.Array, clip: float | jax.Array, bounded: bool = True) -> Choose:
-    """A deterministic actor's choice with clipped normal noise (Fujimoto et al. 2018).
+    """The choice of a deterministic actor with clipped normal noise (Fujimoto et al. 2018).
 
     Args:
-        deviation: of the noise.
-        clip: bound of the noise.
+        deviation: the standard deviation of the noise.
+        clip: the bound of the noise.
         bounded: whether the action is kept in [−1, 1].
     """
 
@@ -52,11 +52,11 @@ def smoothed(deviation: float | jax.Array, clip: float | jax.Array, bounded: boo
 def sampled(
     policy: Policy, temperature: Callable[[Params], float | jax.Array] | None = None
 ) -> Choose:
-    """A policy's choice by `batch["next_noise"]`, with −α log π as a bonus.
+    """The choice of a policy with the noise `batch["next_noise"]`, and −α log π as a bonus.
 
     Args:
-        policy: of which the actor yields the parameters.
-        temperature: `params -> α`; without one there is no bonus.
+        policy: the policy whose parameters the actor yields.
+        temperature: `params -> α`; if None, there is no bonus.
     """
 
     def choose(
@@ -78,15 +78,15 @@ def q_target(
 ) -> Target:
     """The TD target of a critic of actions: y = r + γ (1 − d) (Q(s′, a′) + bonus).
 
-    Both Q and π are those of `params`, hence the slow ones where `target_networks` says so. d is
-    termination; a truncated episode is bootstrapped through. Where a batch has `span`, r is the
-    return of that many steps, and γ stands to that power.
+    Both Q and π are those of `params`, which are the slow ones if `target_networks` says so. d is
+    termination; the target bootstraps past a truncation. If a batch has `span`, r is the return of
+    that many steps, and γ is raised to that power.
 
     Args:
-        actor: yields what `choose` makes a′ of.
+        actor: the actor's model, from whose output `choose` makes a′.
         critic: Q(s, a), [B, *head.shape] or [B, 1].
         discount: γ in [0, 1].
-        head: how the critic is read; the target goes on from `head.backup`.
+        head: how the critic is read; the target bootstraps from `head.backup`.
         choose: `(actor's output at s′, params, batch, key) -> (a′, bonus [B] or None)`.
 
     Reference:
@@ -99,8 +99,8 @@ def q_target(
         output, _ = actor.apply(params["actor"], world, then, key=act_key)
         action, bonus = choose(output, params, batch, choose_key)
         judge = critic.given(params)
-        found, _ = judge.apply(params["critic"], world, then, action, key=judge_key)
-        value = head.backup(read(found, head, "the target"))
+        verdict, _ = judge.apply(params["critic"], world, then, action, key=judge_key)
+        value = head.backup(read(verdict, head, "the target"))
         return {"taken": _backed_up(batch, value, bonus, discount)}
 
     return target
@@ -109,15 +109,15 @@ def q_target(
 def _backed_up(
     batch: Batch, value: jax.Array, bonus: jax.Array | None, discount: float | jax.Array
 ) -> jax.Array:
-    """R + γᵐ (1 − d) (value + bonus), of values [B] or [B, K]."""
+    """R + γᵐ (1 − d) (value + bonus), for values [B] or [B, K]."""
 
-    def beside(x: jax.Array) -> jax.Array:
+    def per_example(x: jax.Array) -> jax.Array:
         return x if value.ndim == 1 else x[:, None]
 
-    value = value if bonus is None else value + beside(bonus)
+    value = value if bonus is None else value + per_example(bonus)
     fade = discount ** batch["span"] if "span" in batch else discount
     goes_on = fade * (1 - batch["terminated"].astype(value.dtype))
-    return beside(batch["reward"]) + beside(goes_on) * value
+    return per_example(batch["reward"]) + per_example(goes_on) * value
 
 
 def lambda_return(
@@ -128,17 +128,17 @@ def lambda_return(
     discount: float | jax.Array,
     trace: float | jax.Array,
 ) -> jax.Array:
-    """λ-returns of time steps in a row, [T, N].
+    """The λ-returns of consecutive time steps, [T, N].
 
         G_t = r_t + γ (1 − d_t) [(1 − λ) V(s_{t+1}) + λ G_{t+1}]
 
-    where an episode is over, or the row ends, V(s_{t+1}) stands for the bracket.
+    At the end of an episode and at the last time step, V(s_{t+1}) replaces the bracket.
 
     Args:
         reward: r, [T, N].
         terminated: d, [T, N].
-        over: whether the episode ended at t, however it did, [T, N].
-        next_value: V(s_{t+1}), of the state that the step really led to, [T, N].
+        over: whether the episode ended at t, by termination or truncation, [T, N].
+        next_value: V(s_{t+1}), of the state to which the step really led, [T, N].
         discount: γ.
         trace: λ.
 
@@ -166,15 +166,14 @@ def lambda_return(
 def lambda_target(
     value: Value, discount: float | jax.Array, trace: float | jax.Array, length: int
 ) -> Target:
-    """The λ-return as the target, for batches of time steps in a row.
+    """The λ-return as the target, for batches of consecutive time steps.
 
-    The values are those of the live `params`: targets move with them, and cross derivatives are
-    right.
+    The values are functions of the live `params`, so that cross derivatives are right.
 
     Args:
         value: `(params, world, observations [B, O], key) -> V [B]`.
         discount: γ.
-        trace: λ; 0 is the one-step target, 1 the return of the row.
+        trace: λ; 0 gives the one-step target, 1 the return of all T steps.
         length: T; a batch holds T·N transitions, time before copies.
     """
     require("length", length, whole, "a whole number >= 1")
@@ -193,23 +192,23 @@ def row_returns(
     trace: float | jax.Array,
     length: int,
 ) -> jax.Array:
-    """The λ-returns of a batch of T·N transitions, time before copies; V(s′) is [T·N] like them."""
+    """The λ-returns [T·N] of as many transitions, time before copies, with V(s′) [T·N]."""
 
     def rows(x: jax.Array) -> jax.Array:
         return x.reshape(length, -1)
 
     terminated, truncated = rows(batch["terminated"]), rows(batch["truncated"])
     reward, then = rows(batch["reward"]), rows(next_value)
-    found = lambda_return(reward, terminated, terminated | truncated, then, discount, trace)
-    return found.reshape(-1)
+    returns = lambda_return(reward, terminated, terminated | truncated, then, discount, trace)
+    return returns.reshape(-1)
 
 
 def state_value(critic: Model, head: Head = PLAIN) -> Value:
     """V of a critic of states, read by its head."""
 
     def value(params: Params, world: World, observation: jax.Array, key: Key) -> jax.Array:
-        found, _ = critic.apply(params["critic"], world, observation, key=key)
-        return head.value(read(found, head, "the value of states"))
+        output, _ = critic.apply(params["critic"], world, observation, key=key)
+        return head.value(read(output, head, "the value of states"))
 
     return value
 
@@ -222,7 +221,7 @@ def recorded_target(name: str) -> Target:
 def reward_target(
     rewards: Callable[[Batch], dict[str, jax.Array]],
 ) -> Target:
-    """The target at discount 0: the reward itself. A GAN's: 1 for a real example, 0 for a fake."""
+    """The target at discount 0, the reward itself; for a GAN, 1 for real examples, 0 for fakes."""
 
     def target(params: Params, world: World, batch: Batch, key: Key) -> dict[str, jax.Array]:
         del params, world, key

@@ -1,4 +1,4 @@
-"""Views: what a critic is shown of a batch and an action."""
+"""Views: what a critic sees of a batch and an action."""
 
 from __future__ import annotations
 

@@ -7,12 +7,17 @@ from typing import Any
 
 import jax
 
-from gacf.core.checks import require, whole
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.constructor import Penalty
-from gacf.methods.flows.parts import adversary, begin, built, examples, no_metrics, square_error
-from gacf.methods.gan import normal
+from gacf.methods.flows.parts import (
+    Stage,
+    adversary,
+    game_of_stages,
+    no_metrics,
+    real_and_noise,
+    square_error,
+)
 from gacf.networks import model
 
 
@@ -41,8 +46,8 @@ def adversarial_autoencoder(
         encoder: [B, …] -> [B, Z].
         discriminator: codes [B, Z] -> logits.
         data: examples [n, …].
-        noise: Z, of a standard normal, the prior.
-        weight: the weight of the critic's verdict; 0 is a plain autoencoder.
+        noise: Z, the size of a code; the prior is standard normal.
+        weight: the weight of the critic's verdict; with 0 it is a plain autoencoder.
         batch_size: B.
         divergence: a name in `DIVERGENCES`.
         penalty: added to the critic's loss.
@@ -62,28 +67,18 @@ def adversarial_autoencoder(
         >>> sorted(game.losses)
         ['actor', 'critic', 'encoder']
     """
-    require("batch_size", batch_size, whole, "a whole number >= 1")
+    sample = real_and_noise(data, noise, batch_size)
     actor, coder = model("actor", decoder), model("encoder", encoder)
     critic = model("critic", discriminator)
     judge = adversary(critic, divergence, penalty)
-    real, prior = examples("data", data), normal(noise)
-
-    def sample(world: World, key: Key) -> Batch:
-        real_key, noise_key = jax.random.split(key)
-        return {"real": real(real_key, batch_size)[0], "noise": prior(noise_key, batch_size)}
-
-    def init(key: Key) -> tuple[Params, World]:
-        steps = [
-            (coder, lambda known: (known["real"],)),
-            (actor, lambda known: (known["encoder"],)),
-            (critic, lambda known: (known["noise"],)),
-        ]
-        yields = {
-            "actor": ("decoder", "real"),
-            "encoder": ("encoder", [(batch_size, noise)]),
-            "critic": ("discriminator", [(batch_size,), (batch_size, 1)]),
-        }
-        return begin(key, steps, jax.eval_shape(sample, {}, key), yields)
+    stages = [
+        Stage(coder, "encoder", lambda known: (known["real"],), [(batch_size, noise)]),
+        Stage(actor, "decoder", lambda known: (known["encoder"],), "real"),
+        Stage(
+            critic, "discriminator", lambda known: (known["noise"],),
+            [(batch_size,), (batch_size, 1)],
+        ),
+    ]  # fmt: skip
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -100,9 +95,10 @@ def adversarial_autoencoder(
         code_key, draw_key, judge_key = jax.random.split(key, 3)
         code, entries = coder.apply(own, world, batch["real"], key=code_key)
         drawn, _ = actor.apply(params["actor"], world, code, key=draw_key)
-        lost = square_error(batch["real"], drawn)
-        told = judge.fool(params, world, {"fake": code}, judge_key)
-        return lost + weight * told, Outcome({"reconstruction": lost, "told": told}, entries)
+        error = square_error(batch["real"], drawn)
+        detected = judge.fool(params, world, {"fake": code}, judge_key)
+        metrics = {"reconstruction": error, "told": detected}
+        return error + weight * detected, Outcome(metrics, entries)
 
     def actor_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -113,4 +109,4 @@ def adversarial_autoencoder(
         return square_error(batch["real"], drawn), Outcome({}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
-    return built(Game(losses, init, sample=sample, evaluate=evaluate))
+    return game_of_stages(losses, stages, sample, evaluate)

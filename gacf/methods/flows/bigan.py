@@ -1,4 +1,4 @@
-"""BiGAN and ALI: an encoder is the generator's inverse, because the critic sees both."""
+"""BiGAN and ALI: an encoder learns to invert the generator, because the critic sees pairs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 import jax
 
-from gacf.core.checks import require, whole
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.constructor import Penalty
-from gacf.methods.flows.parts import adversary, begin, built, examples, no_metrics
-from gacf.methods.gan import normal
+from gacf.methods.flows.parts import (
+    Stage,
+    adversary,
+    game_of_stages,
+    no_metrics,
+    real_and_noise,
+)
 from gacf.networks import model
 
 
@@ -33,14 +37,14 @@ def bigan(
         encoder  min D(0 ‖ C(x, E(x)))
         actor    min D(1 ‖ C(A(z), z))
 
-    Where the critic cannot distinguish the two kinds of pairs, E and A are each other's inverse.
+    When the critic cannot distinguish the two kinds of pairs, E and A are inverse to each other.
 
     Args:
         generator: the actor's network, [B, Z] -> [B, …].
         encoder: [B, …] -> [B, Z].
         discriminator: `(example [B, …], code [B, Z]) -> logits`.
         data: examples [n, …].
-        noise: Z, of a standard normal.
+        noise: Z, the size of the standard normal noise.
         batch_size: B.
         divergence: a name in `DIVERGENCES`.
         penalty: added to the critic's loss, for instance `gacf.methods.gan.r1`.
@@ -59,28 +63,18 @@ def bigan(
         >>> sorted(game.losses)
         ['actor', 'critic', 'encoder']
     """
-    require("batch_size", batch_size, whole, "a whole number >= 1")
+    sample = real_and_noise(data, noise, batch_size)
     actor, coder = model("actor", generator), model("encoder", encoder)
     critic = model("critic", discriminator)
     judge = adversary(critic, divergence, penalty)
-    real, latent = examples("data", data), normal(noise)
-
-    def sample(world: World, key: Key) -> Batch:
-        real_key, noise_key = jax.random.split(key)
-        return {"real": real(real_key, batch_size)[0], "noise": latent(noise_key, batch_size)}
-
-    def init(key: Key) -> tuple[Params, World]:
-        steps = [
-            (actor, lambda known: (known["noise"],)),
-            (coder, lambda known: (known["real"],)),
-            (critic, lambda known: (known["real"], known["noise"])),
-        ]
-        yields = {
-            "actor": ("generator", "real"),
-            "encoder": ("encoder", [(batch_size, noise)]),
-            "critic": ("discriminator", [(batch_size,), (batch_size, 1)]),
-        }
-        return begin(key, steps, jax.eval_shape(sample, {}, key), yields)
+    stages = [
+        Stage(actor, "generator", lambda known: (known["noise"],), "real"),
+        Stage(coder, "encoder", lambda known: (known["real"],), [(batch_size, noise)]),
+        Stage(
+            critic, "discriminator", lambda known: (known["real"], known["noise"]),
+            [(batch_size,), (batch_size, 1)],
+        ),
+    ]  # fmt: skip
 
     def real_pair(
         own: PyTree, world: World, batch: Batch, key: Key
@@ -91,15 +85,15 @@ def bigan(
     def fake_pair(
         own: PyTree, world: World, batch: Batch, key: Key
     ) -> tuple[dict[str, Any], World]:
-        made, entries = actor.apply(own, world, batch["noise"], key=key)
-        return {"fake": (made, batch["noise"])}, entries
+        drawn, entries = actor.apply(own, world, batch["noise"], key=key)
+        return {"fake": (drawn, batch["noise"])}, entries
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        code_key, make_key, judge_key = jax.random.split(key, 3)
+        code_key, draw_key, judge_key = jax.random.split(key, 3)
         pairs, _ = real_pair(params["encoder"], world, batch, code_key)
-        fakes, _ = fake_pair(params["actor"], world, batch, make_key)
+        fakes, _ = fake_pair(params["actor"], world, batch, draw_key)
         loss, metrics, entries = judge.learn(own, params, world, {**pairs, **fakes}, judge_key)
         return loss, Outcome(metrics, entries)
 
@@ -113,9 +107,9 @@ def bigan(
     def actor_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        make_key, judge_key = jax.random.split(key)
-        pairs, entries = fake_pair(own, world, batch, make_key)
+        draw_key, judge_key = jax.random.split(key)
+        pairs, entries = fake_pair(own, world, batch, draw_key)
         return judge.fool(params, world, pairs, judge_key), Outcome({}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
-    return built(Game(losses, init, sample=sample, evaluate=evaluate))
+    return game_of_stages(losses, stages, sample, evaluate)

@@ -1,4 +1,4 @@
-"""Conditional GANs, Mirza & Osindero 2014: the label is shown to both players.
+"""Conditional GANs, Mirza & Osindero 2014: both players see the label.
 
 The game is `gacf.gan` on labelled data. This file has perceptrons that take a label; networks for
 images are in `gacf.networks.images`.
@@ -25,7 +25,7 @@ class Labelled(linen.Module):
     Attributes:
         hidden: widths of the hidden layers.
         classes: K.
-        shape: of one output; `()` for one number.
+        shape: the shape of one output; `()` for one number.
         last: the function after the last layer.
 
     Reference:
@@ -33,9 +33,9 @@ class Labelled(linen.Module):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> made = lambda: Labelled((8,), 10, (2,)).init_with_output(
+        >>> output = lambda: Labelled((8,), 10, (2,)).init_with_output(
         ...     jax.random.key(0), jnp.zeros((4, 3)), jnp.zeros(4, int))[0]
-        >>> jax.eval_shape(made).shape
+        >>> jax.eval_shape(output).shape
         (4, 2)
     """
 
@@ -62,9 +62,9 @@ class Projection(linen.Module):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> made = lambda: Projection((8,), 10).init_with_output(
+        >>> output = lambda: Projection((8,), 10).init_with_output(
         ...     jax.random.key(0), jnp.zeros((4, 3)), jnp.zeros(4, int))[0]
-        >>> jax.eval_shape(made).shape
+        >>> jax.eval_shape(output).shape
         (4,)
     """
 
@@ -75,8 +75,8 @@ class Projection(linen.Module):
     def __call__(self, x: jax.Array, label: jax.Array) -> jax.Array:
         features = linen.relu(MLP(self.hidden[:-1], (self.hidden[-1],))(x))
         verdict = linen.Dense(1)(features)[:, 0]
-        known = class_labels(label, self.classes)
-        return verdict + jnp.sum(linen.Embed(self.classes, self.hidden[-1])(known) * features, -1)
+        rows = class_labels(label, self.classes)
+        return verdict + jnp.sum(linen.Embed(self.classes, self.hidden[-1])(rows) * features, -1)
 
 
 def conditional_critic(condition: str, hidden: Sequence[int], classes: int) -> Any:

@@ -14,7 +14,14 @@ from gacf.core.checks import require, whole
 from gacf.core.clock import steps_made
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
-from gacf.methods.flows.parts import adversary, begin, built, examples, no_metrics, rows
+from gacf.methods.flows.parts import (
+    Stage,
+    adversary,
+    examples,
+    game_of_stages,
+    no_metrics,
+    rows,
+)
 from gacf.methods.gan.inputs import check_output, described
 from gacf.networks import model
 from gacf.networks.labels import check_labels
@@ -51,7 +58,7 @@ def domain_adversarial(
         critic     min D(1 ‖ C(E(x_source))) + D(0 ‖ C(E(x_target)))
         encoder    min −mean log Q(y | E(x_source)) − weight · (the critic's loss)
 
-    The encoder's loss of the opposite sign does what the gradient reversal of the paper does.
+    The opposite sign in the encoder's loss does what the paper's gradient reversal layer does.
 
     Args:
         encoder: [B, …] -> features [B, F].
@@ -91,52 +98,48 @@ def domain_adversarial(
         x, label = labelled(source_key, batch_size)
         return {"source": x, "label": label, "target": unlabelled(target_key, batch_size)[0]}
 
-    def init(key: Key) -> tuple[Params, World]:
-        steps = [
-            (coder, lambda known: (known["source"],)),
-            (reader, lambda known: (known["encoder"],)),
-            (critic, lambda known: (known["encoder"],)),
-        ]
-        batch = jax.eval_shape(sample, {}, key)
-        if batch["source"].shape != batch["target"].shape:
-            raise ValueError(
-                f"target: examples {described(batch['target'])} were given; allowed: those of "
-                f"source, {described(batch['source'])}"
-            )
+    shapes = jax.eval_shape(sample, {}, jax.random.key(0))
+    if shapes["source"].shape != shapes["target"].shape:
+        raise ValueError(
+            f"target: examples {described(shapes['target'])} were given; allowed: those of "
+            f"source, {described(shapes['source'])}"
+        )
 
-        def knows_every_class(logits: Any) -> None:
-            check_output("posterior", logits, [(batch_size, "K")])
-            check_labels(np.asarray(source[1]), logits.shape[1])
+    def check_classes(logits: Any) -> None:
+        check_output("posterior", logits, [(batch_size, "K")])
+        check_labels(np.asarray(source[1]), logits.shape[1])
 
-        yields = {
-            "encoder": ("encoder", [(batch_size, "F")]),
-            "posterior": ("posterior", knows_every_class),
-            "critic": ("discriminator", [(batch_size,), (batch_size, 1)]),
-        }
-        return begin(key, steps, batch, yields)
+    stages = [
+        Stage(coder, "encoder", lambda known: (known["source"],), [(batch_size, "F")]),
+        Stage(reader, "posterior", lambda known: (known["encoder"],), check_classes),
+        Stage(
+            critic, "discriminator", lambda known: (known["encoder"],),
+            [(batch_size,), (batch_size, 1)],
+        ),
+    ]  # fmt: skip
 
     def encode(
         own: PyTree, world: World, batch: Batch, key: Key
     ) -> tuple[dict[str, jax.Array], World]:
-        near_key, far_key = jax.random.split(key)
-        near, entries = coder.apply(own, world, batch["source"], key=near_key)
-        far, news = coder.apply(own, {**world, **entries}, batch["target"], key=far_key)
-        return {"real": near, "fake": far}, {**entries, **news}
+        real_key, fake_key = jax.random.split(key)
+        real, entries = coder.apply(own, world, batch["source"], key=real_key)
+        fake, news = coder.apply(own, {**world, **entries}, batch["target"], key=fake_key)
+        return {"real": real, "fake": fake}, {**entries, **news}
 
-    def surprise(
+    def label_error(
         own: PyTree, world: World, features: jax.Array, batch: Batch, key: Key
     ) -> tuple[jax.Array, World]:
         logits, entries = reader.apply(own, world, features, key=key)
-        wrong = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
-        return jnp.mean(wrong), entries
+        errors = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
+        return jnp.mean(errors), entries
 
     def posterior_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
         code_key, read_key = jax.random.split(key)
         features, _ = encode(params["encoder"], world, batch, code_key)
-        lost, entries = surprise(own, world, features["real"], batch, read_key)
-        return lost, Outcome({}, entries)
+        error, entries = label_error(own, world, features["real"], batch, read_key)
+        return error, Outcome({}, entries)
 
     def critic_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -151,10 +154,10 @@ def domain_adversarial(
     ) -> tuple[jax.Array, Outcome]:
         code_key, read_key, judge_key = jax.random.split(key, 3)
         features, entries = encode(own, world, batch, code_key)
-        lost, _ = surprise(params["posterior"], world, features["real"], batch, read_key)
-        told, _, _ = judge.learn(params["critic"], params, world, features, judge_key)
-        size = weight(steps_made(world)) if callable(weight) else weight
-        return lost - size * told, Outcome({"domain_loss": told}, entries)
+        error, _ = label_error(params["posterior"], world, features["real"], batch, read_key)
+        domain_loss, _, _ = judge.learn(params["critic"], params, world, features, judge_key)
+        strength = weight(steps_made(world)) if callable(weight) else weight
+        return error - strength * domain_loss, Outcome({"domain_loss": domain_loss}, entries)
 
     losses = {"encoder": encoder_loss, "posterior": posterior_loss, "critic": critic_loss}
-    return built(Game(losses, init, sample=sample, evaluate=evaluate))
+    return game_of_stages(losses, stages, sample, evaluate)

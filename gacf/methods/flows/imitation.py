@@ -10,7 +10,7 @@ import jax
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Loss, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.constructor import Penalty
-from gacf.methods.flows.parts import adversary, enter, rows
+from gacf.methods.flows.parts import add_model, adversary, rows
 from gacf.networks import Model, column, model
 
 Reward = Callable[[Params, World, Batch], jax.Array]
@@ -19,10 +19,10 @@ RECORDED = ("observation", "action", "next_observation", "terminated")
 
 
 def rewarded(game: Game, reward: Reward) -> Game:
-    """The game in whose losses the reward r of a transition is given by `reward`.
+    """The game whose losses see `reward` in place of the environment's reward.
 
-    In a loss the reward is a function of all players' params, so that rules that look ahead
-    differentiate it. Evaluation and the returns of episodes stay those of the environment.
+    In a loss the reward is a function of all players' params, so rules that look ahead can
+    differentiate it. Evaluation and the returns of episodes are still those of the environment.
 
     Args:
         game: a game whose batch holds `reward` [B]: `a2c`, `ddpg`, `td3`, `sac`, …
@@ -36,61 +36,61 @@ def rewarded(game: Game, reward: Reward) -> Game:
         ['actor', 'critic']
     """
 
-    def of(loss: Loss) -> Loss:
-        def paid(
+    def with_reward(loss: Loss) -> Loss:
+        def rewarded_loss(
             own: PyTree, params: Params, world: World, batch: Batch, key: Key
         ) -> tuple[jax.Array, Outcome]:
             if "reward" not in batch:
                 raise ValueError(
-                    "game: its batch records no `reward`; allowed: methods whose targets are made "
-                    "in their losses, such as a2c, ddpg, td3, sac"
+                    "game: its batch records no `reward`; allowed: methods that compute their "
+                    "targets in their losses, such as a2c, ddpg, td3, sac"
                 )
             return loss(own, params, world, {**batch, "reward": reward(params, world, batch)}, key)
 
-        return paid
+        return rewarded_loss
 
-    return game._replace(losses={player: of(loss) for player, loss in game.losses.items()})
+    return game._replace(losses={player: with_reward(loss) for player, loss in game.losses.items()})
 
 
 def _imitating(
-    game: Game, judge: Model, expert: Batch, seen: Callable[[Batch], Any], reward: Reward,
-    told: Callable[[Params, World, Batch], Model], penalty: Penalty | None,
+    game: Game, judge: Model, expert: Batch, view: Callable[[Batch], Any], reward: Reward,
+    model_of: Callable[[Params, World, Batch], Model], penalty: Penalty | None,
 ) -> Game:  # fmt: skip
     draw = rows(*(expert[name] for name in RECORDED))
 
     def sample(world: World, key: Key) -> Batch:
         batch_key, expert_key = jax.random.split(key)
         batch = game.sample(world, batch_key)
-        shown = draw(expert_key, len(batch["reward"]))
-        return {**batch, "expert": dict(zip(RECORDED, shown, strict=True))}
+        drawn = draw(expert_key, len(batch["reward"]))
+        return {**batch, "expert": dict(zip(RECORDED, drawn, strict=True))}
 
     def loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        side = adversary(told(params, world, batch), penalty=penalty)
-        groups = {"real": seen(batch["expert"]), "fake": seen(batch)}
-        value, metrics, entries = side.learn(own, params, world, groups, key)
+        critic = adversary(model_of(params, world, batch), penalty=penalty)
+        groups = {"real": view(batch["expert"]), "fake": view(batch)}
+        value, metrics, entries = critic.learn(own, params, world, groups, key)
         return value, Outcome(metrics, entries)
 
-    paid = rewarded(game, reward)._replace(sample=sample)
-    return enter(paid, judge, lambda batch: seen(batch)[:2], loss)
+    imitation = rewarded(game, reward)._replace(sample=sample)
+    return add_model(imitation, judge, lambda batch: view(batch)[:2], loss)
 
 
 def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None = None) -> Game:
-    """Generative adversarial imitation: acting like the expert is rewarded.
+    """Generative adversarial imitation: an actor is rewarded for acting like an expert.
 
         discriminator   min D(1 ‖ C(s, a) of the expert) + D(0 ‖ C(s, a) of the policy)
         all others      as in the game, with r = −log(1 − σ(C(s, a)))
 
-    There are three levels: the actor follows the critic, and the critic follows the discriminator,
-    which alone sees the evidence. With an off-policy game the policy's examples come from its
-    replay buffer.
+    There are three levels: the actor follows the critic, the critic follows the discriminator, and
+    only the discriminator sees the expert. With an off-policy game, the policy's examples come from
+    its replay buffer.
 
     Args:
         game: a control method whose batch holds the reward; the environment's reward is not used.
         discriminator: `(observation, action) -> logits`; a discrete action is one number.
         expert: `observation`, `action`, `next_observation`, `terminated`, arrays [n, …]. Actions
-            are as the game's batches record them: in [−1, 1] where the environment bounds them.
+            are as the game's batches record them: in [−1, 1] if the environment bounds them.
         penalty: added to the discriminator's loss, for instance `gacf.methods.gan.r1`.
 
     Returns:
@@ -102,22 +102,22 @@ def gail(game: Game, discriminator: Any, expert: Batch, penalty: Penalty | None 
     Example:
         >>> import gacf, jax.numpy as jnp
         >>> from gacf.networks import MLP
-        >>> seen = {"observation": jnp.ones((5, 3)), "action": jnp.ones((5, 1))}
-        >>> seen |= {"next_observation": jnp.ones((5, 3)), "terminated": jnp.zeros(5, bool)}
-        >>> game = gail(gacf.sac("Pendulum-v1"), MLP((8,)), seen)
+        >>> expert = {"observation": jnp.ones((5, 3)), "action": jnp.ones((5, 1))}
+        >>> expert |= {"next_observation": jnp.ones((5, 3)), "terminated": jnp.zeros(5, bool)}
+        >>> game = gail(gacf.sac("Pendulum-v1"), MLP((8,)), expert)
         >>> sorted(game.losses)
         ['actor', 'critic', 'discriminator', 'temperature']
     """
     judge = model("discriminator", discriminator)
 
-    def seen(batch: Batch) -> tuple[jax.Array, ...]:
+    def view(batch: Batch) -> tuple[jax.Array, ...]:
         return batch["observation"], batch["action"]
 
     def reward(params: Params, world: World, batch: Batch) -> jax.Array:
-        logits, _ = judge.apply(params["discriminator"], world, *seen(batch), train=False)
+        logits, _ = judge.apply(params["discriminator"], world, *view(batch), train=False)
         return jax.nn.softplus(column(logits))
 
-    return _imitating(game, judge, expert, seen, reward, lambda *_: judge, penalty)
+    return _imitating(game, judge, expert, view, reward, lambda *_: judge, penalty)
 
 
 def airl(
@@ -156,38 +156,42 @@ def airl(
     """
     g, h = model("discriminator", reward), model("discriminator", potential)
 
-    def shaped(params: PyTree, world: World, first: jax.Array, then: jax.Array, over: Any) -> Any:
-        def of(made: Model, part: str, observation: jax.Array) -> jax.Array:
-            return column(made.apply(params[part], world, observation, train=False)[0])
+    def shaped(
+        params: PyTree, world: World, first: jax.Array, then: jax.Array, terminated: Any
+    ) -> Any:
+        def of(network: Model, part: str, observation: jax.Array) -> jax.Array:
+            return column(network.apply(params[part], world, observation, train=False)[0])
 
-        later = of(h, "potential", then) * (1 - over)
+        later = of(h, "potential", then) * (1 - terminated)
         return of(g, "reward", first) + discount * later - of(h, "potential", first)
 
     def init(key: Key, first: jax.Array, then: jax.Array) -> tuple[PyTree, World]:
         reward_key, potential_key = jax.random.split(key)
         (own, stats), (rest, more) = g.init(reward_key, first), h.init(potential_key, then)
         if stats or more:
-            raise ValueError("reward, potential: networks with statistics were given; none may")
+            raise ValueError(
+                "reward, potential: networks with statistics were given; allowed: params alone"
+            )
         return {"reward": own, "potential": rest}, {}
 
-    def seen(batch: Batch) -> tuple[jax.Array, ...]:
+    def view(batch: Batch) -> tuple[jax.Array, ...]:
         first, then = batch["observation"], batch["next_observation"]
         return first, then, batch["terminated"].astype(first.dtype), batch["action"]
 
-    def told(params: Params, world: World, batch: Batch) -> Model:
+    def model_of(params: Params, world: World, batch: Batch) -> Model:
         del batch
 
         def apply(
             own: PyTree, world: World, *inputs: jax.Array, key: Any = None, train: bool = True
         ) -> tuple[jax.Array, World]:
             *states, action = inputs
-            likely = log_prob(params, world, states[0], action)
-            return shaped(own, world, *states) - likely, {}
+            log_probs = log_prob(params, world, states[0], action)
+            return shaped(own, world, *states) - log_probs, {}
 
         return Model("discriminator", init, apply)
 
-    def paid(params: Params, world: World, batch: Batch) -> jax.Array:
-        return told(params, world, batch).apply(params["discriminator"], world, *seen(batch))[0]
+    def reward_of(params: Params, world: World, batch: Batch) -> jax.Array:
+        return model_of(params, world, batch).apply(params["discriminator"], world, *view(batch))[0]
 
-    judge = told({}, {}, {})
-    return _imitating(game, judge, expert, seen, paid, told, penalty)
+    judge = model_of({}, {}, {})
+    return _imitating(game, judge, expert, view, reward_of, model_of, penalty)

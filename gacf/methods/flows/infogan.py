@@ -11,7 +11,7 @@ import optax
 from gacf.core.checks import require, whole
 from gacf.core.game import Game, add_loss
 from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
-from gacf.methods.flows.parts import enter
+from gacf.methods.flows.parts import add_model
 from gacf.methods.gan import gan, normal
 from gacf.methods.gan.inputs import check_output, traced
 from gacf.networks import model
@@ -47,13 +47,13 @@ def infogan(
     noise: int = 32,
     **settings: Any,
 ) -> Game:
-    """A GAN whose samples reveal from which of K codes they were made.
+    """A GAN whose samples reveal which of K codes the actor was given.
 
         critic     as in the GAN
         actor      its GAN loss − weight · mean log Q(c | A(z, c))
         posterior  min_ψ −mean log Q_ψ(c | A(z, c))
 
-    mean log Q + log K is a lower bound on the mutual information of code and sample.
+    mean log Q + log K is a lower bound on the mutual information between code and sample.
 
     Args:
         generator: [B, Z + K] -> [B, …]; the code's one-hot is the last K numbers of its input.
@@ -84,35 +84,35 @@ def infogan(
     game = gan(generator, discriminator, data, noise=latent, **settings)
     actor, reader = model("actor", generator), model("posterior", posterior)
 
-    def surprise(
-        own: PyTree, maker: PyTree, world: World, batch: Batch, key: Key
+    def code_error(
+        own: PyTree, actor_params: PyTree, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, World]:
         """−mean log Q(c | A(z, c))."""
-        make_key, read_key = jax.random.split(key)
-        made, _ = actor.apply(maker, world, batch["noise"], key=make_key)
-        logits, entries = reader.apply(own, world, made, key=read_key)
+        draw_key, read_key = jax.random.split(key)
+        samples, _ = actor.apply(actor_params, world, batch["noise"], key=draw_key)
+        logits, entries = reader.apply(own, world, samples, key=read_key)
         return optax.softmax_cross_entropy(logits, batch["noise"][:, -codes:]).mean(), entries
 
     def information(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        lost, _ = surprise(params["posterior"], own, world, batch, key)
-        return weight * lost, Outcome({"code_lost": lost}, {})
+        error, _ = code_error(params["posterior"], own, world, batch, key)
+        return weight * error, Outcome({"code_lost": error}, {})
 
-    def read(
+    def posterior_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        lost, entries = surprise(own, params["actor"], world, batch, key)
-        return lost, Outcome({}, entries)
+        error, entries = code_error(own, params["actor"], world, batch, key)
+        return error, Outcome({}, entries)
 
     game = add_loss(game, "actor", information)
-    game = enter(game, reader, lambda batch: (batch["real"],), read)
+    game = add_model(game, reader, lambda batch: (batch["real"],), posterior_loss)
 
-    def look(key: Key) -> Any:
+    def example_logits(key: Key) -> Any:
         params, world = game.init(key)
         real = game.sample(world, key)["real"]
         return reader.apply(params["posterior"], world, real, train=False)[0]
 
-    logits = traced("posterior", data, look, jax.random.key(0))
+    logits = traced("posterior", data, example_logits, jax.random.key(0))
     check_output("posterior", logits, [("B", codes)])
     return game

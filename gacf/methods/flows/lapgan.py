@@ -19,10 +19,11 @@ from gacf.methods.gan import gan, normal
 from gacf.methods.gan.constructor import DRAWS
 from gacf.methods.gan.inputs import check_examples
 from gacf.networks import model
+from gacf.networks.images import doubled, halved
 
 
 def side_by_side(games: Mapping[str, Game]) -> Game:
-    """Several independent games played at once.
+    """Several independent games as one game.
 
     Player p of game g is named `g/p`, and the entries of g's world are named in the same way. The
     batch is a dict of the games' batches; if those are dicts, it is flat with entries `g/entry`.
@@ -69,12 +70,12 @@ def side_by_side(games: Mapping[str, Game]) -> Game:
 
     def observe(params: Params, world: World, key: Key) -> tuple[World, Metrics]:
         metrics: Metrics = {}
-        seen: World = {}
+        observed: World = {}
         for name, own_key in keys(key).items():
-            own, found = games[name].observe(take(name, params), take(name, world), own_key)
-            seen |= put_world(name, own)
-            metrics |= put(name, found)
-        return {**seen, **clock_of(world)}, metrics
+            own, own_metrics = games[name].observe(take(name, params), take(name, world), own_key)
+            observed |= put_world(name, own)
+            metrics |= put(name, own_metrics)
+        return {**observed, **clock_of(world)}, metrics
 
     def sample(world: World, key: Key) -> Batch:
         batch: dict[str, Any] = {}
@@ -96,8 +97,8 @@ def side_by_side(games: Mapping[str, Game]) -> Game:
     def evaluate(params: Params, world: World, key: Key) -> Metrics:
         metrics: Metrics = {}
         for name, own_key in keys(key).items():
-            found = games[name].evaluate(take(name, params), take(name, world), own_key)
-            metrics |= put(name, found)
+            own_metrics = games[name].evaluate(take(name, params), take(name, world), own_key)
+            metrics |= put(name, own_metrics)
         return metrics
 
     def of(name: str, loss: Loss) -> Loss:
@@ -121,15 +122,15 @@ def side_by_side(games: Mapping[str, Game]) -> Game:
 
 def down(images: jax.Array) -> jax.Array:
     """Half the height and width: means of 2 × 2 pixels, [B, H, W, C] -> [B, H/2, W/2, C]."""
-    n, height, width, channels = images.shape
+    _, height, width, _ = images.shape
     if height % 2 or width % 2:
         raise ValueError(f"images: {height} × {width} were given; allowed: even sizes")
-    return images.reshape(n, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+    return halved(images)
 
 
 def up(images: jax.Array) -> jax.Array:
     """Twice the height and width: each pixel is repeated four times."""
-    return jnp.repeat(jnp.repeat(images, 2, axis=1), 2, axis=2)
+    return doubled(images)
 
 
 def laplacian_pyramid(images: jax.Array, levels: int) -> list[jax.Array]:
@@ -149,19 +150,19 @@ def laplacian_pyramid(images: jax.Array, levels: int) -> list[jax.Array]:
         >>> [h.shape[1] for h in laplacian_pyramid(jnp.zeros((1, 8, 8, 1)), 2)]
         [8, 4, 2]
     """
-    found = []
+    details = []
     for _ in range(levels):
         coarse = down(images)
-        found.append(images - up(coarse))
+        details.append(images - up(coarse))
         images = coarse
-    return [*found, images]
+    return [*details, images]
 
 
 def reconstruct(pyramid: list[jax.Array]) -> jax.Array:
     """The images of a Laplacian pyramid: I_k = up(I_{k+1}) + h_k."""
     *rest, images = pyramid
-    for added in reversed(rest):
-        images = up(images) + added
+    for detail in reversed(rest):
+        images = up(images) + detail
     return images
 
 
@@ -199,15 +200,16 @@ def lapgan(
         ValueError: the discriminators have other levels than the generators.
 
     Reference:
-        Denton et al. 2015, section 2.3 and algorithm 1. There d and u blur; a pyramid by pooling
-        and repeating pixels is just as exact.
+        Denton et al. 2015, section 2.3 and algorithm 1. There d and u blur the images; a pyramid
+        that averages and repeats pixels reconstructs them just as exactly.
 
     Example:
         >>> import jax.numpy as jnp
         >>> from gacf.networks import MLP
-        >>> makers = {"2x2": MLP((8,), (2, 2, 1)), "4x4": MLP((8,), (4, 4, 1))}
-        >>> judges = {"2x2": MLP((8,)), "4x4": MLP((8,))}
-        >>> sorted(lapgan(makers, judges, jnp.zeros((5, 4, 4, 1))).losses)
+        >>> generators = {"2x2": MLP((8,), (2, 2, 1)), "4x4": MLP((8,), (4, 4, 1))}
+        >>> discriminators = {"2x2": MLP((8,)), "4x4": MLP((8,))}
+        >>> game = lapgan(generators, discriminators, jnp.zeros((5, 4, 4, 1)))
+        >>> sorted(game.losses)
         ['2x2/actor', '2x2/critic', '4x4/actor', '4x4/critic']
     """
     if isinstance(data, tuple) or callable(data) or hasattr(data, "sample"):
@@ -217,13 +219,13 @@ def lapgan(
     pyramid = laplacian_pyramid(jnp.asarray(data), len(generators) - 1)[::-1]
     images = pyramid[0]
     games: dict[str, Game] = {}
-    for level, added in zip(generators, pyramid, strict=True):
-        shown: Any = images
+    for level, detail in zip(generators, pyramid, strict=True):
+        examples: Any = images
         if games:
-            low = up(images)
-            shown, images = (added, low), low + added
+            enlarged = up(images)
+            examples, images = (detail, enlarged), enlarged + detail
         games[level] = gan(
-            generators[level], lookup("discriminators", level, discriminators), shown, loss,
+            generators[level], lookup("discriminators", level, discriminators), examples, loss,
             batch_size, noise, penalty=penalty,
         )  # fmt: skip
     return side_by_side(games)._replace(evaluate=evaluate)
@@ -232,7 +234,7 @@ def lapgan(
 def draw_pyramid(
     generators: Mapping[str, Any], params: Params, world: World, key: Key, n: int, noise: int = 32
 ) -> dict[str, jax.Array]:
-    """Chained samples: level -> images [n, h, w, C], each made from those of the level before.
+    """Samples of all levels, level -> images [n, h, w, C], each made from the level before it.
 
     Args:
         generators: as given to `lapgan`.
@@ -242,15 +244,15 @@ def draw_pyramid(
         n: the number of samples.
         noise: as given to `lapgan`.
     """
-    found: dict[str, jax.Array] = {}
+    by_level: dict[str, jax.Array] = {}
     images = None
     for level, own_key in zip(generators, jax.random.split(key, len(generators)), strict=True):
-        actor, drawn = model("actor", generators[level]), normal(noise)(own_key, n)
+        actor, latent = model("actor", generators[level]), normal(noise)(own_key, n)
         prefix = f"{level}/"
         own = {k.removeprefix(prefix): v for k, v in world.items() if k.startswith(prefix)}
-        seen = (drawn,) if images is None else (drawn, up(images))
-        draws = jax.random.fold_in(own_key, DRAWS)
-        made, _ = actor.apply(params[f"{level}/actor"], own, *seen, key=draws, train=False)
-        images = made if images is None else up(images) + made
-        found[level] = images
-    return found
+        inputs = (latent,) if images is None else (latent, up(images))
+        draw_key = jax.random.fold_in(own_key, DRAWS)
+        detail, _ = actor.apply(params[f"{level}/actor"], own, *inputs, key=draw_key, train=False)
+        images = detail if images is None else up(images) + detail
+        by_level[level] = images
+    return by_level

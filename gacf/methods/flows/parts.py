@@ -10,21 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gacf.core.checks import lookup
+from gacf.core.checks import lookup, require, whole
 from gacf.core.game import Game, add_player
 from gacf.core.tracing import blank
 from gacf.core.types import Batch, Key, Loss, Metrics, Params, PyTree, World
 from gacf.methods.actor_critic import DIVERGENCES
 from gacf.methods.actor_critic.constructor import Groups, Penalty, penalty_judge
 from gacf.methods.gan import inputs as checks
+from gacf.methods.gan import normal
 from gacf.networks import Model, column
-
-Inputs = Callable[[dict[str, Any]], tuple[Any, ...]]
-
-
-def inputs(seen: Any) -> tuple[Any, ...]:
-    """A tuple is several inputs; anything else is one input."""
-    return seen if isinstance(seen, tuple) else (seen,)
+from gacf.networks.network import as_inputs
 
 
 def no_metrics(params: Params, world: World, key: Key) -> Metrics:
@@ -34,7 +29,7 @@ def no_metrics(params: Params, world: World, key: Key) -> Metrics:
 
 
 def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
-    """A sampler of rows, `(key, n) -> ([n, …], …)`: the same rows of each array.
+    """A sampler of rows, `(key, n) -> ([n, …], …)`, which draws the same rows of each array.
 
     Each array may also be a pytree of arrays. Instead of arrays, one object with a sampler,
     `.sample`, may be given.
@@ -50,17 +45,17 @@ def rows(*arrays: Any) -> Callable[[Key, int], tuple[jax.Array, ...]]:
         True
     """
     if len(arrays) == 1 and hasattr(arrays[0], "sample"):
-        return lambda key, n: inputs(arrays[0].sample(key, n))
-    found = jax.tree.map(jnp.asarray, arrays, is_leaf=lambda x: isinstance(x, list))
-    leaves = jax.tree.leaves(found)
+        return lambda key, n: as_inputs(arrays[0].sample(key, n))
+    columns = jax.tree.map(jnp.asarray, arrays, is_leaf=lambda x: isinstance(x, list))
+    leaves = jax.tree.leaves(columns)
     counts = {array.shape[:1] for array in leaves}
     if len(counts) != 1 or min(counts) in ((), (0,)):
         shapes = ", ".join(str(array.shape) for array in leaves)
         raise ValueError(f"data: shapes {shapes} were given; allowed: [n, …] with one n >= 1")
 
     def draw(key: Key, n: int) -> tuple[jax.Array, ...]:
-        chosen = jax.random.randint(key, (n,), 0, leaves[0].shape[0])
-        return jax.tree.map(lambda array: array[chosen], found)
+        index = jax.random.randint(key, (n,), 0, leaves[0].shape[0])
+        return jax.tree.map(lambda array: array[index], columns)
 
     return draw
 
@@ -81,79 +76,131 @@ def examples(name: str, given: Any) -> Callable[[Key, int], tuple[jax.Array, ...
     return draw
 
 
-def built(game: Game) -> Game:
-    """The game, after tracing its initialisation to check that networks and data fit together."""
+def real_and_noise(
+    data: Any, noise: int, batch_size: int, names: Sequence[str] = ("noise",)
+) -> Callable[[World, Key], Batch]:
+    """The `sample` of a game whose batches hold real examples and standard normal noise.
+
+    Args:
+        data: examples [n, …], or an object with a sampler.
+        noise: Z.
+        batch_size: B.
+        names: the entries of the batch that hold noise [B, Z]; the examples are `real`.
+
+    Raises:
+        ValueError: the examples are not real numbers, or a size is below 1.
+    """
+    require("batch_size", batch_size, whole, "a whole number >= 1")
+    real, latent = examples("data", data), normal(noise)
+
+    def sample(world: World, key: Key) -> Batch:
+        real_key, *noise_keys = jax.random.split(key, 1 + len(names))
+        drawn = {
+            name: latent(own_key, batch_size)
+            for name, own_key in zip(names, noise_keys, strict=True)
+        }
+        return {"real": real(real_key, batch_size)[0], **drawn}
+
+    return sample
+
+
+class Stage(NamedTuple):
+    """One of several models that are initialised in turn, each on outputs of those before it.
+
+    Attributes:
+        model: the model.
+        argument: the name of the argument that gave its network, for messages.
+        inputs: `arrays known so far -> the model's inputs`: those of the batch by their names, and
+            the outputs of earlier models by the names of their players.
+        output: what the network must yield: the name of an array of the batch, for a generator's
+            samples; allowed shapes, in which a word stands for any number; or a function that
+            raises for outputs that it does not allow.
+    """
+
+    model: Model
+    argument: str
+    inputs: Callable[[dict[str, Any]], tuple[Any, ...]]
+    output: str | Sequence[tuple[int | str, ...]] | Callable[[Any], None]
+
+
+def game_of_stages(
+    losses: dict[str, Loss],
+    stages: Sequence[Stage],
+    sample: Callable[[World, Key], Batch],
+    evaluate: Callable[[Params, World, Key], Metrics],
+) -> Game:
+    """The game of several models; its initialisation is traced once, to check that they fit.
+
+    Args:
+        losses: the losses of all players.
+        stages: the models, in an order in which each finds its inputs.
+        sample: `(world, key) -> batch`, a dict; it must not read the world.
+        evaluate: `(params, world, key) -> metrics`.
+
+    Raises:
+        ValueError: a network does not take its inputs, or yields something that is not allowed.
+    """
+
+    def init(key: Key) -> tuple[Params, World]:
+        return _initialised(key, stages, jax.eval_shape(sample, {}, key))
+
     try:
-        jax.eval_shape(game.init, jax.random.key(0))
+        jax.eval_shape(init, jax.random.key(0))
     except ValueError as error:
         # raised again, without JAX's frames and its note about them
         raise ValueError(str(error)) from error.__cause__
-    return game
+    return Game(losses, init, sample=sample, evaluate=evaluate)
 
 
-def begin(
-    key: Key,
-    steps: Sequence[tuple[Model, Inputs]],
-    given: Mapping[str, Any],
-    yields: Mapping[str, tuple[str, Any]],
+def _initialised(
+    key: Key, stages: Sequence[Stage], batch: Mapping[str, Any]
 ) -> tuple[Params, World]:
-    """Params and statistics of several models, each of which may see the outputs of earlier ones.
-
-    Args:
-        key: the key for all models.
-        steps: pairs (model, `outputs so far -> its inputs`), in an order in which they are known.
-        given: the arrays, or their shapes, that are known beforehand, by name; the output of a
-            model is added under its player's name.
-        yields: player -> the name of the argument that gave its network, and the required output:
-            the name of one of the arrays, for a generator's samples; allowed shapes, in which a
-            word stands for any number; or a function that raises for outputs it does not allow.
-
-    Raises:
-        ValueError: a network does not take its inputs, or yields something else.
-    """
+    """Params and statistics of the models, for a batch of these shapes."""
     params: Params = {}
     world: World = {}
-    known = dict(blank(given))
-    for (made, shown), own_key in zip(steps, jax.random.split(key, len(steps)), strict=True):
-        seen = shown(known)
-        argument, allowed = yields[made.player]
+    arrays = dict(blank(batch))
+    for stage, own_key in zip(stages, jax.random.split(key, len(stages)), strict=True):
+        given = stage.inputs(arrays)
 
-        def both(*seen: Any, made: Model = made, world: World = world) -> Any:
-            own, entries = made.init(jax.random.key(0), *seen)
+        def output_of(*given: Any, model: Model = stage.model, world: World = world) -> Any:
+            own, entries = model.init(jax.random.key(0), *given)
             draws = jax.random.key(0)  # for networks that draw in evaluation too
-            return made.apply(own, {**world, **entries}, *seen, key=draws, train=False)[0]
+            return model.apply(own, {**world, **entries}, *given, key=draws, train=False)[0]
 
-        yielded = checks.traced(argument, seen, both, *seen)
-        if callable(allowed):
-            allowed(yielded)
-        elif isinstance(allowed, str):
-            checks.check_samples(argument, yielded, "data", known[allowed])
+        output = checks.traced(stage.argument, given, output_of, *given)
+        if callable(stage.output):
+            stage.output(output)
+        elif isinstance(stage.output, str):
+            checks.check_samples(stage.argument, output, "data", arrays[stage.output])
         else:
-            checks.check_output(argument, yielded, allowed)
-        params[made.player], entries = made.init(own_key, *seen)
+            checks.check_output(stage.argument, output, stage.output)
+        player = stage.model.player
+        params[player], entries = stage.model.init(own_key, *given)
         world |= entries
-        known[made.player] = blank(yielded)
+        arrays[player] = blank(output)
     return params, world
 
 
-def enter(game: Game, made: Model, shown: Callable[[Batch], tuple[Any, ...]], loss: Loss) -> Game:
+def add_model(
+    game: Game, model: Model, inputs: Callable[[Batch], tuple[Any, ...]], loss: Loss
+) -> Game:
     """The game with one more player, whose network may keep statistics in the world.
 
     Args:
         game: any game.
-        made: the player's model.
-        shown: `batch -> its inputs`, for initialisation.
+        model: the player's model.
+        inputs: `batch -> the model's inputs`, for initialisation.
         loss: the player's loss.
     """
-    game = add_player(game, made.player, lambda key: (), loss)
-    start = game.init
+    game = add_player(game, model.player, lambda key: (), loss)
+    init_others = game.init
 
     def init(key: Key) -> tuple[Params, World]:
         base_key, own_key = jax.random.split(key)
-        params, world = start(base_key)
+        params, world = init_others(base_key)
         batch = blank(jax.eval_shape(game.sample, world, own_key))
-        own, entries = made.init(own_key, *shown(batch))
-        return {**params, made.player: own}, {**world, **entries}
+        own, entries = model.init(own_key, *inputs(batch))
+        return {**params, model.player: own}, {**world, **entries}
 
     return game._replace(init=init)
 
@@ -165,7 +212,7 @@ class Adversary(NamedTuple):
         learn: `(own, params, world, groups, key) -> (loss, metrics, entries)`: its own loss,
             Σ mean D(1 ‖ C(real)) + mean D(0 ‖ C(fake)).
         fool: `(params, world, groups, key) -> loss` of the players that make the examples: D from
-            the exchanged labels. A group that the player does not influence is left out.
+            the exchanged labels. Leave out a group that the player does not influence.
     """
 
     learn: Callable[..., tuple[jax.Array, Metrics, World]]
@@ -189,33 +236,35 @@ def adversary(
     Reference:
         Goodfellow et al. 2014, section 3.
     """  # noqa: E501
-    wrong = lookup("divergence", divergence, DIVERGENCES)
+    divergence_of = lookup("divergence", divergence, DIVERGENCES)
     name = critic.player
 
     def verdicts(
         own: PyTree, params: Params, world: World, groups: Groups, key: Key
     ) -> tuple[dict[str, jax.Array], World]:
-        found: dict[str, jax.Array] = {}
+        by_group: dict[str, jax.Array] = {}
         entries: World = {}
         for group, group_key in zip(groups, jax.random.split(key, len(groups)), strict=True):
             output, news = critic.given(params).apply(
-                own, {**world, **entries}, *inputs(groups[group]), key=group_key
+                own, {**world, **entries}, *as_inputs(groups[group]), key=group_key
             )
-            found[group] = column(output)
+            by_group[group] = column(output)
             entries |= news
-        return found, entries
+        return by_group, entries
 
-    def total(found: dict[str, jax.Array], labels: Mapping[str, float]) -> jax.Array:
-        each = [jnp.mean(wrong(v, jnp.full_like(v, labels[g]))) for g, v in found.items()]
-        return functools.reduce(jnp.add, each)
+    def total(by_group: dict[str, jax.Array], labels: Mapping[str, float]) -> jax.Array:
+        means = [
+            jnp.mean(divergence_of(v, jnp.full_like(v, labels[g]))) for g, v in by_group.items()
+        ]
+        return functools.reduce(jnp.add, means)
 
     def learn(
         own: PyTree, params: Params, world: World, groups: Groups, key: Key
     ) -> tuple[jax.Array, Metrics, World]:
         judge_key, penalty_key = jax.random.split(key)
-        found, entries = verdicts(own, params, world, groups, judge_key)
-        loss = total(found, {"real": 1.0, "fake": 0.0})
-        metrics = {f"verdict/{group}": jnp.mean(v) for group, v in found.items()}
+        by_group, entries = verdicts(own, params, world, groups, judge_key)
+        loss = total(by_group, {"real": 1.0, "fake": 0.0})
+        metrics = {f"verdict/{group}": jnp.mean(v) for group, v in by_group.items()}
         if penalty is not None:
             judge = penalty_judge(critic, own, params, world, column, judge_key)
             metrics["penalty"] = penalty(judge, groups, penalty_key)
@@ -223,8 +272,8 @@ def adversary(
         return loss, metrics, entries
 
     def fool(params: Params, world: World, groups: Groups, key: Key) -> jax.Array:
-        found, _ = verdicts(params[name], params, world, groups, key)
-        return total(found, {"real": 0.0, "fake": 1.0})
+        by_group, _ = verdicts(params[name], params, world, groups, key)
+        return total(by_group, {"real": 0.0, "fake": 1.0})
 
     return Adversary(learn, fool)
 

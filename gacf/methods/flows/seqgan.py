@@ -40,8 +40,8 @@ def lstm(vocabulary: int, width: int = 32, scale: float = 0.1) -> Autoregressive
 
     Args:
         vocabulary: V.
-        width: of the embedding and of the memory.
-        scale: .1 for a generator, 1 for an oracle.
+        width: the width of the embedding and of the memory.
+        scale: 0.1 for a generator, 1 for an oracle.
 
     Reference:
         Hochreiter & Schmidhuber 1997; Yu et al. 2017, sections 4 and 5.
@@ -72,8 +72,8 @@ def lstm(vocabulary: int, width: int = 32, scale: float = 0.1) -> Autoregressive
 
     def step(params: PyTree, memory: PyTree, token: jax.Array) -> tuple[PyTree, jax.Array]:
         hidden, cell = memory
-        seen = jnp.concatenate([params["embedding"][token], hidden], axis=-1)
-        gates = jnp.split(seen @ params["gates"] + params["gates_bias"], 4, axis=-1)
+        inputs = jnp.concatenate([params["embedding"][token], hidden], axis=-1)
+        gates = jnp.split(inputs @ params["gates"] + params["gates_bias"], 4, axis=-1)
         enter, keep, leave = (jax.nn.sigmoid(gate) for gate in gates[:3])
         cell = keep * cell + enter * jnp.tanh(gates[3])
         hidden = leave * jnp.tanh(cell)
@@ -89,14 +89,14 @@ def speak(
     begun: jax.Array | None = None,
     kept: jax.Array | int = 0,
 ) -> jax.Array:
-    """Sequences drawn from the network, [B, T], int32; sequences already begun are completed.
+    """Sequences drawn from the network, [B, T], int32, or completions of given beginnings.
 
     Args:
         network: π.
         params: its params.
         noise: standard Gumbel noise, [B, T, V]: y_t = argmax(logits + noise).
-        begun: sequences [B, T], of which the first `kept` tokens are kept.
-        kept: the number of tokens that are kept, a number or [B].
+        begun: sequences [B, T] whose first `kept` tokens are kept; None to draw all tokens.
+        kept: how many tokens are kept, a number or [B].
 
     Example:
         >>> import jax
@@ -108,17 +108,17 @@ def speak(
     n, length, _ = noise.shape
     begun = jnp.zeros((n, length), jnp.int32) if begun is None else begun.astype(jnp.int32)
 
-    def say(carry: PyTree, x: PyTree) -> tuple[PyTree, jax.Array]:
+    def next_token(carry: PyTree, x: PyTree) -> tuple[PyTree, jax.Array]:
         memory, token = carry
-        place, push, given = x
+        place, gumbel, begun_token = x
         memory, logits = network.step(params, memory, token)
-        token = jnp.argmax(logits + push, axis=-1).astype(jnp.int32)
-        token = jnp.where(place < kept, given, token)
+        token = jnp.argmax(logits + gumbel, axis=-1).astype(jnp.int32)
+        token = jnp.where(place < kept, begun_token, token)
         return (memory, token), token
 
     first = network.start(n), jnp.zeros(n, jnp.int32)
     xs = jnp.arange(length), jnp.moveaxis(noise, 1, 0), begun.T
-    return jax.lax.scan(say, first, xs)[1].T
+    return jax.lax.scan(next_token, first, xs)[1].T
 
 
 def log_likelihood(network: Autoregressive, params: PyTree, tokens: jax.Array) -> jax.Array:
@@ -132,36 +132,36 @@ def log_likelihood(network: Autoregressive, params: PyTree, tokens: jax.Array) -
         (1, 2)
     """
 
-    def hear(carry: PyTree, token: jax.Array) -> tuple[PyTree, jax.Array]:
+    def read(carry: PyTree, token: jax.Array) -> tuple[PyTree, jax.Array]:
         memory, logits = network.step(params, *carry)
-        each = jax.nn.log_softmax(logits)
-        return (memory, token), jnp.take_along_axis(each, token[:, None], axis=-1)[:, 0]
+        log_probs = jax.nn.log_softmax(logits)
+        return (memory, token), jnp.take_along_axis(log_probs, token[:, None], axis=-1)[:, 0]
 
     n = tokens.shape[0]
     first = network.start(n), jnp.zeros(n, tokens.dtype)
-    return jax.lax.scan(hear, first, tokens.T)[1].T
+    return jax.lax.scan(read, first, tokens.T)[1].T
 
 
 class SequenceCritic(linen.Module):
     """A convolutional critic of sequences of tokens, [B, T] -> [B].
 
-    It has filters of several widths over embedded tokens, takes the largest response of each over
-    time, and ends in a linear layer.
+    It applies filters of several widths to embedded tokens, takes the largest response of each
+    filter over time, and ends in a linear layer.
 
     Attributes:
         vocabulary: V.
         filters: the number of filters of each width.
         widths: the numbers of tokens that filters see.
-        dropout: the share of the responses that are dropped in training.
+        dropout: the share of the responses that is dropped in training.
 
     Reference:
         Kim 2014; Yu et al. 2017, section 3.2.
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> made = lambda: SequenceCritic(5).init_with_output(
+        >>> output = lambda: SequenceCritic(5).init_with_output(
         ...     jax.random.key(0), jnp.zeros((2, 4), int), train=False)[0]
-        >>> jax.eval_shape(made).shape
+        >>> jax.eval_shape(output).shape
         (2,)
     """
 
@@ -173,14 +173,14 @@ class SequenceCritic(linen.Module):
     @linen.compact
     def __call__(self, tokens: jax.Array, train: bool = True) -> jax.Array:
         x = linen.Embed(self.vocabulary, self.filters)(tokens)
-        answers = []
+        responses = []
         for width in self.widths:
             places = x.shape[1] - width + 1
             if places > 0:
-                seen = [x[:, i : i + places] for i in range(width)]
-                answer = linen.Dense(self.filters)(jnp.concatenate(seen, axis=-1))
-                answers.append(linen.relu(answer).max(axis=1))
-        features = jnp.concatenate(answers, axis=-1)
+                windows = [x[:, i : i + places] for i in range(width)]
+                response = linen.Dense(self.filters)(jnp.concatenate(windows, axis=-1))
+                responses.append(linen.relu(response).max(axis=1))
+        features = jnp.concatenate(responses, axis=-1)
         features = linen.Dropout(self.dropout, deterministic=not train)(features)
         return linen.Dense(1)(features)[:, 0]
 
@@ -195,7 +195,7 @@ def seqgan(
     batch_size: int = 64,
     evaluate: Callable[[Params, World, Key], Metrics] = no_metrics,
 ) -> Game:
-    """A GAN of sequences: the critic judges whole sequences, and a token is valued by rollouts.
+    """A GAN of sequences: the critic judges whole sequences, and rollouts give each token a value.
 
         critic   min mean D(1 ‖ C(real)) + mean D(0 ‖ C(y)),   y ~ π
         actor    max mean Σ_t ρ_t (Q_t − b_t),   ρ_t = π_own(y_t | y_<t) / π(y_t | y_<t), 1 in value
@@ -234,9 +234,11 @@ def seqgan(
     require("batch_size", batch_size, lambda n: whole(n) and n >= 2, "a whole number >= 2")
     data = jnp.asarray(data)
     if data.ndim != 2 or not jnp.issubdtype(data.dtype, jnp.integer):
-        raise ValueError(f"data: {data.dtype}{list(data.shape)} was given; allowed: whole [n, T]")
+        raise ValueError(
+            f"data: {data.dtype}{list(data.shape)} was given; allowed: whole numbers [n, T]"
+        )
     critic = model("critic", discriminator)
-    wrong = DIVERGENCES["cross_entropy"]
+    divergence = DIVERGENCES["cross_entropy"]
     real, length = rows(data), data.shape[1]
 
     def logits(key: Key) -> jax.Array:
@@ -264,33 +266,33 @@ def seqgan(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
         real_key, fake_key = jax.random.split(key)
-        made = speak(generator, params["actor"], batch["noise"])
-        likely = log_likelihood(generator, params["actor"], made).sum(axis=-1)
-        ratio = jnp.exp(likely - jax.lax.stop_gradient(likely))
-        right, entries = critic.apply(own, world, batch["real"], key=real_key)
-        fooled, news = critic.apply(own, {**world, **entries}, made, key=fake_key)
-        right, fooled = column(right), column(fooled)
-        loss = jnp.mean(wrong(right, jnp.ones_like(right)))
-        loss = loss + jnp.mean(ratio * wrong(fooled, jnp.zeros_like(fooled)))
-        metrics = {"verdict/real": jnp.mean(right), "verdict/fake": jnp.mean(fooled)}
+        tokens = speak(generator, params["actor"], batch["noise"])
+        log_prob = log_likelihood(generator, params["actor"], tokens).sum(axis=-1)
+        ratio = jnp.exp(log_prob - jax.lax.stop_gradient(log_prob))
+        real_verdict, entries = critic.apply(own, world, batch["real"], key=real_key)
+        fake_verdict, news = critic.apply(own, {**world, **entries}, tokens, key=fake_key)
+        real_verdict, fake_verdict = column(real_verdict), column(fake_verdict)
+        loss = jnp.mean(divergence(real_verdict, jnp.ones_like(real_verdict)))
+        loss = loss + jnp.mean(ratio * divergence(fake_verdict, jnp.zeros_like(fake_verdict)))
+        metrics = {"verdict/real": jnp.mean(real_verdict), "verdict/fake": jnp.mean(fake_verdict)}
         return loss, Outcome(metrics, {**entries, **news})
 
-    def worth(params: Params, world: World, made: jax.Array, key: Key) -> jax.Array:
+    def token_values(params: Params, world: World, tokens: jax.Array, key: Key) -> jax.Array:
         """Q_t, [B, T]."""
-        kept = jnp.arange(1, length)
+        lengths = jnp.arange(1, length)
         lanes = (length - 1, rollouts, batch_size)
         spread = lambda x: jnp.broadcast_to(x, (*lanes, *x.shape[3:]))  # noqa: E731
         flat = lambda x: spread(x).reshape(-1, *x.shape[3:])  # noqa: E731
         noise = jax.random.gumbel(key, (*lanes, length, vocabulary))
-        done = speak(
-            generator, params["actor"], flat(noise), flat(made[None, None]),
-            flat(kept[:, None, None]),
+        completions = speak(
+            generator, params["actor"], flat(noise), flat(tokens[None, None]),
+            flat(lengths[:, None, None]),
         )  # fmt: skip
-        each = jnp.concatenate([done, made])
-        score, _ = critic.apply(params["critic"], world, each, train=False)
+        every_sequence = jnp.concatenate([completions, tokens])
+        score, _ = critic.apply(params["critic"], world, every_sequence, train=False)
         score = jax.nn.sigmoid(column(score))
-        early = score[: len(done)].reshape(lanes).mean(axis=1)
-        return jnp.concatenate([early, score[None, len(done) :]]).T
+        early = score[: len(completions)].reshape(lanes).mean(axis=1)
+        return jnp.concatenate([early, score[None, len(completions) :]]).T
 
     def actor_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
@@ -299,13 +301,13 @@ def seqgan(
             return -jnp.mean(log_likelihood(generator, own, batch["real"])), jnp.zeros(())
 
         def improve(own: PyTree) -> tuple[jax.Array, jax.Array]:
-            made = speak(generator, params["actor"], batch["noise"])
-            before = log_likelihood(generator, params["actor"], made)
-            ratio = jnp.exp(log_likelihood(generator, own, made) - before)
-            value = worth(params, world, made, key)
+            tokens = speak(generator, params["actor"], batch["noise"])
+            fixed = log_likelihood(generator, params["actor"], tokens)
+            ratio = jnp.exp(log_likelihood(generator, own, tokens) - fixed)
+            value = token_values(params, world, tokens, key)
             others = (jnp.sum(value, axis=0, keepdims=True) - value) / (batch_size - 1)
-            better = value - others if baseline else value
-            return -jnp.mean(jnp.sum(ratio * better, axis=-1)), jnp.mean(value[:, -1])
+            advantages = value - others if baseline else value
+            return -jnp.mean(jnp.sum(ratio * advantages, axis=-1)), jnp.mean(value[:, -1])
 
         loss, reward = jax.lax.cond(steps_made(world) < pretrain, imitate, improve, own)
         return loss, Outcome({"reward": reward}, {})

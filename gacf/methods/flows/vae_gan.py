@@ -9,12 +9,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen
 
-from gacf.core.checks import require, whole
 from gacf.core.game import Game
 from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic.constructor import Penalty
-from gacf.methods.flows.parts import adversary, begin, built, examples, no_metrics, square_error
-from gacf.methods.gan import normal
+from gacf.methods.flows.parts import (
+    Stage,
+    adversary,
+    game_of_stages,
+    no_metrics,
+    real_and_noise,
+    square_error,
+)
 from gacf.networks import MLP, model
 
 
@@ -26,9 +31,9 @@ class WithFeatures(linen.Module):
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> made = lambda: WithFeatures((8, 4)).init_with_output(
+        >>> output = lambda: WithFeatures((8, 4)).init_with_output(
         ...     jax.random.key(0), jnp.zeros((3, 2)))[0]
-        >>> jax.eval_shape(made).shape
+        >>> jax.eval_shape(output).shape
         (3, 5)
     """
 
@@ -67,7 +72,7 @@ def vae_gan(
         encoder: [B, …] -> [B, 2Z], mean and log σ of the code.
         discriminator: [B, …] -> [B, 1 + F], the verdict and the features; see `WithFeatures`.
         data: examples [n, …].
-        noise: Z, of a standard normal, the prior.
+        noise: Z, the size of a code; the prior is standard normal.
         weight: γ, the weight of the reconstruction in the actor's loss.
         prior_weight: the weight of the KL term.
         batch_size: B.
@@ -89,32 +94,17 @@ def vae_gan(
         >>> sorted(game.losses)
         ['actor', 'critic', 'encoder']
     """  # noqa: E501
-    require("batch_size", batch_size, whole, "a whole number >= 1")
+    sample = real_and_noise(data, noise, batch_size, ("noise", "code_noise"))
     actor, coder = model("actor", decoder), model("encoder", encoder)
     whole_critic = model("critic", discriminator)
     judge = adversary(whole_critic.then(lambda output: output[:, 0]), divergence, penalty)
-    real, prior = examples("data", data), normal(noise)
-
-    def sample(world: World, key: Key) -> Batch:
-        real_key, noise_key, code_key = jax.random.split(key, 3)
-        return {
-            "real": real(real_key, batch_size)[0],
-            "noise": prior(noise_key, batch_size),
-            "code_noise": prior(code_key, batch_size),
-        }
-
-    def init(key: Key) -> tuple[Params, World]:
-        steps = [
-            (coder, lambda known: (known["real"],)),
-            (actor, lambda known: (known["noise"],)),
-            (whole_critic, lambda known: (known["real"],)),
-        ]
-        yields = {
-            "actor": ("decoder", "real"),
-            "encoder": ("encoder", [(batch_size, 2 * noise)]),
-            "critic": ("discriminator", [(batch_size, "1 + F")]),
-        }
-        return begin(key, steps, jax.eval_shape(sample, {}, key), yields)
+    stages = [
+        Stage(coder, "encoder", lambda known: (known["real"],), [(batch_size, 2 * noise)]),
+        Stage(actor, "decoder", lambda known: (known["noise"],), "real"),
+        Stage(
+            whole_critic, "discriminator", lambda known: (known["real"],), [(batch_size, "1 + F")]
+        ),
+    ]
 
     def encode(
         own: PyTree, world: World, batch: Batch, key: Key
@@ -130,7 +120,9 @@ def vae_gan(
         """Samples, then reconstructions, [2B, …]."""
         return actor.apply(own, world, jnp.concatenate([batch["noise"], code]), key=key)
 
-    def apart(params: Params, world: World, x: jax.Array, y: jax.Array, key: Key) -> jax.Array:
+    def feature_error(
+        params: Params, world: World, x: jax.Array, y: jax.Array, key: Key
+    ) -> jax.Array:
         """L; both x and y go through the same network, with the same dropout."""
 
         def features(z: jax.Array) -> jax.Array:
@@ -152,22 +144,22 @@ def vae_gan(
     def encoder_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        code_key, draw_key, see_key = jax.random.split(key, 3)
+        code_key, draw_key, feature_key = jax.random.split(key, 3)
         code, divergence, entries = encode(own, world, batch, code_key)
         drawn, _ = actor.apply(params["actor"], world, code, key=draw_key)
-        lost = apart(params, world, batch["real"], drawn, see_key)
-        metrics = {"feature_error": lost, "kl": divergence}
-        return prior_weight * divergence + lost, Outcome(metrics, entries)
+        error = feature_error(params, world, batch["real"], drawn, feature_key)
+        metrics = {"feature_error": error, "kl": divergence}
+        return prior_weight * divergence + error, Outcome(metrics, entries)
 
     def actor_loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        code_key, draw_key, judge_key, see_key = jax.random.split(key, 4)
+        code_key, draw_key, judge_key, feature_key = jax.random.split(key, 4)
         code, _, _ = encode(params["encoder"], world, batch, code_key)
         drawn, entries = draw(own, world, batch, code, draw_key)
-        lost = apart(params, world, batch["real"], drawn[batch_size:], see_key)
-        told = judge.fool(params, world, {"fake": drawn}, judge_key)
-        return weight * lost + told, Outcome({"told": told}, entries)
+        error = feature_error(params, world, batch["real"], drawn[batch_size:], feature_key)
+        detected = judge.fool(params, world, {"fake": drawn}, judge_key)
+        return weight * error + detected, Outcome({"told": detected}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
-    return built(Game(losses, init, sample=sample, evaluate=evaluate))
+    return game_of_stages(losses, stages, sample, evaluate)

@@ -13,6 +13,7 @@ import numpy as np
 from gacf.core.checks import lookup, require, whole
 from gacf.core.clock import steps_made
 from gacf.core.game import Game
+from gacf.core.rows import where_rows
 from gacf.core.tracing import in_chunks
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.data import Feed
@@ -25,6 +26,7 @@ from gacf.methods.gan.relativistic import Judged, in_pairs
 from gacf.methods.gan.targets import check_transform
 from gacf.networks import model
 from gacf.networks.labels import check_labels, classes_read
+from gacf.networks.network import as_inputs
 
 Draw = Callable[[Key, int], Any]
 # Folded into the key of samples for what the network draws itself; the noise takes the key.
@@ -90,14 +92,10 @@ def _of_both(pair: GanLoss) -> Improve:
     def improve(own: PyTree, evidence: Evidence) -> tuple[jax.Array, Metrics, World]:
         action, entries = evidence.propose(own)
         verdicts = evidence.judge(action)
-        made = jnp.mean(pair.utility(verdicts["fake"]))
-        return -made - jnp.mean(pair.real_utility(verdicts["real"])), {}, entries
+        fake = jnp.mean(pair.utility(verdicts["fake"]))
+        return -fake - jnp.mean(pair.real_utility(verdicts["real"])), {}, entries
 
     return improve
-
-
-def _inputs(seen: Any) -> tuple[Any, ...]:
-    return seen if isinstance(seen, tuple) else (seen,)
 
 
 def gan(
@@ -221,15 +219,15 @@ def gan(
 
     def sample(world: World, key: Key) -> Batch:
         real_key, noise_key, coin_key, blur_key = jax.random.split(key, 4)
-        rows, *label = _inputs(real(world, real_key, batch_size))
+        rows, *label = as_inputs(real(world, real_key, batch_size))
         batch = {"real": rows, "noise": latent(noise_key, batch_size)}
         if labelled:
             batch["label"] = label[0]
         if coin_tossed:
             batch["coin"] = jax.random.bernoulli(coin_key, 0.5, (packs,))
         if instance_noise is not None:
-            given: Any = instance_noise
-            size: Any = given(steps_made(world)) if callable(given) else given
+            deviation: Any = instance_noise
+            size: Any = deviation(steps_made(world)) if callable(deviation) else deviation
             blur = jax.random.normal(blur_key, (2, *rows.shape), rows.dtype)
             batch["blur"] = (size * blur).astype(rows.dtype)
         return batch
@@ -238,15 +236,15 @@ def gan(
         return (batch["noise"], batch["label"]) if labelled else batch["noise"]
 
     def view(batch: Batch, action: PyTree) -> dict[str, Any]:
-        shown = {"real": batch["real"], "fake": action}
+        groups = {"real": batch["real"], "fake": action}
         if instance_noise is not None:
-            shown = {name: shown[name] + batch["blur"][i] for i, name in enumerate(shown)}
+            groups = {name: groups[name] + batch["blur"][i] for i, name in enumerate(groups)}
         if coin_tossed:
-            coin = jnp.repeat(batch["coin"], pack).reshape(-1, *(1 for _ in action.shape[1:]))
-            shown = {"shown": jnp.where(coin, shown["real"], shown["fake"])}
+            coin = jnp.repeat(batch["coin"], pack)
+            groups = {"shown": where_rows(coin, groups["real"], groups["fake"])}
         if labelled:
-            return {name: (x, batch["label"]) for name, x in shown.items()}
-        return {name: _packed(x, pack) for name, x in shown.items()}
+            return {name: (x, batch["label"]) for name, x in groups.items()}
+        return {name: _packed(x, pack) for name, x in groups.items()}
 
     def rewards(batch: Batch) -> dict[str, jax.Array]:
         if coin_tossed:
@@ -265,9 +263,9 @@ def gan(
         draw_key, metric_key = jax.random.split(key)
         if evaluate is None:
             return {}
-        seen = conditions(world, draw_key, samples)
-        made = generate(actor, params, world, draw_key, samples, lambda key, n: seen)
-        return evaluate((made, seen[1]) if labelled else made, metric_key)
+        actor_inputs = conditions(world, draw_key, samples)
+        drawn = generate(actor, params, world, draw_key, samples, lambda key, n: actor_inputs)
+        return evaluate((drawn, actor_inputs[1]) if labelled else drawn, metric_key)
 
     def propose(params: Params, world: World, seen: Any, key: Key) -> jax.Array:
         """Samples [n, …] for noise [n, Z], for (noise, labels), or for n draws of these."""
@@ -301,24 +299,24 @@ def gan(
         batch = jax.eval_shape(lambda key: sample(begin(key), key), key)
 
         def make(batch: Batch) -> Any:
-            params, entries = actor.init(key, *_inputs(sees(batch)))
-            made = actor.apply(params, entries, *_inputs(sees(batch)), key=key)[0]
-            return params, entries, made
+            params, entries = actor.init(key, *as_inputs(sees(batch)))
+            drawn = actor.apply(params, entries, *as_inputs(sees(batch)), key=key)[0]
+            return params, entries, drawn
 
-        def judge(batch: Batch, actor_params: PyTree, made: Any) -> Any:
-            shown = _inputs(next(iter(view(batch, made).values())))
-            params, entries = critic.init(key, *shown)
-            judges = critic.given({"actor": actor_params, "critic": params})
-            return judges.apply(params, entries, *shown, key=key)[0]
+        def judge(batch: Batch, actor_params: PyTree, drawn: Any) -> Any:
+            critic_inputs = as_inputs(next(iter(view(batch, drawn).values())))
+            params, entries = critic.init(key, *critic_inputs)
+            bound = critic.given({"actor": actor_params, "critic": params})
+            return bound.apply(params, entries, *critic_inputs, key=key)[0]
 
-        with classes_read() as found:
-            params, _, made = inputs.traced("generator", sees(batch), make, batch)
-            inputs.check_samples("generator", made, "data", batch["real"])
-            shown = (batch["real"], *_inputs(sees(batch))[1:])
-            verdict = inputs.traced("discriminator", shown, judge, batch, params, made)
+        with classes_read() as class_counts:
+            params, _, drawn = inputs.traced("generator", sees(batch), make, batch)
+            inputs.check_samples("generator", drawn, "data", batch["real"])
+            critic_inputs = (batch["real"], *as_inputs(sees(batch))[1:])
+            verdict = inputs.traced("discriminator", critic_inputs, judge, batch, params, drawn)
             inputs.check_output("discriminator", verdict, [(packs,), (packs, 1)])
         if labelled and jnp.issubdtype(known[1].dtype, jnp.integer) and len(known[1].shape) == 1:
-            for classes in found or (None,):
+            for classes in class_counts or (None,):
                 check_labels(known[1], classes)
         if isinstance(examples, np.ndarray):
             limits = inputs.reached(lambda batch: make(batch)[2], batch)
@@ -367,5 +365,7 @@ def generate(
     latent = noise if callable(noise) else normal(noise)
     actor = model("actor", generator)
     # a network may draw noise of its own, in evaluation mode too
-    own = jax.random.fold_in(key, DRAWS)
-    return actor.apply(params["actor"], world, *_inputs(latent(key, n)), key=own, train=False)[0]
+    draw_key = jax.random.fold_in(key, DRAWS)
+    return actor.apply(
+        params["actor"], world, *as_inputs(latent(key, n)), key=draw_key, train=False
+    )[0]

@@ -45,8 +45,8 @@ def check_examples(name: str, examples: Any) -> None:
     """
     if not jnp.issubdtype(examples.dtype, jnp.floating):
         raise ValueError(
-            f"{name}: {described(examples)} was given; allowed: real numbers, scaled as the "
-            "generator's samples are (bytes beside a tanh: x / 127.5 - 1; of a Feed, by `scale`)"
+            f"{name}: {described(examples)} was given; allowed: real numbers, scaled like the "
+            "generator's samples (bytes for a tanh: x / 127.5 - 1; in a Feed, by `scale`)"
         )
     if isinstance(examples, jax.core.Tracer | jax.ShapeDtypeStruct) or not examples.size:
         return
@@ -79,9 +79,9 @@ def traced(argument: str, given: Any, function: Callable[..., PyTree], *args: An
     try:
         return jax.eval_shape(function, *args)
     except Exception as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
-            f"{argument}: its network cannot be applied to {described(given)}: {said}"
+            f"{argument}: its network cannot be applied to {described(given)}: {reason}"
         ) from error
 
 
@@ -125,7 +125,7 @@ def check_samples(argument: str, output: Any, name: str, examples: Any) -> None:
     if not one or output.shape != examples.shape:
         raise ValueError(
             f"{argument}: its samples are {described(output)}, and the examples of {name} "
-            f"{described(examples)}; allowed: samples of one shape with them"
+            f"{described(examples)}; allowed: samples of the same shape"
         )
 
 
@@ -171,9 +171,9 @@ def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | N
 
     def of(jaxpr: Any, variable: Any) -> Any:
         """The range of a variable, or the input variable that it equals."""
-        made = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
-        while not isinstance(variable, jax.extend.core.Literal) and variable in made:
-            eqn = made[variable]
+        equations = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
+        while not isinstance(variable, jax.extend.core.Literal) and variable in equations:
+            eqn = equations[variable]
             if eqn.primitive.name in RANGES:
                 return RANGES[eqn.primitive.name]
             inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
@@ -181,18 +181,18 @@ def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | N
                 inner = getattr(inner, "jaxpr", inner)
                 if len(inner.outvars) != len(eqn.outvars) or len(inner.invars) != len(eqn.invars):
                     return None
-                found = of(inner, inner.outvars[eqn.outvars.index(variable)])
-                if found not in inner.invars:
-                    return found
-                variable = eqn.invars[inner.invars.index(found)]
+                source = of(inner, inner.outvars[eqn.outvars.index(variable)])
+                if source not in inner.invars:
+                    return source
+                variable = eqn.invars[inner.invars.index(source)]
             elif eqn.primitive.name in LAYOUT:
                 variable = eqn.invars[0]
             else:
                 return None
         return variable
 
-    found = of(jaxpr, jaxpr.outvars[0])
-    return found if isinstance(found, tuple) else None
+    limits = of(jaxpr, jaxpr.outvars[0])
+    return limits if isinstance(limits, tuple) else None
 
 
 def warn_of_range(name: str, examples: Any, limits: tuple[float, float] | None) -> None:

@@ -120,13 +120,13 @@ def f_gan(divergence: str | FDivergence, saturating: bool = True) -> GanLoss:
     known = isinstance(divergence, str)
     f = lookup("divergence", divergence, F_DIVERGENCES) if known else divergence
 
-    def wrong(verdict: jax.Array, label: jax.Array) -> jax.Array:
+    def divergence_of(verdict: jax.Array, label: jax.Array) -> jax.Array:
         return (1 - label) * f.composed(verdict) - label * f.activation(verdict)
 
     def real_utility(verdict: jax.Array) -> jax.Array:
         return -(f.activation if saturating else f.composed)(verdict)
 
-    return GanLoss(wrong, f.composed if saturating else f.activation, real_utility)
+    return GanLoss(divergence_of, f.composed if saturating else f.activation, real_utility)
 
 
 def energy_based(margin: float | jax.Array = 1.0) -> GanLoss:
@@ -147,10 +147,10 @@ def energy_based(margin: float | jax.Array = 1.0) -> GanLoss:
         [0.25, 0.75, 0.0]
     """
 
-    def wrong(verdict: jax.Array, label: jax.Array) -> jax.Array:
+    def divergence(verdict: jax.Array, label: jax.Array) -> jax.Array:
         return label * verdict + (1 - label) * jax.nn.relu(margin - verdict)
 
-    return GanLoss(wrong, jnp.negative, identity)
+    return GanLoss(divergence, jnp.negative, identity)
 
 
 def relativistic(divergence: Callable[[jax.Array, jax.Array], jax.Array]) -> GanLoss:

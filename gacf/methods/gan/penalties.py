@@ -20,8 +20,10 @@ import jax.core
 import jax.numpy as jnp
 
 from gacf.core.checks import lookup, require
+from gacf.core.rows import per_row
 from gacf.core.types import Key
 from gacf.methods.actor_critic.constructor import Groups, Penalty
+from gacf.networks.network import as_inputs
 
 Judge = Callable[..., jax.Array]
 Number = float | jax.Array
@@ -30,16 +32,12 @@ TINY = 1e-12
 """Added inside the square root of a norm, whose slope at 0 would otherwise be infinite."""
 
 
-def _inputs(given: Any) -> tuple[Any, ...]:
-    return given if isinstance(given, tuple) else (given,)
-
-
 def _real(leaf: jax.Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 _DRAWS = 3
-_verdicts: dict[str, bool] = {}
+_MIXES: dict[str, bool] = {}
 """Whether a program mixes the examples of a batch, by the program's text."""
 
 
@@ -69,15 +67,15 @@ def mixes_examples(judge: Judge, inputs: Any) -> bool:
         >>> mixes_examples(lambda x: x[:, 0] - jnp.mean(x), jnp.ones((4, 1)))
         True
     """
-    leaves, structure = jax.tree.flatten(_inputs(inputs))
+    leaves, structure = jax.tree.flatten(as_inputs(inputs))
     where = [i for i, leaf in enumerate(leaves) if _real(leaf)]
     count = leaves[0].shape[0]
     if count < 2:
         return False
     closed = jax.make_jaxpr(lambda *given: judge(*jax.tree.unflatten(structure, given)))(*leaves)
-    known = str(closed)
-    if known in _verdicts:
-        return _verdicts[known]
+    program = str(closed)
+    if program in _MIXES:
+        return _MIXES[program]
     # The values over which the critic closes, such as its parameters, are not known while tracing.
     fixed = [isinstance(c, jax.core.Tracer) for c in closed.consts]
 
@@ -103,9 +101,9 @@ def mixes_examples(judge: Judge, inputs: Any) -> bool:
 
     with jax.ensure_compile_time_eval():
         # a loop is compiled as a whole, even outside of a program
-        found = bool(jnp.any(jax.lax.map(mixed, jax.random.split(jax.random.key(0), _DRAWS))))
-    _verdicts[known] = found
-    return found
+        mixes = bool(jnp.any(jax.lax.map(mixed, jax.random.split(jax.random.key(0), _DRAWS))))
+    _MIXES[program] = mixes
+    return mixes
 
 
 def slopes(judge: Judge, inputs: Any, penalty: str = "slopes") -> jax.Array:
@@ -130,7 +128,7 @@ def slopes(judge: Judge, inputs: Any, penalty: str = "slopes") -> jax.Array:
             "normalisation) or minibatch discrimination; allowed: critics without them, with layer "
             "or spectral normalisation instead, such as DCGANCritic(norm='layer')"
         )
-    leaves, structure = jax.tree.flatten(_inputs(inputs))
+    leaves, structure = jax.tree.flatten(as_inputs(inputs))
     where = [i for i, leaf in enumerate(leaves) if _real(leaf)]
 
     def total(at: list[jax.Array]) -> jax.Array:
@@ -143,11 +141,6 @@ def slopes(judge: Judge, inputs: Any, penalty: str = "slopes") -> jax.Array:
     return reduce(operator.add, (jnp.sum(jnp.square(g), axis=range(1, g.ndim)) for g in gradients))
 
 
-def _per_example(leaf: jax.Array, numbers: jax.Array) -> jax.Array:
-    """Numbers [B] as [B, 1, …], to broadcast with a leaf [B, …]."""
-    return numbers.astype(leaf.dtype).reshape(-1, *(1 for _ in leaf.shape[1:]))
-
-
 def between(groups: Groups, key: Key) -> Any:
     """Points between the examples of the first and the last group: x̂ = ε x + (1 − ε) x̃.
 
@@ -155,7 +148,7 @@ def between(groups: Groups, key: Key) -> Any:
     Q-function, or of a GAN in which a coin decides between real and fake), each example is paired
     with the next one. Whole numbers, such as labels, are those of the first group.
     """
-    inputs = [_inputs(group) for group in groups.values()]
+    inputs = [as_inputs(group) for group in groups.values()]
     first, last = inputs[0], inputs[-1]
     if len(groups) == 1:
         last = jax.tree.map(lambda leaf: jnp.roll(leaf, 1, axis=0), first)
@@ -163,7 +156,7 @@ def between(groups: Groups, key: Key) -> Any:
     epsilon = jax.random.uniform(key, (count,))
 
     def point(x: jax.Array, other: jax.Array) -> jax.Array:
-        share = _per_example(x, epsilon)
+        share = per_row(epsilon.astype(x.dtype), x)
         return share * x + (1 - share) * other if _real(x) else x
 
     return jax.tree.map(point, first, last)
@@ -171,7 +164,7 @@ def between(groups: Groups, key: Key) -> Any:
 
 def _around(inputs: Any, scale: Number, key: Key) -> Any:
     """Examples with normal noise of `scale` times each input's standard deviation in the batch."""
-    leaves, structure = jax.tree.flatten(_inputs(inputs))
+    leaves, structure = jax.tree.flatten(as_inputs(inputs))
     keys = jax.random.split(key, len(leaves))
 
     def near(x: jax.Array, key: Key) -> jax.Array:

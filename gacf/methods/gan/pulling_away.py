@@ -47,9 +47,9 @@ def pulling_away(
     def term(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        seen = (batch["noise"], batch["label"]) if "label" in batch else (batch["noise"],)
-        made, _ = actor.apply(own, world, *seen, key=key)
-        alike = likeness(codes(params["critic"], made))
-        return weight * alike, Outcome({"likeness": alike}, {})
+        actor_inputs = (batch["noise"], batch["label"]) if "label" in batch else (batch["noise"],)
+        samples, _ = actor.apply(own, world, *actor_inputs, key=key)
+        similarity = likeness(codes(params["critic"], samples))
+        return weight * similarity, Outcome({"likeness": similarity}, {})
 
     return add_loss(game, "actor", term)

@@ -12,6 +12,7 @@ from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.methods.actor_critic.constructor import Groups, Penalty
 from gacf.methods.actor_critic.improve import Evidence, Improve
 from gacf.networks import Model
+from gacf.networks.network import as_inputs
 
 
 class Judged(NamedTuple):
@@ -74,7 +75,7 @@ def in_pairs(judged: Judged) -> Judged:
     def view(batch: Batch, action: PyTree) -> Groups:
         groups = judged.view(batch, action)
         both = (groups["real"], groups["fake"])
-        return {"pair": tuple(x if isinstance(x, tuple) else (x,) for x in both)}
+        return {"pair": tuple(map(as_inputs, both))}
 
     def rewards(batch: Batch) -> dict[str, jax.Array]:
         labels = judged.rewards(batch)

@@ -46,29 +46,31 @@ def check_transform(
         >>> check_transform(smooth(0.1), labels, DIVERGENCES["cross_entropy"], "non_saturating")
     """
     with jax.ensure_compile_time_eval():
-        moved = {group: transform(jnp.asarray(label)) for group, label in labels.items()}
+        transformed = {group: transform(jnp.asarray(label)) for group, label in labels.items()}
         for group, label in labels.items():
-            if moved[group].shape != label.shape:
+            if transformed[group].shape != label.shape:
                 raise ValueError(
                     f"transform_target: labels {list(label.shape)} became "
-                    f"{list(moved[group].shape)}; allowed: one shape"
+                    f"{list(transformed[group].shape)}; allowed: the same shape"
                 )
-        if any(isinstance(label, jax.core.Tracer) for label in moved.values()):
-            asked = np.array(BETWEEN)
+        if any(isinstance(label, jax.core.Tracer) for label in transformed.values()):
+            smoothed = np.array(BETWEEN)
         else:
-            asked = np.unique(np.concatenate([np.asarray(x, np.float64) for x in moved.values()]))
-            asked = asked[(asked != 0) & (asked != 1)]
-        if not asked.size:
+            smoothed = np.unique(
+                np.concatenate([np.asarray(x, np.float64) for x in transformed.values()])
+            )
+            smoothed = smoothed[(smoothed != 0) & (smoothed != 1)]
+        if not smoothed.size:
             return
-        label = jnp.asarray(asked, float)
+        label = jnp.asarray(smoothed, float)
         slope = jax.grad(lambda verdict: jnp.sum(divergence(verdict, label)))
         low, high = (slope(jnp.full_like(label, end)) for end in (-FAR, FAR))
     if isinstance(low, jax.core.Tracer) or np.all((np.asarray(low) < 0) & (np.asarray(high) > 0)):
         return
-    numbers = ", ".join(f"{x:.4g}" for x in asked[:4])
+    numbers = ", ".join(f"{x:.4g}" for x in smoothed[:4])
     name = f"{loss!r}" if isinstance(loss, str) else "that was given"
     raise ValueError(
-        f"transform_target: labels of {numbers} were made, for which a critic with the loss {name} "
-        "has no best verdict; allowed: labels left at 0 and 1, or smoothed ones in [0, 1] beside a "
-        "cross-entropy, a square or an f-divergence"
+        f"transform_target: labels of {numbers} are the result; a critic with the loss {name} has "
+        "no best verdict for them; allowed: labels left at 0 and 1, or smoothed ones in [0, 1] "
+        "with a cross-entropy, a square or an f-divergence"
     )

@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.flows import bigan
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, Model, model

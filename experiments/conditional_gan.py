@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_grids
+from gacf.lab.report import image_grids
 from gacf.methods.flows import Labelled, conditional_critic
 from gacf.methods.gan import generate, r1
 from gacf.networks import model

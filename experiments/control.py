@@ -24,9 +24,8 @@ from ml_collections import ConfigDict, config_dict
 
 import gacf
 from gacf import rules
-from gacf.core.checks import lookup
-from gacf.lab.report import effects
-from gacf.lab.report.table import markdown
+from gacf.core import lookup
+from gacf.lab.report import effects, markdown
 from gacf.methods.actor_critic import heads, ornstein_uhlenbeck
 from gacf.networks import MLP, computed_in, encoded
 

@@ -16,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, model
 

@@ -39,7 +39,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf.games import dirac_gan, project
-from gacf.metrics.game_spectrum import draw_spectrum, game_spectrum
+from gacf.metrics import draw_spectrum, game_spectrum
 
 KEY_METRIC = "evaluate/distance"
 GOAL = "min"

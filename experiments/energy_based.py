@@ -20,10 +20,9 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.gan import energy_based, generate, pulling_away, r1
-from gacf.networks import MLP, Model, model
-from gacf.networks.images import Autoencoder
+from gacf.networks import MLP, Model, images, model
 
 KEY_METRIC = "evaluate/coverage"
 GOAL = "max"
@@ -59,7 +58,7 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
     train, unseen = (gacf.data.digits(half)[0] for half in ("train", "test"))
     spread = jnp.mean(jnp.var(unseen, axis=0))
     actor = generator(config)
-    judge = Autoencoder(config.autoencoder)
+    judge = images.Autoencoder(config.autoencoder)
     critic = model("critic", judge)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, config.decay)
 
@@ -89,8 +88,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
         rule = gacf.rules.alternating({p: optax.adam(rate, b1=0.5) for p in game.losses})
         return gacf.compose(game, rule)
 
-    def codes(params: Any, images: jax.Array) -> Any:
-        return judge.apply({"params": params}, images, method="encode")
+    def codes(params: Any, x: jax.Array) -> Any:
+        return judge.apply({"params": params}, x, method="encode")
 
     plain = game(critic, loss=energy_based(config.margin))
     return {

@@ -35,7 +35,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flax import linen
@@ -45,11 +44,10 @@ from ml_collections.config_dict import placeholder
 
 import gacf
 from gacf import metrics, rules, stabilizers
-from gacf.core.checks import lookup
-from gacf.lab.report import table as tables
+from gacf.core import lookup
+from gacf.lab.report import finished_runs, image_rows, interval_text, read_summary, sample_tiles
 from gacf.methods.gan import LOSSES, PENALTIES, generate
-from gacf.networks import MLP, Model, model
-from gacf.networks.images import CRITICS, GENERATORS, Autoencoder
+from gacf.networks import MLP, Model, images, model
 
 KEY_METRIC = "evaluate/score"
 GOAL = "max"
@@ -268,7 +266,7 @@ def generator(config: ConfigDict) -> Model:
     if config.network == "mlp":
         last = jnp.tanh if len(shape) == 3 else None
         return model("actor", MLP(config.actor_hidden or config.hidden, shape, last=last))
-    kind = lookup("network", config.network, {"mlp": MLP, **GENERATORS})
+    kind = lookup("network", config.network, {"mlp": MLP, **images.GENERATORS})
     if len(shape) != 3:
         raise ValueError(f"network: {config.network!r} was given; allowed in the plane: mlp")
     return model("actor", kind(shape, config.width))
@@ -287,14 +285,15 @@ def critic(config: ConfigDict) -> Model:
             f"kernels: {config.kernels} was given; allowed with this network and loss: 0"
         )
     if config.loss == "energy_based":
-        network = Autoencoder(config.hidden)
+        network = images.Autoencoder(config.hidden)
     elif config.network == "mlp":
         network = crowd(config.hidden, config.kernels) if config.kernels else MLP(config.hidden)
         network = Waves(network, config.octaves) if config.octaves else network
     else:
         # a penalty needs verdicts that depend on one example alone, unlike batch normalisation
         layer = config.network == "dcgan" and config.penalty != "none"
-        network = CRITICS[config.network](config.width, **({"norm": "layer"} if layer else {}))
+        settings = {"norm": "layer"} if layer else {}
+        network = images.CRITICS[config.network](config.width, **settings)
     return stabilizers.spectral_norm(network) if config.spectral_norm else model("critic", network)
 
 
@@ -387,26 +386,15 @@ def finish(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, dict[
 
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
-    """Pictures of samples from each seed's generator."""
+    """Samples of each seed's generator."""
     (state,) = finals.values()
-    image = len(TASKS[config.data].shape) == 3
-    made = np.asarray(samples(config, state, 16 if image else 500))
-    columns = 1 if image else min(8, config.seeds)
-    rows = -(-config.seeds // columns)
-    size = (6.4, 0.45 * rows) if image else (1.6 * columns, 1.6 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for seed, ax in enumerate(axes.flat):
-        ax.set(xticks=[], yticks=[])
-        if seed >= config.seeds:
-            ax.axis("off")
-        elif image:
-            row = np.concatenate(made[seed], axis=1)
-            ax.imshow((row + 1) / 2 if row.shape[-1] == 3 else row, cmap="gray_r")
-            ax.set_ylabel(f"seed {seed}", rotation=0, ha="right", va="center", fontsize=8)
-        else:
-            ax.scatter(*made[seed].T, s=2, alpha=0.4, color="tab:blue", linewidths=0)
-            ax.set_title(f"seed {seed}", fontsize=8)
-            ax.set_aspect("equal", "datalim")
+    task = TASKS[config.data]
+    if len(task.shape) == 3:
+        rows = enumerate(samples(config, state, 16))
+        figure = image_rows({f"seed {seed}": row for seed, row in rows})
+    else:
+        points = samples(config, state, 500)
+        figure = sample_tiles(points, marks=getattr(task.data(), "means", None))
     return {"samples": figure}
 
 
@@ -450,7 +438,7 @@ def row(data: str, name: str, config: dict[str, Any], cell: dict[str, Any]) -> l
         value = cell["metrics"].get(metric, {})
         ends = {end: value.get(end) for end in ("iqm", "low", "high")}
         ends = {end: None if x is None else unit * x for end, x in ends.items()}
-        line.append(tables.interval_text(ends))
+        line.append(interval_text(ends))
     if data in MODES:
         finals = cell["metrics"]["evaluate/modes"]["finals"]
         line.append(f"{sum(n == MODES[data] for n in finals)}/{cell['seeds']}")
@@ -462,10 +450,10 @@ def row(data: str, name: str, config: dict[str, Any], cell: dict[str, Any]) -> l
 def table(directory: str | Path) -> str:
     """The runs of a sweep's directory as Markdown, one table per kind of data."""
     parts: dict[str, list[str]] = {}
-    runs, missing = tables.expand(directory)
+    runs, missing = finished_runs(directory)
     for variant, place in runs:
         config = json.loads((place / "config.json").read_text())["config"]
-        (cell,) = tables.read(place)["cells"].values()
+        (cell,) = read_summary(place)["cells"].values()
         data = config["data"]
         if data not in parts:
             heads = ["method", "steps", *(head for _, head, _ in SHOWN[data])]

@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_grids
+from gacf.lab.report import image_grids
 from gacf.methods.flows import infogan
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, model

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.flows import down, draw_pyramid, lapgan
 from gacf.methods.gan import r1
 from gacf.networks import MLP

@@ -28,8 +28,8 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import rules
-from gacf.core.checks import lookup
-from gacf.lab.report import table as tables
+from gacf.core import lookup
+from gacf.lab.report import finished_runs, interval_text, read_summary
 from gacf.methods.gan import r1
 from gacf.networks import MLP, model
 
@@ -217,11 +217,11 @@ def table(directory: str | Path) -> str:
     g and h: gradients and products with a Jacobian in one step of both players. Time is that of
     training, relative to `simultaneous`.
     """
-    runs, _ = tables.expand(directory)
+    runs, _ = finished_runs(directory)
     found: dict[str, list[tuple[ConfigDict, Mapping[str, Any]]]] = {}
     for _, place in runs:
         config = ConfigDict(json.loads((place / "config.json").read_text())["config"])
-        (cell,) = tables.read(place)["cells"].values()
+        (cell,) = read_summary(place)["cells"].values()
         found.setdefault(config.game, []).append((config, cell))
     parts = []
     for game, entries in found.items():
@@ -233,7 +233,7 @@ def table(directory: str | Path) -> str:
         for config, cell in entries:
             cost = choices(config)[config.rule]
             scores = [
-                tables.interval_text(
+                interval_text(
                     {
                         end: None if value is None else unit * value
                         for end, value in cell["metrics"][f"evaluate/{name}"].items()

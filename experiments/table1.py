@@ -37,23 +37,21 @@ from ml_collections.config_dict import placeholder
 
 import gacf
 from gacf import metrics, rules, stabilizers
-from gacf.core.checks import lookup
-from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
-from gacf.lab.report import effects
-from gacf.lab.report.table import Table, markdown
-from gacf.lab.statistics import iqm, power_of_pairs
+from gacf.core import Batch, Key, Outcome, Params, PyTree, World, lookup
+from gacf.lab.report import Table, effects, iqm, markdown, power_of_pairs
 from gacf.methods.actor_critic import (
     Source,
     actor_critic,
+    cross_entropy,
     deterministic,
     make_head,
     ornstein_uhlenbeck,
     pathwise,
     policy_of,
     reward_target,
+    squared_error,
     v_network,
 )
-from gacf.methods.actor_critic.divergence import cross_entropy, squared_error
 from gacf.networks import MLP, column, model
 
 KEY_METRIC = "evaluate/score"

@@ -113,9 +113,9 @@ def _train_variants(opened: Any, args: argparse.Namespace, dotted: Dotted, worke
         if refused is None or not (refused is error or refused.full):
             raise
         return unwritable(directory, refused)
-    runs, _ = table.expand(directory)
+    runs, _ = table.finished_runs(directory)
     if runs:
-        made = table.compare([(name, table.read(place)) for name, place in runs])
+        made = table.compare([(name, table.read_summary(place)) for name, place in runs])
         out.print(table.terminal(made))
     out.print(
         f"{directory}: {summary['finished']} variants of {summary['variants']}; "

@@ -84,7 +84,7 @@ def read(directory: str | Path) -> Results:
     """
     directory = Path(directory)
     stored = records.read_sweep(directory)
-    runs, missing = table.expand(directory)
+    runs, missing = table.finished_runs(directory)
     if not runs:
         raise BadInput(
             f"DIR: {str(directory)!r}: not finished: {', '.join(missing)}; "
@@ -93,7 +93,7 @@ def read(directory: str | Path) -> Results:
     flat = {name: _leaves(made) for name, made in stored["variants"].items()}
     every = dict.fromkeys(key for one in flat.values() for key in one)
     keys = [k for k in every if len({repr(one.get(k)) for one in flat.values()}) > 1]
-    summaries = {name: table.read(place) for name, place in runs}
+    summaries = {name: table.read_summary(place) for name, place in runs}
     metric = stored.get("key_metric") or next(iter(summaries.values())).get("key_metric")
     if not metric:
         raise BadInput(

@@ -36,7 +36,7 @@ NOTE = (
 )
 
 
-def read(run: str | Path) -> dict[str, Any]:
+def read_summary(run: str | Path) -> dict[str, Any]:
     """The summary of one finished run.
 
     Raises:
@@ -87,7 +87,7 @@ def direction(goal: str | None) -> str:
     return words.get(goal or "", "the experiment states no GOAL")
 
 
-def expand(directory: str | Path) -> tuple[list[tuple[str, Path]], list[str]]:
+def finished_runs(directory: str | Path) -> tuple[list[tuple[str, Path]], list[str]]:
     """The runs of a directory: the variants of a sweep, or the run itself.
 
     Returns:
@@ -127,7 +127,7 @@ def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     """One table of several runs.
 
     Args:
-        summaries: pairs of a run's name and the result of `read`.
+        summaries: pairs of a run's name and the result of `read_summary`.
 
     Returns:
         Rows: run and cell; columns: the metrics that the runs' tables show, the key metric first.

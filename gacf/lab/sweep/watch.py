@@ -15,7 +15,7 @@ from gacf.lab.errors import BadInput
 from gacf.lab.escape import plain
 from gacf.lab.inspect.progress import PROGRESS, label
 from gacf.lab.records import SWEEP, read_sweep
-from gacf.lab.report.table import direction, read, stated_goal
+from gacf.lab.report.table import direction, read_summary, stated_goal
 from gacf.lab.sweep import claims
 from gacf.lab.sweep.directory import check_idle
 
@@ -194,7 +194,7 @@ def of_run(directory: Path) -> tuple[str, bool]:
 
     if (directory / "summary.json").exists():
         parts = ["100 %  finished"]
-        cells = read(directory)["cells"]
+        cells = read_summary(directory)["cells"]
         for cell, entry in cells.items():
             metrics = {n: m["iqm"] for n, m in entry["metrics"].items() if m["iqm"] is not None}
             parts += [cell] if len(cells) > 1 else []

@@ -64,7 +64,7 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     )
 
     def adam(learning_rate: float, moves: int) -> optax.GradientTransformation:
-        # schedules count the player's own moves
+        # A schedule counts the player's own moves.
         rate = optax.cosine_decay_schedule(learning_rate, config.steps * moves, config.decay)
         return optax.adam(rate, b1=0.5)
 

@@ -32,9 +32,9 @@ def load(run: str | Path) -> dict[str, State]:
     with jax.enable_x64(opened.config.x64):
         for cell, algorithm in experiment_file.build(opened.experiment, opened.config).items():
             directory = cell_directory(opened.directory, cell)
-            whole = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
-            if whole is None:
-                raise ValueError(f"load: {str(run)!r} has no whole checkpoint of {cell!r} yet")
+            newest = next((c for c in newest_first(directory) if isinstance(c, Checkpoint)), None)
+            if newest is None:
+                raise ValueError(f"load: {str(run)!r} has no undamaged checkpoint of {cell!r} yet")
             one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
-            states[cell], _ = restore(whole, batched_shape(one, (opened.config.seeds,)))
+            states[cell], _ = restore(newest, batched_shape(one, (opened.config.seeds,)))
     return states

@@ -130,10 +130,10 @@ def test_with_no_whole_checkpoint_training_starts_again(
     directory = unfinished(whole, tmp_path / "run")
     for path in (directory / CELL).glob("*/manifest.json"):
         path.unlink()
-    with pytest.raises(ValueError, match="no whole checkpoint of 'toy' yet"):
+    with pytest.raises(ValueError, match="no undamaged checkpoint of 'toy' yet"):
         states.load(directory)
     assert main(["resume", str(directory)]) == 0
-    assert "no whole checkpoint is left; going on from step 0" in capsys.readouterr().err
+    assert "no undamaged checkpoint is left; starting again from step 0" in capsys.readouterr().err
     same_results(whole, directory)
 
 

@@ -286,7 +286,7 @@ def test_the_gan_of_a_ring_is_one_program():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("--sweep.actor.learning_rte=1,2", "sweep.actor.learning_rte: is no key of this config; "
+        ("--sweep.actor.learning_rte=1,2", "sweep.actor.learning_rte: is not a key of this config; "
          "did you mean 'actor.learning_rate'?"),
         ("--sweep.actor=1,2", "sweep.actor: is a group of keys"),
         ("--sweep.actor.learning_rate", "sweep.actor.learning_rate: no value was given"),

@@ -89,7 +89,7 @@ def test_latex_escapes_and_sets_minus_signs():
 
 
 def test_a_run_that_is_none_or_has_not_finished_is_one_line(tmp_path: Path):
-    with pytest.raises(BadInput, match="is no directory of a run"):
+    with pytest.raises(BadInput, match="is not the directory of a run"):
         table.read_summary(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(BadInput, match="has not finished; go on with: gacf resume"):

@@ -327,8 +327,8 @@ def test_a_lost_process_ends_the_other_and_the_run_resumes(tmp_path: Path, lost:
     code, out, err = ended(started)[1 - lost]
     assert code == 1 and "400/400" not in out
     assert err == (
-        "gacf: another process of the run was lost, or never came; once all are there, go on from "
-        f"the last checkpoint with: gacf resume {broken} {flags_of(started[0])}\n"
+        "gacf: another process of the run was lost, or never joined; once all are available, go on "
+        f"from the last checkpoint with: gacf resume {broken} {flags_of(started[0])}\n"
     )
     resumed = ended(commands(2, "resume", broken))
     assert [code for code, _, _ in resumed] == [0, 0], resumed

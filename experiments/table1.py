@@ -94,8 +94,8 @@ TASKS = {
 }  # fmt: skip
 
 # Strategy -> strengths that the small sweep tries; a single one where there is nothing to choose.
-# For freezing it is the critic's loss below which the critic rests, for replay the number of batches
-# that are remembered.
+# For freezing it is the critic's loss below which the critic rests, for replay how many batches are
+# remembered.
 STRATEGIES: dict[str, tuple[float, ...]] = {
     "freezing": (0.9, 1.1, 1.25),
     "label_smoothing": (0.05, 0.1, 0.25),

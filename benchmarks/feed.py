@@ -33,8 +33,8 @@ def sources(place: Path, images: np.ndarray) -> dict[str, Any]:
     mapped = np.load(place / "images.npy", mmap_mode="r")
     folder = place / "images"
     folder.mkdir()
-    for i, image in enumerate(images):
-        Image.fromarray(image[..., 0]).save(folder / f"{i:04}.png")
+    for i, pixels in enumerate(images):
+        Image.fromarray(pixels[..., 0]).save(folder / f"{i:04}.png")
     files = ImageFiles(folder, channels=1)
 
     def scaled(x: Any) -> Any:

@@ -5,9 +5,9 @@
 PYTHON: the interpreter of an environment with torch and gymnasium, or with rejax (see
 `benchmarks.rejax_peer`); `--torch` is this one by default. Each side is a process of its own, which
 makes one measurement at a time; the sides take turns, ABC CBA …. Updates by hand and in PyTorch are
-those of `benchmarks.foundation`, trainings in rejax those of `benchmarks.rejax_peer`. A peer that is
-not installed is left out, with a message. Prints table p, from which `benchmarks.render` writes the
-page.
+those of `benchmarks.foundation`, trainings in rejax those of `benchmarks.rejax_peer`. A peer that
+is not installed is left out, with a message. Prints table p, from which `benchmarks.render` writes
+the page.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import Table
-from gacf.runner import LOOP_FROM
+from gacf.runner.program import LOOP_FROM
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -90,10 +90,12 @@ def _cells(experiment: Experiment, settings: Config) -> dict[str, Any]:
         try:
             other = distinct.setdefault(same_name(cell), cell)
         except UnicodeEncodeError:
-            raise BadInput(f"CONFIG: build(config) named a cell {cell!r}; allowed: text") from None
+            raise BadInput(
+                f"CONFIG: build(config) named the cell {cell!r}; allowed: text"
+            ) from None
         if other != cell:
             raise BadInput(
-                f"CONFIG: build(config) named cells {other!r} and {cell!r}; "
+                f"CONFIG: build(config) named the cells {other!r} and {cell!r}; "
                 "allowed: names that differ in more than capital letters"
             )
     return built

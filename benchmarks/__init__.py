@@ -1,7 +1,7 @@
 """Benchmarks: speed as ratios in one process. `python -m benchmarks.foundation --help`.
 
-Importing this gives JAX one host device a core, which has to happen before its backend starts,
-unless XLA_FLAGS says how many.
+Importing this package gives JAX one host device per core, unless XLA_FLAGS states the number. That
+has to happen before JAX's backend starts.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Timing that survives a noisy machine, and tables."""
+"""Timing that a noisy machine disturbs little, and tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Table(NamedTuple):
         command: the exact command that measured it.
         columns: headings.
         rows: cells, as text.
-        notes: what the reader has to know, one line each.
+        notes: what readers need to know, one line each.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
 
 def machine() -> dict[str, str]:
-    """Where and when."""
+    """The machine and the date of the measurements."""
     cpu = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -75,10 +75,10 @@ Timed = dict[str, np.ndarray]
 
 
 def interleave(sides: Mapping[str, Callable[[], Any]], rounds: int) -> tuple[Timed, Timed]:
-    """Seconds of each call, [rounds] a side, after one warm-up call each: elapsed, and of CPU time.
+    """Seconds of each side's calls, [rounds], after one warm-up call: elapsed time and CPU time.
 
-    The sides take turns, forwards and backwards (ABC CBA …), so that a load from outside, or a
-    drift, falls on all of them. CPU time counts all threads, and suffers less from such a load.
+    The sides take turns, forwards and backwards (ABC CBA …), so that other work on the
+    machine, or a drift, slows all of them. CPU time counts all threads, and suffers less from that.
     """
     for call in sides.values():
         jax.block_until_ready(call())

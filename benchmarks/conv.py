@@ -3,7 +3,7 @@
     python -m benchmarks.conv [--json FILE]
 
 Both sides are one training step in a `lax.scan`, compiled from the same game, and take turns.
-Prints milliseconds an update of one seed, and their ratio, also that of CPU time.
+Prints the milliseconds per update of one seed, their ratio, and the ratio of CPU times.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ BATCH = 64
 def update(implementation: str, seeds: int, steps: int) -> Callable[[], Any]:
     """`steps` updates of `seeds` seeds, compiled."""
     images = np.random.RandomState(0).uniform(-1, 1, (512, 28, 28, 1)).astype(np.float32)
-    chosen: dict[str, Any] = {
+    layers: dict[str, Any] = {
         kind.__name__: functools.partial(kind, implementation=implementation)
         for kind in (Conv, ConvTranspose)
     }
-    with mock.patch.multiple("gacf.networks.images", **chosen):
+    with mock.patch.multiple("gacf.networks.images", **layers):
         game = gacf.gan(DCGANGenerator((28, 28, 1)), DCGANCritic(), images, batch_size=BATCH)
         rule = gacf.rules.alternating({p: optax.adam(2e-4, b1=0.5) for p in game.losses})
         algorithm = gacf.compose(game, rule)
@@ -75,10 +75,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
     args = parser.parse_args()
-    where, made = machine(), measure(args.seeds, args.steps, args.rounds)
-    print(made.markdown())
+    where, table = machine(), measure(args.seeds, args.steps, args.rounds)
+    print(table.markdown())
     if args.json:
-        args.json.write_text(json.dumps({"machine": where, "tables": [made._asdict()]}, indent=1))
+        args.json.write_text(json.dumps({"machine": where, "tables": [table._asdict()]}, indent=1))
 
 
 if __name__ == "__main__":

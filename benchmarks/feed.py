@@ -1,10 +1,10 @@
-"""What it costs to feed data that do not fit: an array in memory against a `Feed`.
+"""The cost of data that do not fit into memory: a `Feed` against an array in memory.
 
     python -m benchmarks.feed [--quick] [--rounds N] [--json FILE]
 
 Prints table u: updates of DCGAN on images of 28 × 28, batch 64, 1 and 4 seeds, fed by the array, by
-a `Feed` of a memory-mapped file, and by a `Feed` of PNG files that are decoded on the way, with and
-without reading ahead. The cores that decode are those that train.
+a `Feed` of a memory-mapped file, and by a `Feed` of PNG files that are decoded in passing, with and
+without reading ahead. Decoding and training share the cores.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ARRAY = "an array in memory"
 
 
 def sources(place: Path, images: np.ndarray) -> dict[str, Any]:
-    """The same images, as `gacf.gan` takes them."""
+    """The same images in the forms that `gacf.gan` takes."""
     np.save(place / "images.npy", images)
     mapped = np.load(place / "images.npy", mmap_mode="r")
     folder = place / "images"
     folder.mkdir()
-    for i, image in enumerate(images):
-        Image.fromarray(image[..., 0]).save(folder / f"{i:04}.png")
+    for i, pixels in enumerate(images):
+        Image.fromarray(pixels[..., 0]).save(folder / f"{i:04}.png")
     files = ImageFiles(folder, channels=1)
 
     def scaled(x: Any) -> Any:
@@ -54,14 +54,14 @@ def sources(place: Path, images: np.ndarray) -> dict[str, Any]:
     }
 
 
-def measured(seeds: int, given: argparse.Namespace) -> list[list[str]]:
+def measured(seeds: int, args: argparse.Namespace) -> list[list[str]]:
     images = np.random.RandomState(0).randint(0, 256, (2_048, 28, 28, 1)).astype(np.uint8)
     with tempfile.TemporaryDirectory() as place:
         sides = {
             name: Runner(subjects.dcgan(data), seeds, "auto", [STEPS])
             for name, data in sources(Path(place), images).items()
         }
-        taken, _ = interleave(sides, 2 if given.quick else given.rounds)
+        taken, _ = interleave(sides, 2 if args.quick else args.rounds)
     return [
         [name, str(seeds), milliseconds(each, STEPS * seeds), ratio(each, taken[ARRAY])]
         for name, each in taken.items()
@@ -71,12 +71,12 @@ def measured(seeds: int, given: argparse.Namespace) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a smoke test")
-    parser.add_argument("--rounds", type=int, default=9, help="of turns")
+    parser.add_argument("--rounds", type=int, default=9, help="how often the sides take turns")
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
-    given = parser.parse_args()
+    args = parser.parse_args()
     where = machine()
-    rows = [row for seeds in ((1,) if given.quick else (1, 4)) for row in measured(seeds, given)]
-    made = Table(
+    rows = [row for seeds in ((1,) if args.quick else (1, 4)) for row in measured(seeds, args)]
+    table = Table(
         "u",
         "data that do not fit: DCGAN fed from the disk",
         "python -m benchmarks.feed",
@@ -85,9 +85,9 @@ def main() -> None:
         ["PNG files of noise, which take longer to decode than pictures do; the cores that decode "
          "are those that train. On an accelerator the host's cores have nothing else to do."],
     )  # fmt: skip
-    print(made.markdown())
-    if given.json:
-        given.json.write_text(json.dumps({"machine": where, "tables": [made._asdict()]}, indent=1))
+    print(table.markdown())
+    if args.json:
+        args.json.write_text(json.dumps({"machine": where, "tables": [table._asdict()]}, indent=1))
 
 
 if __name__ == "__main__":

@@ -30,14 +30,14 @@ def command(sections: str, seeds: Sequence[int] = ()) -> str:
 
 
 def windows(seeds: int, quick: bool) -> list[int]:
-    """Steps of each window of one call: short enough that the sides take turns often."""
+    """The steps of each window of one call, which is short so that the sides take turns often."""
     if quick:
         return [10]
     return {1: [100] * 5, 16: [100]}.get(seeds, [25])
 
 
 def timed_maps(seeds: int) -> list[str]:
-    """All strategies that differ at so many seeds."""
+    """The strategies that differ from one another with this number of seeds."""
     several = seeds > 1 and CORES > 1
     return [name for name in MAPS[1:] if several or not name.startswith("sharded")]
 
@@ -48,7 +48,7 @@ def strategies(quick: bool, chosen: Sequence[int] = (1, 16, 64)) -> Iterator[Tab
     same, speed, compiled, agreement = [], [], [], []
     for name, make in SUBJECTS.items():
         subject = make()
-        steps = 10 if quick else 30  # later a swinging pendulum has made much of roundings
+        steps = 10 if quick else 30  # later a swinging pendulum has amplified rounding errors
         agreement.append(
             f"Check, {name}: after {steps} steps on the same draws no parameter differs by more "
             f"than {subjects.disagreement(subject, steps):.1e} of the largest change of any."
@@ -140,7 +140,7 @@ def row_of_maps(name: str, seeds: int, taken: Timed, updates: int, auto: str) ->
 
 
 def crossover(quick: bool) -> Iterator[Table]:
-    """Table f: from how large a step on a loop over seeds beats vmap."""
+    """Table f: the size of a step from which a loop over seeds beats vmap."""
     sizes = (
         ((8, 8), (16, 64))
         if quick
@@ -187,7 +187,7 @@ def crossover(quick: bool) -> Iterator[Table]:
 
 
 def against_torch(quick: bool) -> Iterator[Table]:
-    """Table d."""
+    """Table d: gacf against PyTorch."""
     try:
         from benchmarks import pytorch
     except ImportError as missing:
@@ -234,7 +234,7 @@ def against_torch(quick: bool) -> Iterator[Table]:
 
 
 def capacities(quick: bool) -> Iterator[Table]:
-    """Table e."""
+    """Table e: DDPG with a small and a large replay buffer."""
     small, large = (1_000, 10_000) if quick else (10_000, 1_000_000)
     seeds, steps = (2, 10) if quick else (4, 200)
     rows = []
@@ -292,20 +292,24 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a smoke test; the figures mean nothing"
     )
-    parser.add_argument("--only", default="adef", help="sections, letters of: a (with b, c) d e f")
-    parser.add_argument("--seeds", type=int, nargs="+", help="of tables a to c; 1 16 64 by default")
+    parser.add_argument(
+        "--only", default="adef", help="the letters of the sections: a (with b and c), d, e, f"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="numbers of seeds in tables a to c; default: 1 16 64"
+    )
     parser.add_argument("--json", type=Path, help="write the tables there, for benchmarks.render")
-    given = parser.parse_args()
+    args = parser.parse_args()
     where = machine()
     tables = []
     print(*(f"{name}: {value}" for name, value in where.items()), "", sep="\n")
-    for letter in given.only:
-        chosen = (given.seeds,) if letter == "a" and given.seeds else ()
-        for table in SECTIONS[letter](given.quick, *chosen):
+    for letter in args.only:
+        chosen = (args.seeds,) if letter == "a" and args.seeds else ()
+        for table in SECTIONS[letter](args.quick, *chosen):
             print(table.markdown(), flush=True)
             tables.append(table._asdict())
-            if given.json:
-                given.json.write_text(json.dumps({"machine": where, "tables": tables}, indent=1))
+            if args.json:
+                args.json.write_text(json.dumps({"machine": where, "tables": tables}, indent=1))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m benchmarks.gan [--quick] [--only ring dcgan] [--json FILE]
 
 Prints table t: the MLP GAN on the ring at 1, 8 and 64 seeds, DCGAN on images of 28 × 28 at 1 and 4.
-PyTorch trains its seeds one after the other on all cores, or one a process on a core each; the
-latter is measured on one thread and divided by the cores, which is the best it could be. Needs the
-extra `bench` and, for what is compiled, a C++ compiler.
+PyTorch trains its seeds one after the other on all cores, or in processes with one core each; the
+latter is measured on one thread and divided by the cores, which is the best possible case. It needs
+the extra `bench` and, for the compiled variants, a C++ compiler.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Case(NamedTuple):
     """One update in both frameworks.
 
     Attributes:
-        name: of the update.
-        ours: gacf's.
-        theirs: PyTorch's, `(steps, compiled=…) -> run`.
-        seeds: how many.
-        steps: of PyTorch a call.
-        windows: seeds -> steps of gacf a call.
+        name: the name of the update.
+        ours: gacf's algorithm.
+        theirs: PyTorch's update, `(steps, compiled=…) -> run`.
+        seeds: the numbers of seeds.
+        steps: PyTorch's steps per call.
+        windows: number of seeds -> gacf's steps per call.
     """
 
     name: str
@@ -60,7 +60,7 @@ def measured(case: Case, rounds: int, quick: bool) -> list[list[str]]:
     steps = 2 if quick else case.steps
     theirs = {how: case.theirs(steps, compiled=how == "compiled") for how in HOWS}
     for how in HOWS if CORES > 1 else ():
-        # compiled code is made for a number of threads, so this is a program of its own
+        # Compiled code is specific to a number of threads, so this is a program of its own.
         run = case.theirs(steps, compiled=how == "compiled")
         theirs[f"{how}, 1 thread"] = pytorch.on_threads(1, run)
     algorithm, rows = case.ours(), []
@@ -118,19 +118,19 @@ def main() -> None:
         "--quick", action="store_true", help="a smoke test; the figures mean nothing"
     )
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--rounds", type=int, help="of turns; 9 by default")
+    parser.add_argument("--rounds", type=int, help="how often the sides take turns; default: 9")
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
-    given = parser.parse_args()
+    args = parser.parse_args()
     where = machine()
     rows: list[list[str]] = []
     print(*(f"{name}: {value}" for name, value in where.items()), "", sep="\n")
-    for name in given.only:
-        rows += measured(CASES[name], given.rounds or (2 if given.quick else 9), given.quick)
-        made = table(rows, given.only)
-        print(made.markdown(), flush=True)
-        if given.json:
-            run = {"machine": where, "tables": [made._asdict()]}
-            given.json.write_text(json.dumps(run, indent=1))
+    for name in args.only:
+        rows += measured(CASES[name], args.rounds or (2 if args.quick else 9), args.quick)
+        measured_table = table(rows, args.only)
+        print(measured_table.markdown(), flush=True)
+        if args.json:
+            run = {"machine": where, "tables": [measured_table._asdict()]}
+            args.json.write_text(json.dumps(run, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A GAN and DDPG as one would write them by hand, once, for speed: no gacf in here.
+"""A GAN and DDPG written by hand for speed, without gacf.
 
-Each is one pure `update(state, draws)`; `train` scans it. What is random comes in as keys, so that
-a check can feed in the draws of another implementation.
+Each is one pure `update(state, draws)`; `train` scans it. Its randomness comes from keys, so
+that a check can pass in the draws of another implementation.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def ddpg_update(
         terminated[None].astype(jnp.float32),
         info["final_observation"],
     )
-    # one array of rows: with one array a column XLA copies some of them at each write
+    # One array of rows: with one array per column, XLA copies some of them at each write.
     buffer = state.buffer.at[state.cursor].set(jnp.concatenate(row))
     capacity = buffer.shape[0]
     size = jnp.minimum(state.size + 1, capacity)
@@ -139,18 +139,18 @@ def ddpg_update(
         rows = buffer.at[index].get(mode="promise_in_bounds")
         return jnp.split(rows, (3, 4, 5, 6), axis=-1)
 
-    seen, taken, rewards, terminal, then = drawn(draws.critic_batch)
+    observations, actions, rewards, terminal, then = drawn(draws.critic_batch)
     future = value_of(state.slow_critic, then, policy(state.slow_actor, then))
-    wanted = rewards[:, 0] + 0.99 * (1 - terminal[:, 0]) * future
+    target = rewards[:, 0] + 0.99 * (1 - terminal[:, 0]) * future
 
     def critic_loss(c: Layers) -> jax.Array:
-        return jnp.mean(jnp.square(value_of(c, seen, taken) - wanted) / 2)
+        return jnp.mean(jnp.square(value_of(c, observations, actions) - target) / 2)
 
     critic, critic_adam, critic_value = descend(critic_loss, state.critic, state.critic_adam)
-    again = drawn(draws.actor_batch)[0]
+    fresh = drawn(draws.actor_batch)[0]
 
     def actor_loss(a: Layers) -> jax.Array:
-        return -jnp.mean(value_of(critic, again, policy(a, again)))
+        return -jnp.mean(value_of(critic, fresh, policy(a, fresh)))
 
     actor, actor_adam, actor_value = descend(actor_loss, state.actor, state.actor_adam)
 
@@ -223,7 +223,7 @@ def mesh() -> Mesh:
 
 
 def placed(states: Any, map: str) -> Any:
-    """The states where `train` wants them."""
+    """The states on the devices where `train` expects them."""
     if not map.startswith("sharded-"):
         return states
     return jax.device_put(states, NamedSharding(mesh(), PartitionSpec("seed")))

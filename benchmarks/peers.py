@@ -1,12 +1,13 @@
-"""gacf against all its peers in one go: JAX by hand, PyTorch, rejax.
+"""gacf against all its peers: JAX by hand, PyTorch, rejax.
 
     python -m benchmarks.peers --torch PYTHON --rejax PYTHON [--repeats N] [--quick] [--json FILE]
 
 PYTHON: the interpreter of an environment with torch and gymnasium, or with rejax (see
-`benchmarks.rejax_peer`); `--torch` is this one by default. Each side is a process of its own, asked
-for one measurement at a time; the sides take turns, ABC CBA …. Updates by hand and in PyTorch are
+`benchmarks.rejax_peer`); `--torch` is this one by default. Each side is a process of its own, which
+makes one measurement at a time; the sides take turns, ABC CBA …. Updates by hand and in PyTorch are
 those of `benchmarks.foundation`, trainings in rejax those of `benchmarks.rejax_peer`. A peer that
-is not installed is left out, and told. Prints table p; `benchmarks.render` makes the page of it.
+is not installed is left out, with a message. Prints table p, from which `benchmarks.render` writes
+the page.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ def runner(side: str, subject: str, seeds: int, steps: int) -> Callable[[], Any]
     algorithm = SUBJECTS[subject]()
     ours = Runner(algorithm.algorithm, seeds, "auto", [steps])
     if side == "gacf":
-        made: Callable[[], Any] = ours
+        call: Callable[[], Any] = ours
     else:
         start = subjects.initial(algorithm.algorithm, seeds)
-        made = HandRunner(algorithm, start, ours.program.map, steps)
-    jax.block_until_ready(made())
-    return made
+        call = HandRunner(algorithm, start, ours.program.map, steps)
+    jax.block_until_ready(call())
+    return call
 
 
 @functools.cache
@@ -54,18 +55,18 @@ def training(method: str, seeds: int) -> rejax_peer.Ours:
     return rejax_peer.Ours(method, seeds)
 
 
-def answer(side: str, **asked: Any) -> dict[str, float]:
+def answer(side: str, **request: Any) -> dict[str, float]:
     """One measurement of this process's side."""
-    if "method" in asked:
-        return {"seconds": training(**asked)()}
-    call = runner(side, **asked)
+    if "method" in request:
+        return {"seconds": training(**request)()}
+    call = runner(side, **request)
     start = time.perf_counter()
     jax.block_until_ready(call())
     return {"seconds": time.perf_counter() - start}
 
 
 class Peers:
-    """The processes."""
+    """The process of each side."""
 
     def __init__(self, torch: str | None, rejax: str | None):
         def side(name: str) -> Worker:
@@ -87,14 +88,14 @@ class Peers:
             worker.close()
 
 
-def seconds(worker: Worker, **asked: Any) -> float:
-    return worker(**asked)["seconds"]
+def seconds(worker: Worker, **request: Any) -> float:
+    return worker(**request)["seconds"]
 
 
 def row(
     what: str, seeds: int, peer: str, taken: dict[str, np.ndarray], units: dict[str, int]
 ) -> list[str]:
-    """One comparison, a unit of each side's work."""
+    """The row of one comparison, per unit of work."""
     ours, theirs = (taken[name] / units[name] for name in ("gacf", peer))
     return [
         what,
@@ -109,16 +110,16 @@ def row(
 
 
 def updates(peers: Peers, repeats: int, quick: bool) -> Iterator[list[str]]:
-    """gacf against JAX by hand and PyTorch, an update of a seed."""
+    """gacf against JAX by hand and PyTorch, per update of a seed."""
     for subject in SUBJECTS:
         for seeds in (1, 2) if quick else SEEDS:
             steps = 5 if quick else STEPS[seeds]
-            asked: dict[str, Any] = {"subject": subject, "seeds": seeds, "steps": steps}
+            request: dict[str, Any] = {"subject": subject, "seeds": seeds, "steps": steps}
             sides, units = {}, {}
             for name in ("gacf", "by hand"):
-                sides[name] = functools.partial(seconds, peers.sides[name], **asked)
+                sides[name] = functools.partial(seconds, peers.sides[name], **request)
                 units[name] = seeds * steps
-            if "PyTorch" in peers.sides:  # one seed at a time, so as many steps take seeds times
+            if "PyTorch" in peers.sides:  # it trains one seed at a time, so a unit is a step
                 one = {"subject": subject, "steps": steps}
                 sides["PyTorch"] = functools.partial(seconds, peers.sides["PyTorch"], **one)
                 units["PyTorch"] = steps
@@ -130,7 +131,7 @@ def updates(peers: Peers, repeats: int, quick: bool) -> Iterator[list[str]]:
 
 
 def trainings(peers: Peers, repeats: int, quick: bool) -> Iterator[list[str]]:
-    """gacf against rejax, a whole training of a seed; rejax as its users run it, and spread."""
+    """gacf against rejax, per training of a seed; rejax as its users run it, and sharded."""
     if "rejax" not in peers.sides:
         return
     theirs = peers.sides["rejax"]
@@ -142,8 +143,8 @@ def trainings(peers: Peers, repeats: int, quick: bool) -> Iterator[list[str]]:
                 "gacf": functools.partial(seconds, peers.sides["gacf"], method=method, seeds=seeds)
             }
             for way in ("vmap",) if seeds == 1 or quick else ("vmap", "sharded-loop"):
-                asked = {"method": method, "settings": settings, "seeds": seeds, "map": way}
-                sides[f"rejax, {way}"] = functools.partial(seconds, theirs, **asked)
+                request = {"method": method, "settings": settings, "seeds": seeds, "map": way}
+                sides[f"rejax, {way}"] = functools.partial(seconds, theirs, **request)
             for side in sides.values():
                 side()
             taken = in_turn(sides, repeats if seeds < 32 else min(repeats, 3))
@@ -153,7 +154,7 @@ def trainings(peers: Peers, repeats: int, quick: bool) -> Iterator[list[str]]:
 
 
 def table(rows: list[list[str]], versions: dict[str, str], repeats: int) -> Table:
-    known = ", ".join(f"{name} {version}" for name, version in versions.items())
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     return Table(
         "p",
         "gacf against its peers, each in a process of its own",
@@ -170,7 +171,7 @@ def table(rows: list[list[str]], versions: dict[str, str], repeats: int) -> Tabl
         ],
         rows,
         [
-            f"PyTorch trains one seed. Their environments: {known}." if known else "",
+            f"PyTorch trains one seed. Their environments: {packages}." if packages else "",
         ],
     )
 
@@ -179,33 +180,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--torch", metavar="PYTHON", help="default: this one, if torch is there")
+    parser.add_argument("--torch", metavar="PYTHON", help="default: this one, if it has torch")
     parser.add_argument("--rejax", metavar="PYTHON")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
     parser.add_argument("--side", choices=("gacf", "by hand"), help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        serve({}, functools.partial(answer, given.side))
+    args = parser.parse_args()
+    if args.side:
+        serve({}, functools.partial(answer, args.side))
         return
     here = all(importlib.util.find_spec(name) for name in ("torch", "gymnasium"))
-    torch = given.torch or (sys.executable if here else None)
-    for name, found in (("PyTorch", torch), ("rejax", given.rejax)):
-        if not found:
-            print(f"{name} is left out: no environment with it was given; see --help")
-    repeats = 2 if given.quick else given.repeats
+    torch = args.torch or (sys.executable if here else None)
+    for name, python in (("PyTorch", torch), ("rejax", args.rejax)):
+        if not python:
+            print(f"{name} is left out, because no environment with it was given; see --help")
+    repeats = 2 if args.quick else args.repeats
     where = machine()
-    peers = Peers(torch, given.rejax)
+    peers = Peers(torch, args.rejax)
     rows: list[list[str]] = []
     for part in (updates, trainings):
-        for cells in part(peers, repeats, given.quick):
+        for cells in part(peers, repeats, args.quick):
             rows.append(cells)
             print(" | ".join(cells), flush=True)
-            made = table(rows, peers.versions, repeats)
-            if given.json:  # after each row: a long run that is stopped leaves what it measured
-                written = {"machine": where, "tables": [made._asdict()]}
-                given.json.write_text(json.dumps(written, indent=1))
+            measured = table(rows, peers.versions, repeats)
+            if (
+                args.json
+            ):  # after each row, so that a run that is stopped leaves what it has measured
+                run = {"machine": where, "tables": [measured._asdict()]}
+                args.json.write_text(json.dumps(run, indent=1))
     peers.close()
     print(table(rows, peers.versions, repeats).markdown())
 

@@ -38,7 +38,7 @@ def adversaries(
     compiled: bool,
     **adam_options: Any,
 ) -> Callable[[], None]:
-    """One update of both; compiled: losses with their gradients, and Adam in one kernel."""
+    """One update of both. Compiled are the losses with their gradients, and Adam is fused."""
     g_adam, d_adam = (
         torch.optim.Adam(network.parameters(), fused=compiled, **adam_options)
         for network in (generator, discriminator)
@@ -60,7 +60,7 @@ def adversaries(
         d_adam.zero_grad()
         d_loss(real(), fake).backward()
         d_adam.step()
-        # the discriminator's own gradient is not needed here: do not compute it
+        # The discriminator's own gradient is not needed here, so it is not computed.
         discriminator.requires_grad_(False)
         g_adam.zero_grad()
         g_loss(latent()).backward()
@@ -90,7 +90,7 @@ def gan(
 def dcgan(
     steps: int, width: int = 64, batch: int = 64, noise: int = 64, compiled: bool = False
 ) -> Callable[[], None]:
-    """Radford et al. 2016 on images of 28 × 28, as `gacf.networks.images` has it."""
+    """Radford et al. 2016 on images of 28 × 28, as in `gacf.networks.images`."""
     torch.manual_seed(0)
     images = torch.rand(512, 1, 28, 28) * 2 - 1
     generator = nn.Sequential(
@@ -134,7 +134,7 @@ def repeated(update: Callable[[], None], steps: int) -> Callable[[], None]:
 
 
 def on_threads(count: int, run: Callable[[], None]) -> Callable[[], None]:
-    """The same on so many threads."""
+    """The same call on `count` threads."""
 
     def limited() -> None:
         before = torch.get_num_threads()
@@ -164,11 +164,11 @@ def ddpg(
         "terminated": np.zeros((capacity, 1), np.float32),
         "next_observation": np.zeros((capacity, 3), np.float32),
     }
-    made = 0
+    count = 0
     observation, _ = env.reset(seed=0)
 
     def act(random: bool) -> None:
-        nonlocal made, observation
+        nonlocal count, observation
         if random:
             action = rng.uniform(-1, 1, 1)
         else:
@@ -178,12 +178,12 @@ def ddpg(
         then, reward, terminated, truncated, _ = env.step(2 * action)
         row = (observation, action, reward, terminated, then)
         for column, value in zip(buffer.values(), row, strict=True):
-            column[made % capacity] = value
-        made += 1
+            column[count % capacity] = value
+        count += 1
         observation = env.reset()[0] if terminated or truncated else then
 
     def drawn() -> dict[str, torch.Tensor]:
-        index = rng.integers(0, min(made, capacity), batch)
+        index = rng.integers(0, min(count, capacity), batch)
         return {name: torch.from_numpy(column[index]) for name, column in buffer.items()}
 
     def update() -> None:
@@ -192,14 +192,14 @@ def ddpg(
         with torch.no_grad():
             then = b["next_observation"]
             future = slow_critic(torch.cat([then, slow_actor(then)], -1))
-            wanted = b["reward"] + 0.99 * (1 - b["terminated"]) * future
-        c_loss = F.mse_loss(critic(torch.cat([b["observation"], b["action"]], -1)), wanted) / 2
+            target = b["reward"] + 0.99 * (1 - b["terminated"]) * future
+        c_loss = F.mse_loss(critic(torch.cat([b["observation"], b["action"]], -1)), target) / 2
         c_adam.zero_grad()
         c_loss.backward()
         c_adam.step()
-        seen = drawn()["observation"]
+        observations = drawn()["observation"]
         critic.requires_grad_(False)
-        a_loss = -critic(torch.cat([seen, actor(seen)], -1)).mean()
+        a_loss = -critic(torch.cat([observations, actor(observations)], -1)).mean()
         a_adam.zero_grad()
         a_loss.backward()
         a_adam.step()

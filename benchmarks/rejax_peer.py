@@ -1,10 +1,10 @@
-"""gacf against rejax: TD3, SAC and PPO on Pendulum-v1, seconds of a whole training a seed.
+"""gacf against rejax: TD3, SAC and PPO on Pendulum-v1, seconds per seed of a whole training.
 
     python -m venv rejax-env && rejax-env/bin/pip install rejax==0.1.3 gymnax==0.0.9
     python -m benchmarks.rejax_peer rejax-env/bin/python [--quick] [--json FILE]
 
-Same networks, batches, buffers and numbers of environment steps and updates; no evaluation on
-either side; both sides start from nothing, initialisation included. rejax runs as its users run it,
+Both sides have the same networks, batches, buffers and numbers of environment steps and updates.
+Neither evaluates, and both include initialisation. rejax runs as its users run it,
 `jax.vmap(train)`, and in the best of the strategies that gacf has; gacf with `map="auto"`. The two
 sides, each in a process of its own, take turns.
 """
@@ -31,7 +31,7 @@ from gacf.runner import Program
 
 KEY = jax.random.key(0)
 HIDDEN, UPDATES, WARMUP = (64, 64), 1_024, 256
-LONG = 100  # seeds from which the first call is the one that counts
+LONG = 100  # from this number of seeds on, the first call is the one that is timed
 OFF = {
     "total_timesteps": WARMUP + UPDATES,
     "eval_freq": WARMUP + UPDATES,
@@ -103,7 +103,7 @@ class Ours:
 
 
 class Theirs:
-    """The worker, asked for one whole training at a time."""
+    """The worker, which makes one whole training per call."""
 
     def __init__(self, python: str):
         worker = Path(__file__).with_name("rejax_worker.py")
@@ -124,24 +124,24 @@ class Theirs:
             )
         return json.loads(line)
 
-    def __call__(self, **asked: Any) -> dict[str, float]:
+    def __call__(self, **request: Any) -> dict[str, float]:
         assert self.process.stdin is not None
-        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        print(json.dumps(request), file=self.process.stdin, flush=True)
         return self._answer()
 
 
 def compared(theirs: Theirs, method: str, seeds: int, rounds: int) -> list[str]:
-    """One row."""
+    """The row of one method and number of seeds."""
     settings = SETTINGS[method]
     maps = ["vmap"] if seeds == 1 else ["vmap", "sharded-vmap", "sharded-loop"]
     mine = Ours(method, seeds)
     same = {"method": method, "settings": settings, "seeds": seeds, "warm": seeds < LONG}
-    asked = {m: {**same, "map": m} for m in maps}
-    compile_seconds = {m: theirs(**request)["compile"] for m, request in asked.items()}
+    requests = {m: {**same, "map": m} for m in maps}
+    compile_seconds = {m: theirs(**request)["compile"] for m, request in requests.items()}
     taken: dict[str, list[float]] = {name: [] for name in ("gacf", *maps)}
     for _ in range(rounds):
         taken["gacf"].append(mine())
-        for m, request in asked.items():
+        for m, request in requests.items():
             taken[m].append(theirs(**request)["seconds"])
     times = {name: np.array(t) / seeds for name, t in taken.items()}
     best = min(maps, key=lambda m: float(np.median(times[m])))
@@ -166,28 +166,28 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--methods", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
-    given = parser.parse_args()
+    args = parser.parse_args()
     where = machine()
-    theirs = Theirs(given.python)
+    theirs = Theirs(args.python)
     rows = []
-    for seeds in [1, 2] if given.quick else given.seeds:
-        for method in given.methods:
-            rows.append(compared(theirs, method, seeds, 1 if given.quick or seeds > 8 else 3))
+    for seeds in [1, 2] if args.quick else args.seeds:
+        for method in args.methods:
+            rows.append(compared(theirs, method, seeds, 1 if args.quick or seeds > 8 else 3))
             print(" | ".join(rows[-1]), flush=True)
-            made = table(sorted(rows), theirs.versions, given)
-            if given.json:
-                written = {"machine": where, "tables": [made._asdict()]}
-                given.json.write_text(json.dumps(written, indent=1))
-    print(made.markdown())
+            measured = table(sorted(rows), theirs.versions, args)
+            if args.json:
+                run = {"machine": where, "tables": [measured._asdict()]}
+                args.json.write_text(json.dumps(run, indent=1))
+    print(measured.markdown())
 
 
-def table(rows: list[list[str]], versions: dict[str, str], given: argparse.Namespace) -> Table:
-    chosen = "" if given.methods == list(SETTINGS) else f" --methods {' '.join(given.methods)}"
+def table(rows: list[list[str]], versions: dict[str, str], args: argparse.Namespace) -> Table:
+    chosen = "" if args.methods == list(SETTINGS) else f" --methods {' '.join(args.methods)}"
     return Table(
         "g",
         f"rejax {versions['rejax']} (jax {versions['jax']}): whole trainings on Pendulum-v1, "
         "seconds a seed",
-        f"python -m benchmarks.rejax_peer PYTHON --seeds {' '.join(map(str, given.seeds))}{chosen}",
+        f"python -m benchmarks.rejax_peer PYTHON --seeds {' '.join(map(str, args.seeds))}{chosen}",
         [
             "method",
             "seeds",

@@ -1,7 +1,8 @@
 """The rejax side of `benchmarks.rejax_peer`: in an environment of its own, without gacf.
 
-Reads one JSON request a line, {"method", "settings", "seeds", "map", "warm"}, and answers each with
-one line: {"compile", "seconds"}, the latter of one whole training, after a first call if "warm".
+Reads one JSON request per line, {"method", "settings", "seeds", "map", "warm"}, and answers each
+with one line: {"compile", "seconds"}, the latter of one whole training, after a first call if it is
+"warm".
 """
 
 import json
@@ -19,7 +20,7 @@ import numpy as np  # noqa: E402
 import rejax  # noqa: E402
 from jax.sharding import Mesh, PartitionSpec  # noqa: E402
 
-made = {}
+programs = {}
 
 
 def program(method, settings, seeds, how):
@@ -27,7 +28,7 @@ def program(method, settings, seeds, how):
     algorithm = rejax.get_algo(method).create(
         env="Pendulum-v1", skip_initial_evaluation=True, **settings
     )
-    # no evaluation on either side
+    # Neither side evaluates.
     algorithm = algorithm.replace(eval_callback=lambda algorithm, state, key: jnp.zeros(()))
 
     def one(key):
@@ -47,16 +48,16 @@ def program(method, settings, seeds, how):
 def main():
     print(json.dumps({"rejax": version("rejax"), "jax": jax.__version__}), flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        name = json.dumps(asked)
+        request = json.loads(line)
+        name = json.dumps(request)
         start = time.perf_counter()
-        if name not in made:
-            keys = jax.random.split(jax.random.PRNGKey(0), asked["seeds"])
-            run = program(asked["method"], asked["settings"], asked["seeds"], asked["map"])
-            made[name] = run.lower(keys).compile(), keys, time.perf_counter() - start
-            if asked.get("warm", True):
-                jax.block_until_ready(made[name][0](keys))
-        run, keys, compiled = made[name]
+        if name not in programs:
+            keys = jax.random.split(jax.random.PRNGKey(0), request["seeds"])
+            run = program(request["method"], request["settings"], request["seeds"], request["map"])
+            programs[name] = run.lower(keys).compile(), keys, time.perf_counter() - start
+            if request.get("warm", True):
+                jax.block_until_ready(programs[name][0](keys))
+        run, keys, compiled = programs[name]
         start = time.perf_counter()
         jax.block_until_ready(run(keys))
         seconds = time.perf_counter() - start

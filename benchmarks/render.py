@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.common import Table
-from gacf.runner import LOOP_FROM
+from gacf.runner.program import LOOP_FROM
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -45,7 +45,7 @@ because none was available.
 
 
 def merged(tables: list[Table]) -> Table:
-    """One table of several runs: a later run's rows replace those of the same first two cells."""
+    """One table of several runs: rows of later runs replace rows with the same first two cells."""
     rows: dict[tuple[str, ...], list[Sequence[str]]] = {}
     for table in tables:
         fresh: dict[tuple[str, ...], list[Sequence[str]]] = {}
@@ -62,7 +62,7 @@ def merged(tables: list[Table]) -> Table:
 
 
 def spread(values: dict[str, list[str]]) -> str:
-    """One value, or several with the tables that were measured under each."""
+    """The value, or each of several values with the tables that were measured with it."""
     if len(values) == 1:
         return next(iter(values))
     return "; ".join(f"{v} ({', '.join(sorted(set(t)))})" for v, t in values.items())

@@ -2,9 +2,10 @@
 
     python benchmarks/rules.py
 
-The game is a GAN of two MLPs. g is half the time of both players' gradients, h half of what a
-joint VJP or JVP adds to them, both timed alone; a row's count is in these units, and its ratio is
-measured over counted. Times are the smallest of many, all rules in turn. Prints Markdown.
+The game is a GAN of two MLPs. g is half the time of both players' gradients, and h half of
+what a joint VJP or JVP adds to them, each timed alone. A row's count is in these units, and its
+ratio is the measured time over the counted one. Each time is the smallest of many, with all rules
+taking turns. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def sgd() -> dict[str, optax.GradientTransformation]:
 
 
 def counted() -> dict[str, tuple[gacf.Rule, str, Any]]:
-    """Name -> rule, its count in words, and as a function of g and h."""
+    """Name -> the rule, and its count as text and as a function of g and h."""
     o = sgd()
     one = rules.simultaneous
     return {
@@ -87,7 +88,7 @@ def counted() -> dict[str, tuple[gacf.Rule, str, Any]]:
 
 
 def units(played: gacf.Game, state: gacf.State) -> dict[str, Any]:
-    """Compiled: both gradients; the same with a joint VJP; with a joint JVP."""
+    """Compiled calls: both gradients alone, with a joint VJP, and with a joint JVP."""
 
     def at(params: Any, key: Any) -> tuple[Any, Any]:
         here = field(played, state.world, played.sample(state.world, key), key)
@@ -107,9 +108,9 @@ def units(played: gacf.Game, state: gacf.State) -> dict[str, Any]:
         vector, _ = function(everyone)
         return vector, jax.jvp(function, (everyone,), (vector,), has_aux=True)[1]
 
-    made = {"gradients": gradients, "backwards": backwards, "forwards": forwards}
+    functions = {"gradients": gradients, "backwards": backwards, "forwards": forwards}
     key = jax.random.key(1)
-    compiled = {n: jax.jit(f).lower(state.params, key).compile() for n, f in made.items()}
+    compiled = {n: jax.jit(f).lower(state.params, key).compile() for n, f in functions.items()}
     return {n: (lambda f=f: f(state.params, key)) for n, f in compiled.items()}
 
 

@@ -51,14 +51,14 @@ def train(checkout: Path, name: str, directory: Path) -> pd.DataFrame:
 
 
 def first_difference(one: pd.DataFrame, other: pd.DataFrame) -> str | None:
-    """What differs first, or None where all rows are equal to the bit."""
+    """The first difference; None if all rows are equal bit for bit."""
     rows = ["cell", "seed", "step", "metric"]
     if sorted(set(one["metric"])) != sorted(set(other["metric"])):
-        apart = sorted(set(one["metric"]) ^ set(other["metric"]))
-        return f"metrics of one side only: {', '.join(apart)}"
+        unshared = sorted(set(one["metric"]) ^ set(other["metric"]))
+        return f"metrics of one side only: {', '.join(unshared)}"
     one, other = (x.sort_values(rows).reset_index(drop=True) for x in (one, other))
     if len(one) != len(other) or not one[rows].equals(other[rows]):
-        return f"{len(one)} rows against {len(other)}, or other rows"
+        return f"{len(one)} rows against {len(other)}, or different rows"
     a, b = one["value"].to_numpy(), other["value"].to_numpy()
     apart = np.flatnonzero(~((a == b) | (np.isnan(a) & np.isnan(b))))
     if not apart.size:
@@ -69,7 +69,7 @@ def first_difference(one: pd.DataFrame, other: pd.DataFrame) -> str | None:
 
 
 def main() -> int:
-    """Compares, experiment by experiment."""
+    """Compares the checkouts, one experiment after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("other", type=Path, help="the other checkout's root")
     parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))

@@ -1,11 +1,11 @@
-"""Seeds over 1, 2, 4, 8 devices of this machine, and over 2 processes: time, memory, what is sent.
+"""Seeds over 1, 2, 4, 8 devices of this machine, and over 2 processes: time, memory, exchange.
 
     python -m benchmarks.scaling [--quick] [--rounds N] [--json FILE]
 
-DDPG of `benchmarks.foundation`, 16 seeds, `sharded-loop`. The devices are JAX's host devices: they
-share the machine's cores, so that beyond these no time is to be gained; what is held against the
-model of docs/scaling.md is memory, exchange, and what a device more costs. Each row has processes
-of its own; all take turns.
+DDPG of `benchmarks.foundation`, 16 seeds, `sharded-loop`. The devices are JAX's host devices,
+which share the machine's cores, so more devices than cores save no time. The model of
+docs/scaling.md is compared in memory, exchange, and the cost of one more device. Each row has
+processes of its own, and all rows take turns.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLLECTIVES = re.compile(r"= .* (all-reduce|all-gather|all-to-all|collective-per
 
 
 def memory(name: str) -> int:
-    """A line of /proc/self/status, bytes; the peak where there is no such file."""
+    """A line of /proc/self/status in bytes; the peak memory if there is no such file."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * next(int(x.split()[1]) for x in lines if x.startswith(name))
@@ -57,7 +57,7 @@ def work(devices: int, processes: int, process: int, address: str, quick: bool) 
     text = program.compile(lanes, 1).as_text()
     share = int(program.placement.own.sum()) / program.padded
     whole = program.bytes_a_lane() * program.lanes
-    with contextlib.suppress(OSError):  # what compilation took up is not meant
+    with contextlib.suppress(OSError):  # the peak must not include compilation
         Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS") - whole * share
     held: list[Any] = [lanes]
@@ -105,15 +105,15 @@ class Row:
     def greet(self) -> None:
         self.greetings = [worker.answer() for worker in self.workers]
 
-    def __call__(self, **asked: Any) -> list[dict[str, float]]:
-        """All at once."""
+    def __call__(self, **request: Any) -> list[dict[str, float]]:
+        """The answers of all processes, which work at the same time."""
         for worker in self.workers:
-            worker.tell(**asked)
+            worker.send(**request)
         return [worker.answer() for worker in self.workers]
 
 
 def by_model(greeting: dict[str, Any]) -> float:
-    """Bytes of one process: its lanes and the state whole, to save it."""
+    """Bytes of one process: its lanes, and the complete state that it saves."""
     whole = greeting["state"] if greeting["share"] < 1 else 0
     return greeting["needed"] * greeting["share"] + whole
 
@@ -121,22 +121,24 @@ def by_model(greeting: dict[str, Any]) -> float:
 def table(rows: tuple[tuple[int, int], ...], rounds: int, quick: bool) -> Any:
     from benchmarks.common import Table, milliseconds, ratio
 
-    made = {f"{p} × {d}": Row(p, d, quick) for p, d in rows}
-    for row in made.values():
+    rows_of = {f"{p} × {d}": Row(p, d, quick) for p, d in rows}
+    for row in rows_of.values():
         row.greet()
-    sides = {name: lambda row=row: max(a["seconds"] for a in row()) for name, row in made.items()}
+    sides = {
+        name: lambda row=row: max(a["seconds"] for a in row()) for name, row in rows_of.items()
+    }
     taken = in_turn(sides, rounds)
     gathered = in_turn(
         {
             name: lambda row=row: max(a["seconds"] for a in row(gather=True))
-            for name, row in made.items()
+            for name, row in rows_of.items()
         },
         min(rounds, 3),
     )
-    first = next(iter(made))
+    first = next(iter(rows_of))
     cells = []
     mib = 2**20
-    for name, row in made.items():
+    for name, row in rows_of.items():
         greeting = row.greetings[0]
         grown = [answer["grown"] for answer in row()]
         cells.append(
@@ -152,7 +154,7 @@ def table(rows: tuple[tuple[int, int], ...], rounds: int, quick: bool) -> Any:
                 " + ".join(f"{g / mib:.0f}" for g in grown),
             ]
         )
-        for worker in reversed(row.workers):  # the first coordinates
+        for worker in reversed(row.workers):  # the first one coordinates, so it ends last
             worker.close()
     return Table(
         "n",
@@ -182,19 +184,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
     parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.work:
-        devices, processes, process, address = given.work
-        work(int(devices), int(processes), int(process), address, given.quick)
+    args = parser.parse_args()
+    if args.work:
+        devices, processes, process, address = args.work
+        work(int(devices), int(processes), int(process), address, args.quick)
         return
     from benchmarks.common import machine
 
-    rows = ((1, 1), (1, 2), (2, 1)) if given.quick else ROWS
+    rows = ((1, 1), (1, 2), (2, 1)) if args.quick else ROWS
     where = machine()
-    made = table(rows, 1 if given.quick else given.rounds, given.quick)
-    print(made.markdown())
-    if given.json:
-        given.json.write_text(json.dumps({"machine": where, "tables": [made._asdict()]}, indent=1))
+    measured = table(rows, 1 if args.quick else args.rounds, args.quick)
+    print(measured.markdown())
+    if args.json:
+        args.json.write_text(
+            json.dumps({"machine": where, "tables": [measured._asdict()]}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What share of the machine's arithmetic a step reaches: `--profile`, over methods and seeds.
+"""The share of the machine's arithmetic that a step reaches, for several methods and seeds.
 
     python -m benchmarks.share [--quick] [--only NAME …] [--seeds N …] [--json FILE]
 
-Prints table h. Arithmetic: that of the matrix products and convolutions of a step. Achieved: that
+Prints table h. Arithmetic: the matrix products and convolutions of a step. Achieved: the arithmetic
 over the time of a step, as a share of what one large float32 matrix product (1,024 × 1,024) reaches
-on all devices. Networks of 2 × 256 and batches of 256 but for the GANs (see docs/benchmarks.md) and
-for PPO (64 environments × 64 steps, 10 epochs of 32 pieces of 128 examples; a step is all of that).
+on all devices. Networks are 2 × 256 and batches 256, except for the GANs (see docs/benchmarks.md)
+and PPO (64 environments × 64 steps, 10 epochs of 32 pieces of 128 examples, all in one step).
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ NAMES = {"ring": "MLP GAN, ring", "ddpg": "DDPG", "sac": "SAC", "ppo": "PPO", "d
 def measured(name: str, seeds: int) -> list[str]:
     program = Program(CASES[name](), seeds)
     with tempfile.TemporaryDirectory() as place:
-        # as many steps of each lane as a run makes before it goes on to the next
-        found = profile.profile(program, subjects.KEY, Path(place), max(0.5, 0.08 * seeds))
-    largest = found.costs[0]
+        # As many steps of each lane as a run makes before it continues with the next lane.
+        result = profile.profile(program, subjects.KEY, Path(place), max(0.5, 0.08 * seeds))
+    largest = result.costs[0]
     return [
         NAMES[name],
         str(seeds),
         program.map,
-        f"{1e-6 * found.flops:.4g}",
-        f"{1e3 * found.step_seconds / seeds:.3g}",
-        f"{1e-9 * found.achieved:.0f}",
-        f"{found.achieved / found.peak:.0%}",
-        profile.share(found.idle),
+        f"{1e-6 * result.flops:.4g}",
+        f"{1e3 * result.step_seconds / seeds:.3g}",
+        f"{1e-9 * result.achieved:.0f}",
+        f"{result.achieved / result.peak:.0%}",
+        profile.share(result.idle),
         f"{largest.scope} {largest.operation}, {largest.share:.0%}".strip(),
     ]
 
 
-def table(rows: list[list[str]], given: argparse.Namespace) -> Table:
-    chosen = f" --only {' '.join(given.only)}" if given.only != list(CASES) else ""
-    chosen += f" --seeds {' '.join(map(str, given.seeds))}" if given.seeds != SEEDS else ""
+def table(rows: list[list[str]], args: argparse.Namespace) -> Table:
+    chosen = f" --only {' '.join(args.only)}" if args.only != list(CASES) else ""
+    chosen += f" --seeds {' '.join(map(str, args.seeds))}" if args.seeds != SEEDS else ""
     return Table(
         "h",
         "share of the machine's arithmetic",
@@ -97,16 +97,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
-    given = parser.parse_args()
+    args = parser.parse_args()
     where, rows = machine(), []
-    for name in given.only[:1] if given.quick else given.only:
-        for seeds in [1] if given.quick else given.seeds:
+    for name in args.only[:1] if args.quick else args.only:
+        for seeds in [1] if args.quick else args.seeds:
             rows.append(measured(name, seeds))
             print(*rows[-1], sep=" | ", flush=True)
-            if given.json:  # after each row: what is measured stays
-                run = {"machine": where, "tables": [table(rows, given)._asdict()]}
-                given.json.write_text(json.dumps(run, indent=1))
-    print(table(rows, given).markdown())
+            if (
+                args.json
+            ):  # after each row, so that a run that is stopped leaves what it has measured
+                run = {"machine": where, "tables": [table(rows, args)._asdict()]}
+                args.json.write_text(json.dumps(run, indent=1))
+    print(table(rows, args).markdown())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured: the same GAN and the same DDPG in gacf and by hand, from the same states."""
+"""The measured updates: one GAN and one DDPG, in gacf and by hand, from the same states."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Subject(NamedTuple):
     """One update, twice.
 
     Attributes:
-        algorithm: gacf's.
-        convert: a gacf `State` (of one seed, or batched) as the hand-written one.
+        algorithm: gacf's algorithm.
+        convert: gacf `State` (of one seed, or batched) -> the hand-written state.
         step: the hand-written step, with keys of its own.
         update: the hand-written update with gacf's draws: `(state, gacf's state.key) -> state`.
         players: hand-written state -> what gacf calls `params`.
@@ -150,7 +150,7 @@ def ddpg(capacity: int = 100_000, batch: int = 256) -> Subject:
 
 
 def dcgan(data: Any = None) -> gacf.Algorithm:
-    """DCGAN on images of 28 × 28, by default noise: their content costs nothing."""
+    """DCGAN on images of 28 × 28, by default noise, because their content does not matter here."""
     if data is None:
         data = np.random.RandomState(0).uniform(-1, 1, (512, 28, 28, 1)).astype(np.float32)
     game = gacf.gan(DCGANGenerator((28, 28, 1)), DCGANCritic(), data, batch_size=64)
@@ -159,7 +159,7 @@ def dcgan(data: Any = None) -> gacf.Algorithm:
 
 
 def bilinear() -> gacf.Algorithm:
-    """The smallest game."""
+    """A bilinear game, the smallest possible one."""
     game = gacf.from_losses(
         {"actor": 1.0, "critic": 1.0},
         {
@@ -200,14 +200,14 @@ def flops(algorithm: gacf.Algorithm) -> float:
 
 
 class Runner:
-    """A gacf program as a call without arguments that goes on from where it is.
+    """A gacf program as a call without arguments that continues where the last call ended.
 
     Args:
         algorithm: what to run.
-        seeds: how many.
+        seeds: the number of seeds.
         map: the strategy.
-        counts: steps of each window of one call.
-        start: a batched state to start from a copy of; initialised here by default.
+        counts: the steps of each window of one call.
+        start: a batched state, of which a copy is the start; by default a fresh one.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class Runner:
 
 
 class HandRunner:
-    """The hand-written program, likewise, from a gacf state."""
+    """The same for the hand-written program, starting from a gacf state."""
 
     def __init__(self, subject: Subject, start: gacf.State, map: str, steps: int):
         self.state = hand.placed(copied(subject.convert(start)), map)
@@ -249,7 +249,7 @@ class HandRunner:
 
 
 def copied(tree: Any) -> Any:
-    """Buffers of its own, on the first device: programs use up what they are given."""
+    """A copy on the first device, because programs consume the buffers of their arguments."""
     return jax.device_put(jax.tree.map(jnp.copy, tree), on_one_device())
 
 

@@ -1,11 +1,12 @@
-"""A sweep as one program, against a loop over its cells and against a process a cell.
+"""A sweep as one program, against a loop over its cells and against one process per cell.
 
     python -m benchmarks.sweep [--quick] [--steps N] [--hidden N] [--batch N] [--json FILE]
 
 27 cells × 16 seeds of the ring: 3 actor rates × 3 critic rates × 3 weights of R1. Each side runs in
 processes of its own with an empty cache of compiled programs, and leaves the same run directories.
-Sides: `sweep` (gacf sweep), `loop` (gacf run of each cell, one process), `processes` (a gacf run a
-cell, each on all cores, one after the other), `pinned` (the same, one a core at once).
+Sides: `sweep` (gacf sweep), `loop` (gacf run of each cell, one process), `processes` (one
+gacf run per cell, each on all cores, one after the other), `pinned` (the same, but one on each core
+at a time).
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ GRID = {"actor.learning_rate": RATES, "critic.learning_rate": RATES, "r1": ("0.0
 
 
 class Measured(NamedTuple):
-    """What one side took.
+    """The costs of one side.
 
     Attributes:
         wall: seconds from start to end.
         compilations: programs compiled.
-        compile: seconds of these, summed.
-        train: seconds of training, summed.
-        peak: bytes that the largest process held.
+        compile: the seconds of all compilations.
+        train: the seconds of all trainings.
+        peak: the peak memory of the largest process, in bytes.
     """
 
     wall: float
@@ -56,17 +57,17 @@ def cells(quick: bool) -> list[list[tuple[str, str]]]:
     return [list(zip(grid, row, strict=True)) for row in itertools.product(*grid.values())]
 
 
-def overrides(given: argparse.Namespace) -> list[str]:
-    steps = 20 if given.quick else given.steps
+def overrides(args: argparse.Namespace) -> list[str]:
+    steps = 20 if args.quick else args.steps
     settings = {
-        "seeds": 2 if given.quick else 16,
+        "seeds": 2 if args.quick else 16,
         "steps": steps,
         "log_every": max(1, steps // 100),
         "evaluate_every": max(1, steps // 100) * 10,
         "checkpoint_every": max(1, steps // 100) * 10,
-        "batch_size": given.batch,
-        "actor.hidden": f"({given.hidden},{given.hidden})",
-        "critic.hidden": f"({given.hidden},{given.hidden})",
+        "batch_size": args.batch,
+        "actor.hidden": f"({args.hidden},{args.hidden})",
+        "critic.hidden": f"({args.hidden},{args.hidden})",
     }
     return [f"--config.{key}={value}" for key, value in settings.items()]
 
@@ -78,51 +79,51 @@ def run_of(cell: Sequence[tuple[str, str]], place: Path, more: Sequence[str]) ->
 
 
 def call(arguments: Sequence[str], place: Path, cores: str | None = None) -> None:
-    """One process; its output is shown if it fails."""
+    """Runs one process; prints its output if it fails."""
     pinned = ["taskset", "-c", cores] if cores else []
-    made = subprocess.run(
+    result = subprocess.run(
         [*pinned, sys.executable, "-m", *arguments],
         env={**os.environ, "XDG_CACHE_HOME": str(place / "cache"), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    if made.returncode:
-        raise SystemExit(made.stdout + made.stderr)
+    if result.returncode:
+        raise SystemExit(result.stdout + result.stderr)
 
 
-def sweep(place: Path, given: argparse.Namespace) -> None:
-    found = cells(given.quick)
+def sweep(place: Path, args: argparse.Namespace) -> None:
+    grid = cells(args.quick)
     swept = [
-        f"--sweep.{key}={','.join(dict.fromkeys(dict(cell)[key] for cell in found))}"
-        for key, _ in found[0]
+        f"--sweep.{key}={','.join(dict.fromkeys(dict(cell)[key] for cell in grid))}"
+        for key, _ in grid[0]
     ]
     where = ["--workdir", str(place / "s")]
-    call(["gacf", "sweep", EXPERIMENT, *where, *overrides(given), *swept], place)
+    call(["gacf", "sweep", EXPERIMENT, *where, *overrides(args), *swept], place)
 
 
-def loop(place: Path, given: argparse.Namespace) -> None:
-    more = ["--quick"] if given.quick else []
-    sizes = [f"--{k}={getattr(given, k)}" for k in ("steps", "hidden", "batch")]
+def loop(place: Path, args: argparse.Namespace) -> None:
+    more = ["--quick"] if args.quick else []
+    sizes = [f"--{k}={getattr(args, k)}" for k in ("steps", "hidden", "batch")]
     call(["benchmarks.sweep", "--loop", str(place / "s"), *more, *sizes], place)
 
 
-def processes(place: Path, given: argparse.Namespace) -> None:
-    for cell in cells(given.quick):
-        call(["gacf", *run_of(cell, place / "s", overrides(given))], place)
+def processes(place: Path, args: argparse.Namespace) -> None:
+    for cell in cells(args.quick):
+        call(["gacf", *run_of(cell, place / "s", overrides(args))], place)
 
 
-def pinned(place: Path, given: argparse.Namespace) -> None:
+def pinned(place: Path, args: argparse.Namespace) -> None:
     own = sorted(os.sched_getaffinity(0))
     free = list(map(str, own))
 
     def one(cell: Any) -> None:
         core = free.pop()
-        call(["gacf", *run_of(cell, place / "s", overrides(given))], place, core)
+        call(["gacf", *run_of(cell, place / "s", overrides(args))], place, core)
         free.append(core)
 
     with ThreadPoolExecutor(len(own)) as pool:
-        list(pool.map(one, cells(given.quick)))
+        list(pool.map(one, cells(args.quick)))
 
 
 SIDES: dict[str, Callable[[Path, argparse.Namespace], None]] = {
@@ -130,19 +131,19 @@ SIDES: dict[str, Callable[[Path, argparse.Namespace], None]] = {
 }  # fmt: skip
 
 
-def measured(side: str, given: argparse.Namespace) -> Measured:
-    """Runs one side; a process of its own, so that the peak of its children is its."""
+def measured(side: str, args: argparse.Namespace) -> Measured:
+    """Runs one side in a process of its own, whose children determine the peak memory."""
     with tempfile.TemporaryDirectory() as place:
-        sizes = [f"--{k}={getattr(given, k)}" for k in ("steps", "hidden", "batch")]
-        quick = ["--quick"] if given.quick else []
+        sizes = [f"--{k}={getattr(args, k)}" for k in ("steps", "hidden", "batch")]
+        quick = ["--quick"] if args.quick else []
         command = [sys.executable, "-m", "benchmarks.sweep", "--side", side, place, *sizes, *quick]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         out = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
         wall, peak = json.loads(out)
-        found = [json.loads(p.read_text()) for p in Path(place).glob("s/*/summary.json")]
-        if len(found) != len(cells(given.quick)):
-            raise SystemExit(f"{side}: {len(found)} cells finished")
-        entries = [cell for one in found for cell in one["cells"].values()]
+        summaries = [json.loads(p.read_text()) for p in Path(place).glob("s/*/summary.json")]
+        if len(summaries) != len(cells(args.quick)):
+            raise SystemExit(f"{side}: {len(summaries)} cells finished")
+        entries = [cell for one in summaries for cell in one["cells"].values()]
         compiled = sum(cell["compile_seconds"] for cell in entries)
         whole = Path(place) / "s" / "sweep-summary.json"
         many = len(entries)
@@ -151,7 +152,7 @@ def measured(side: str, given: argparse.Namespace) -> Measured:
         return Measured(wall, many, compiled, sum(c["train_seconds"] for c in entries), peak)
 
 
-def table(results: dict[str, list[Measured]], given: argparse.Namespace) -> Table:
+def table(results: dict[str, list[Measured]], args: argparse.Namespace) -> Table:
     names = {
         "sweep": "gacf sweep", "loop": "(a) a loop of gacf run, one process",
         "processes": "(b) a process a cell, one after the other",
@@ -171,12 +172,12 @@ def table(results: dict[str, list[Measured]], given: argparse.Namespace) -> Tabl
                 f"{one.peak / 2**20:.0f}",
             ]
         )
-    count = len(cells(given.quick))
+    count = len(cells(args.quick))
     return Table(
         "s",
-        f"a sweep of {count} cells × {2 if given.quick else 16} seeds of the ring, seconds",
-        f"python -m benchmarks.sweep --steps {given.steps} --hidden {given.hidden} "
-        f"--batch {given.batch} --rounds {given.rounds}",
+        f"a sweep of {count} cells × {2 if args.quick else 16} seeds of the ring, seconds",
+        f"python -m benchmarks.sweep --steps {args.steps} --hidden {args.hidden} "
+        f"--batch {args.batch} --rounds {args.rounds}",
         ["side", "wall", "over gacf sweep", "compilations", "of it compiling", "of it training",
          "peak MiB a process"],
         rows,
@@ -200,30 +201,32 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table there, for benchmarks.render")
     parser.add_argument("--side", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.loop:
+    args = parser.parse_args()
+    if args.loop:
         from gacf.lab.cli import main as gacf
 
-        for cell in cells(given.quick):
-            if gacf(run_of(cell, given.loop, overrides(given))):
+        for cell in cells(args.quick):
+            if gacf(run_of(cell, args.loop, overrides(args))):
                 raise SystemExit(1)
         return
-    if given.side:
+    if args.side:
         began = time.perf_counter()
-        SIDES[given.side[0]](Path(given.side[1]), given)
+        SIDES[args.side[0]](Path(args.side[1]), args)
         peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         print(json.dumps([time.perf_counter() - began, peak]))
         return
     where = machine()
     results: dict[str, list[Measured]] = {}
-    for i in range(given.rounds):
-        for side in given.only[:: 1 if i % 2 == 0 else -1]:
-            results.setdefault(side, []).append(measured(side, given))
+    for i in range(args.rounds):
+        for side in args.only[:: 1 if i % 2 == 0 else -1]:
+            results.setdefault(side, []).append(measured(side, args))
             print(side, results[side][-1], flush=True)
-    made = table({side: results[side] for side in given.only}, given)
-    print(made.markdown())
-    if given.json:
-        given.json.write_text(json.dumps({"machine": where, "tables": [made._asdict()]}, indent=1))
+    measured_table = table({side: results[side] for side in args.only}, args)
+    print(measured_table.markdown())
+    if args.json:
+        args.json.write_text(
+            json.dumps({"machine": where, "tables": [measured_table._asdict()]}, indent=1)
+        )
 
 
 if __name__ == "__main__":

@@ -6,23 +6,23 @@ import sys
 import time
 
 import gymnasium
-import pytorch  # the file beside this one
+import pytorch  # the file next to this one
 import torch
 
-made = {}
+calls = {}
 
 
 def main():
     greeting = {"torch": torch.__version__, "gymnasium": gymnasium.__version__}
     print(json.dumps({**greeting, "threads": pytorch.threads()}), flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        name = json.dumps(asked)
-        if name not in made:
-            made[name] = pytorch.SUBJECTS[asked["subject"]](asked["steps"])
-            made[name]()
+        request = json.loads(line)
+        name = json.dumps(request)
+        if name not in calls:
+            calls[name] = pytorch.SUBJECTS[request["subject"]](request["steps"])
+            calls[name]()
         start = time.perf_counter()
-        made[name]()
+        calls[name]()
         print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
     os._exit(0)
 

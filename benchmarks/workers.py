@@ -1,4 +1,4 @@
-"""Sides of a comparison in processes of their own, asked for one measurement at a time."""
+"""Sides of a comparison in processes of their own, which make one measurement per request."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[1]
 
 
 class Worker:
-    """A process that says what it is, `answer`, then answers each line of JSON with one.
+    """A process that first greets with a line of JSON, then answers each line of JSON with one.
 
     Args:
-        command: of the process.
-        environment: what else its environment holds.
+        command: the command of the process.
+        environment: further variables of its environment.
     """
 
     def __init__(self, command: Sequence[str], **environment: str):
@@ -35,19 +35,19 @@ class Worker:
         )
 
     def answer(self) -> Any:
-        """The next line, after what libraries print."""
+        """The next line of JSON; anything else that libraries print is skipped."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("{"):
                 return json.loads(line)
         raise SystemExit(f"{self.name}: the process ended; see its message above")
 
-    def tell(self, **asked: Any) -> None:
+    def send(self, **request: Any) -> None:
         assert self.process.stdin is not None
-        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        print(json.dumps(request), file=self.process.stdin, flush=True)
 
-    def __call__(self, **asked: Any) -> Any:
-        self.tell(**asked)
+    def __call__(self, **request: Any) -> Any:
+        self.send(**request)
         return self.answer()
 
     def close(self) -> None:
@@ -55,14 +55,14 @@ class Worker:
 
 
 def serve(greeting: Mapping[str, Any], answer: Callable[..., Mapping[str, Any]]) -> None:
-    """The worker's end."""
+    """The side of the worker: greets, then answers requests until the input ends."""
     print(json.dumps(greeting), flush=True)
     for line in sys.stdin:
         print(json.dumps(answer(**json.loads(line))), flush=True)
 
 
 def in_turn(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each side [rounds]; ABC CBA …, so that a load from outside falls on all."""
+    """Seconds of each side, [rounds], in turns ABC CBA …, so that other work slows all of them."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(rounds):
         for name in list(sides)[:: 1 if i % 2 == 0 else -1]:

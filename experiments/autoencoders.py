@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.flows import WithFeatures, adversarial_autoencoder, vae_gan
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, Model, model
@@ -62,18 +62,18 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
             unseen = gacf.data.digits("test")[0]
             output, _ = encoder.apply(params["encoder"], world, unseen)
             mean, log_scale = output[:, :size], output[:, size:]
-            again, _ = actor.apply(params["actor"], world, mean)
+            rebuilt, _ = actor.apply(params["actor"], world, mean)
             noise = jax.random.normal(code_key, mean.shape)
             codes = mean + jnp.exp(log_scale) * noise if log_scale.size else mean
             prior = jax.random.normal(prior_key, (SAMPLES, size))
             features = metrics.digits_classifier().features
-            made = features(generate(actor, params, world, noise_key, SAMPLES, size))
-            error = jnp.mean(jnp.square(again - unseen)) / jnp.mean(jnp.var(unseen, axis=0))
+            fake = features(generate(actor, params, world, noise_key, SAMPLES, size))
+            error = jnp.mean(jnp.square(rebuilt - unseen)) / jnp.mean(jnp.var(unseen, axis=0))
             return {
                 "reconstruction": error,
                 "latent_mmd": metrics.mmd(prior, codes),
-                **metrics.prdc(features(unseen), made),
-                "kid": metrics.kid(features(unseen), made),
+                **metrics.prdc(features(unseen), fake),
+                "kid": metrics.kid(features(unseen), fake),
             }
 
         rule = gacf.rules.alternating(
@@ -103,7 +103,7 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
 
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
-    """Samples of the first seed, a row a method."""
+    """Samples of the first seed, one row per method."""
     rows = {}
     for cell, state in finals.items():
         params = jax.tree.map(lambda x: x[0], state.params)

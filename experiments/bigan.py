@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.flows import bigan
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, Model, model
@@ -59,15 +59,15 @@ def get_config() -> ConfigDict:
 
 def networks(config: ConfigDict) -> tuple[Model, Model]:
     """The generator and the encoder."""
-    drawn = MLP(config.hidden, (8, 8, 1), last=jnp.tanh)
-    return model("actor", drawn), model("encoder", MLP(config.hidden, (config.noise,)))
+    generator = MLP(config.hidden, (8, 8, 1), last=jnp.tanh)
+    return model("actor", generator), model("encoder", MLP(config.hidden, (config.noise,)))
 
 
 def encode(config: ConfigDict, params: Any, images: jax.Array) -> jax.Array:
     return networks(config)[1].apply(params["encoder"], {}, images)[0]
 
 
-def again(config: ConfigDict, params: Any, images: jax.Array) -> jax.Array:
+def reconstruct(config: ConfigDict, params: Any, images: jax.Array) -> jax.Array:
     return networks(config)[0].apply(params["actor"], {}, encode(config, params, images))[0]
 
 
@@ -77,16 +77,16 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
     def evaluate(params: Any, world: Any, key: jax.Array) -> dict[str, jax.Array]:
         images, labels = gacf.data.digits("test")
         features = metrics.digits_classifier().features
-        made = features(generate(actor, params, world, key, SAMPLES, config.noise))
-        rebuilt = again(config, params, images)
+        fake = features(generate(actor, params, world, key, SAMPLES, config.noise))
+        rebuilt = reconstruct(config, params, images)
         spread = jnp.mean(jnp.var(images, axis=0))
         guess = jnp.argmax(metrics.digits_classifier().logits(rebuilt), axis=-1)
         return {
             "reconstruction": jnp.mean(jnp.square(rebuilt - images)) / spread,
             "chance": jnp.mean(jnp.square(jnp.roll(rebuilt, 1, axis=0) - images)) / spread,
             "kept": jnp.mean(guess == labels),
-            **metrics.prdc(features(images), made),
-            "kid": metrics.kid(features(images), made),
+            **metrics.prdc(features(images), fake),
+            "kid": metrics.kid(features(images), fake),
         }
 
     game = bigan(
@@ -110,7 +110,7 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
 
 
 def finish(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Any]:
-    """The linear probe, which solves a linear system."""
+    """The linear probe; it runs here because it solves a linear system."""
     (images, labels), (unseen, answers) = gacf.data.digits("train"), gacf.data.digits("test")
 
     def accuracy(codes: np.ndarray, held_out: np.ndarray) -> float:
@@ -134,5 +134,5 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
     rows = {"real": images}
     for cell, state in finals.items():
         params = jax.tree.map(lambda x: x[0], state.params)
-        rows[cell] = again(config, params, images)
+        rows[cell] = reconstruct(config, params, images)
     return {"reconstructions": image_rows(rows)}

@@ -1,4 +1,4 @@
-"""Every rule on the bilinear game F = xy, f = −xy: paths side by side, contraction against theory.
+"""Every rule on the bilinear game F = xy, f = −xy: paths, and contraction against theory.
 
     gacf run experiments/bilinear_rules.py
 
@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
 
 
 def cases(config: ConfigDict) -> dict[str, tuple[gacf.Rule, str, dict[str, Any]]]:
-    """Name -> rule, its closed form and that one's hyperparameters."""
+    """Name -> the rule, the name of its closed form, and the hyperparameters of that form."""
     eta, rate = config.learning_rate, config.rate
     o = {player: optax.sgd(eta) for player in PAIR}
     ogd = {player: optax.optimistic_gradient_descent(eta) for player in PAIR}
@@ -105,9 +105,9 @@ def path(algorithm: gacf.Algorithm, steps: int) -> np.ndarray:
 
 
 def pictures(config: ConfigDict, finals: Any) -> dict[str, Figure]:
-    known, cells = cases(config), build(config)
+    formulas, cells = cases(config), build(config)
     figure, axes = plt.subplots(3, 5, figsize=(15, 9.5), sharex=True, sharey=True)
-    for ax, (name, (_, form, hyper)) in zip(axes.flat, known.items(), strict=True):
+    for ax, (name, (_, form, hyper)) in zip(axes.flat, formulas.items(), strict=True):
         points = path(cells[name], config.steps)
         factor = abs(bilinear_modes(form, (config.learning_rate,) * 2, **hyper)).max()
         factor = factor ** (1 / config.period) if name == "lookahead" else factor

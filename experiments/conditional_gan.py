@@ -1,10 +1,10 @@
-"""Conditional GAN on scikit-learn's digits: is a sample the digit that was asked for?
+"""Conditional GAN on scikit-learn's digits: is a sample the requested digit?
 
     gacf run experiments/conditional_gan.py
 
 It compares two critics: one gets the label together with the image, the other by a projection of
 its features. `accuracy` is the share of samples that an independent classifier recognises as the
-digit asked for; the classifier's own accuracy on real digits is `classifier_accuracy`. Expected
+requested digit; the classifier's own accuracy on real digits is `classifier_accuracy`. Expected
 results and cost: docs/information_flow.md.
 """
 
@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_grids
+from gacf.lab.report import image_grids
 from gacf.methods.flows import Labelled, conditional_critic
 from gacf.methods.gan import generate, r1
 from gacf.networks import model
@@ -50,13 +50,16 @@ def generator(config: ConfigDict) -> Any:
     return model("actor", Labelled(config.hidden, CLASSES, (8, 8, 1), last=jnp.tanh))
 
 
-def measure(made: tuple[jax.Array, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
-    images, labels = made
+def measure(samples: tuple[jax.Array, jax.Array], key: jax.Array) -> dict[str, jax.Array]:
+    images, labels = samples
     classifier = metrics.digits_classifier()
     right = jnp.argmax(classifier.logits(images), -1) == labels
     real, fake = classifier.features(gacf.data.digits("test")[0]), classifier.features(images)
-    found = metrics.prdc(real, fake)
-    return {"accuracy": jnp.mean(right), **found, "kid": metrics.kid(real, fake)}
+    return {
+        "accuracy": jnp.mean(right),
+        **metrics.prdc(real, fake),
+        "kid": metrics.kid(real, fake),
+    }
 
 
 def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
@@ -84,7 +87,7 @@ def finish(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Any]:
 
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
-    """A column a digit, four samples each, of the first seed."""
+    """Four samples of each digit from the first seed, one column per digit."""
     labels = jnp.tile(jnp.arange(CLASSES), 4)
 
     def draw(key: jax.Array, n: int) -> tuple[jax.Array, jax.Array]:

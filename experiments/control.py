@@ -5,7 +5,7 @@
     python experiments/control.py runs/control     # the table in docs/results.md
     python experiments/control.py --paired runs/control     # tests between its rules
 
-Keys that the command line does not set are filled in from `METHODS` and `TASKS` below. For
+Keys that the command line does not set take their values from `METHODS` and `TASKS` below. For
 evaluation the deterministic policy plays 100 episodes per seed, from start states that all seeds
 share. Expected results and cost: docs/results.md.
 """
@@ -24,9 +24,8 @@ from ml_collections import ConfigDict, config_dict
 
 import gacf
 from gacf import rules
-from gacf.core.checks import lookup
-from gacf.lab.report import effects
-from gacf.lab.report.table import markdown
+from gacf.core import lookup
+from gacf.lab.report import effects, markdown
 from gacf.methods.actor_critic import heads, ornstein_uhlenbeck
 from gacf.networks import MLP, computed_in, encoded
 
@@ -77,11 +76,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "ppo": {**ON_POLICY, "env_steps": 150_000, "length": 64, "epochs": 10, "pieces": 8},
 }  # fmt: skip
 # What a task needs beyond its method's settings; chosen on seeds other than those reported
-# (--config.seed=1). A reward behind a hill is found by noise with inertia alone.
+# (--config.seed=1). On the mountain car, only noise with inertia finds the reward behind the hill.
 PENDULUM, HILL = "Pendulum-v1", "MountainCarContinuous-v0"
 EARLY = 4_000
 INERTIA = {"noise": "ou", "exploration": 0.5}
-# Whoever balances looks far ahead, for the cart drifts slowly, and in small moves.
+# Balancing needs a long horizon, because the cart drifts slowly, and small moves.
 BALANCE = "brax-inverted_pendulum"
 PATIENT = {"env_steps": 2_000_000, "discount": 0.998, "trace": 0.99, "log_scale": -1.0}
 TASKS: dict[tuple[str, str], dict[str, Any]] = {
@@ -164,11 +163,11 @@ def complete(config: Any) -> None:
 
 
 def network(config: ConfigDict, env: gacf.envs.Environment, *settings: Any) -> Any:
-    made = computed_in(config.dtype, MLP(config.hidden, *settings))
-    return encoded(gacf.envs.features(env.observation), made)
+    mlp = computed_in(config.dtype, MLP(config.hidden, *settings))
+    return encoded(gacf.envs.features(env.observation), mlp)
 
 
-# What each method takes from the config by the same name, besides `discount`.
+# The keys of the config that are arguments of each method, besides `discount`.
 OWN: dict[str, tuple[str, ...]] = {
     "ddpg": ("target_rate",),
     "td3": ("target_rate",),
@@ -224,7 +223,7 @@ def divergence(config: ConfigDict) -> Any:
 
 
 def networks(config: ConfigDict, env: gacf.envs.Environment, shape: tuple[int, ...]) -> Any:
-    """Those of actor and critic; `shape` is of what the critic says of one example."""
+    """The networks of actor and critic; `shape` is that of the critic's output for one example."""
     if config.method in (*REPLAYING, *EXPLORING):
         (size,) = env.action.shape
         outputs = 2 * size if config.method in ("sac", "svg0") else size
@@ -253,7 +252,7 @@ def rule_of(config: ConfigDict, game: gacf.Game) -> gacf.Rule:
         steps = {"critic": config.critic_steps, "actor": config.actor_steps}
         return rules.alternating(optimizers, steps=steps)
     step, implicit = rules.player_step, rules.implicit
-    made = {
+    schedules = {
         "alternating": lambda: rules.alternating(optimizers),
         "simultaneous": lambda: rules.simultaneous(optimizers),
         "delayed": lambda: rules.sequence(
@@ -266,7 +265,7 @@ def rule_of(config: ConfigDict, game: gacf.Game) -> gacf.Rule:
             {"actor": implicit("actor", "critic", "gmres", config.iterations, config.damping)},
         ),
     }
-    return lookup("rule", config.rule, made)()
+    return lookup("rule", config.rule, schedules)()
 
 
 def moves(config: Any, player: str) -> int:
@@ -284,7 +283,7 @@ def build(config: ConfigDict) -> gacf.Algorithm:
 
 
 def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
-    """The rows of docs/results.md; those of brax where it is installed."""
+    """The rows of docs/results.md; those of brax only if it is installed."""
     pairs = [
         *((m, "Pendulum-v1") for m in ("ddpg", "td3", "sac", "svg0", "ppo", "a2c")),
         *((m, "MountainCarContinuous-v0") for m in ("sac", "ddpg")),
@@ -298,7 +297,7 @@ def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
     for method, env in pairs:
         if env == BALANCE:  # physics are many small operations, which batches of seeds share
             rows[f"{method}-{env}"]["map"] = "vmap"
-    # Early on, when methods still differ: who sees which critic, and who leads.
+    # Early in training, when it still matters who leads, and which critic the actor sees.
     for method in ("ddpg", "td3", "sac"):
         for rule in ("simultaneous", "alternating", "stackelberg"):
             row = {"method": method, "rule": rule, "env_steps": EARLY}
@@ -306,7 +305,7 @@ def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
     return rows
 
 
-# rl-baselines3-zoo's own table: one run each, mean ± deviation of episodes @ steps.
+# The table of rl-baselines3-zoo: one run each, mean ± deviation of its episodes @ steps.
 ZOO = {
     (PENDULUM, "ddpg"): "−152 ± 94 @ 20k",
     (PENDULUM, "td3"): "−152 ± 90 @ 20k",

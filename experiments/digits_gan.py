@@ -16,7 +16,7 @@ import optax
 from ml_collections import ConfigDict
 
 import gacf
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, model
 
@@ -63,7 +63,7 @@ def measure(images):
 
 
 def real_images():
-    """The training half in place of a generator: learns nothing, is scored like one."""
+    """The training half, scored like the samples of a generator; nothing is trained."""
 
     def init(key):
         return gacf.State({}, {}, {}, key, jnp.zeros((), jnp.int32))
@@ -92,7 +92,7 @@ def build(config):
     )
 
     def adam(learning_rate, moves):
-        # schedules count the player's own moves
+        # A schedule counts the player's own moves.
         rate = optax.cosine_decay_schedule(learning_rate, config.steps * moves, config.decay)
         return optax.adam(rate, b1=0.5)
 
@@ -112,11 +112,11 @@ def samples(config, state, n):
 
 
 def finish(config, finals):
-    """FID needs eigenvalues, which do not belong into a program on several host devices."""
+    """FID, which needs eigenvalues: these do not belong in a program on several host devices."""
     classifier = gacf.metrics.digits_classifier()
     real = classifier.features(gacf.data.digits("test")[0])
     train = gacf.data.digits("train")[0][None, :SAMPLES]
-    made = {
+    images_of = {
         "gan": samples(config, finals["gan"], SAMPLES),
         "real images": jnp.repeat(train, config.seeds, axis=0),
     }
@@ -126,12 +126,12 @@ def finish(config, finals):
             "fid": np.array([gacf.metrics.fid(real, classifier.features(x)) for x in images]),
             "classifier_accuracy": accuracy,
         }
-        for cell, images in made.items()
+        for cell, images in images_of.items()
     }
 
 
 def pictures(config, finals):
-    """A row of samples a seed, under a row of real images."""
+    """One row of samples per seed, below a row of real images."""
     real = {"real": gacf.data.digits("train")[0][:16]}
     drawn = samples(config, finals["gan"], 16)
     return {"samples": image_rows(real | {f"seed {i}": x for i, x in enumerate(drawn)})}

@@ -39,7 +39,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf.games import dirac_gan, project
-from gacf.metrics.game_spectrum import draw_spectrum, game_spectrum
+from gacf.metrics import draw_spectrum, game_spectrum
 
 KEY_METRIC = "evaluate/distance"
 GOAL = "min"
@@ -94,9 +94,9 @@ def theory(config: ConfigDict) -> dict[str, np.ndarray]:
     def roots(coupling: float, own: float) -> np.ndarray:
         return np.roots([1.0, -own, coupling**2])
 
-    # −f''(0) = 1/4, once for real and once for fake
+    # −f''(0) = 1/4, once for real and once for fake samples
     noisy = 2 * config.noise**2 / 4
-    found = {
+    eigenvalues = {
         "saturating": roots(0.5, 0.0),
         "non_saturating": roots(0.5, 0.0),
         "wgan": roots(1.0, 0.0),
@@ -104,8 +104,8 @@ def theory(config: ConfigDict) -> dict[str, np.ndarray]:
         **{f"r1_{weight:g}": roots(0.5, weight) for weight in config.r1},
     }
     # v + γJᵀv has the Jacobian J + γJᵀJ = ((c²γ, c), (−c, c²γ))
-    found["consensus"] = config.consensus * 0.25 + np.array([0.5j, -0.5j])
-    return found
+    eigenvalues["consensus"] = config.consensus * 0.25 + np.array([0.5j, -0.5j])
+    return eigenvalues
 
 
 def game_of(**method: Any) -> gacf.Game:
@@ -131,7 +131,7 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
 
 
 def path(algorithm: gacf.Algorithm, steps: int) -> np.ndarray:
-    """θ and ψ, [T + 1, 2], from a seed that nothing depends on."""
+    """θ and ψ along the path, [T + 1, 2]; the seed makes no difference."""
 
     def once(state: gacf.State, _: None) -> tuple[gacf.State, jax.Array]:
         point = jnp.stack([state.params["actor"], state.params["critic"]])
@@ -166,6 +166,6 @@ def pictures(config: ConfigDict, finals: Any) -> dict[str, Figure]:
         game = game_of(**method, **start)
         params, world = game.init(jax.random.key(0))
         key = jax.random.key(0)
-        found = game_spectrum(game, params, world, key, direction=method.get("direction"))
-        draw_spectrum(ax, found, expected[name], title=name)
+        eigenvalues = game_spectrum(game, params, world, key, direction=method.get("direction"))
+        draw_spectrum(ax, eigenvalues, expected[name], title=name)
     return {"phase": phase, "spectrum": spectrum}

@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
 
 
 def shifted(images: jax.Array) -> jax.Array:
-    """One pixel to the right, what enters is blank; under noise, always the same."""
+    """The images one pixel to the right, with a blank column at the left and fixed noise."""
     moved = jnp.roll(images, 1, axis=2).at[:, :, 0].set(-1.0)
     return moved + 0.3 * jax.random.normal(jax.random.key(0), images.shape)
 

@@ -20,10 +20,9 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.gan import energy_based, generate, pulling_away, r1
-from gacf.networks import MLP, Model, model
-from gacf.networks.images import Autoencoder
+from gacf.networks import MLP, Model, images, model
 
 KEY_METRIC = "evaluate/coverage"
 GOAL = "max"
@@ -59,49 +58,49 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
     train, unseen = (gacf.data.digits(half)[0] for half in ("train", "test"))
     spread = jnp.mean(jnp.var(unseen, axis=0))
     actor = generator(config)
-    judge = Autoencoder(config.autoencoder)
+    judge = images.Autoencoder(config.autoencoder)
     critic = model("critic", judge)
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, config.decay)
 
-    def game(discriminator: Model, **settings: Any) -> gacf.Game:
+    def game_of(discriminator: Model, **settings: Any) -> gacf.Game:
         def evaluate(params: Any, world: Any, key: jax.Array) -> dict[str, jax.Array]:
-            made = generate(actor, params, world, key, SAMPLES, config.noise)
+            samples = generate(actor, params, world, key, SAMPLES, config.noise)
             features = metrics.digits_classifier().features
-            found = {
-                **metrics.prdc(features(unseen), features(made)),
-                "kid": metrics.kid(features(unseen), features(made)),
+            measured = {
+                **metrics.prdc(features(unseen), features(samples)),
+                "kid": metrics.kid(features(unseen), features(samples)),
             }
             if discriminator is critic:
                 real, fake = (
                     jnp.mean(critic.apply(params["critic"], world, x)[0]) / spread
-                    for x in (unseen, made)
+                    for x in (unseen, samples)
                 )
-                found |= {"reconstruction": real, "energy_gap": fake - real}
-            return found
+                measured |= {"reconstruction": real, "energy_gap": fake - real}
+            return measured
 
-        made = gacf.gan(
+        game = gacf.gan(
             actor, discriminator, train, batch_size=config.batch_size, noise=config.noise,
             **settings,
         )  # fmt: skip
-        return made._replace(evaluate=evaluate)
+        return game._replace(evaluate=evaluate)
 
     def play(game: gacf.Game) -> gacf.Algorithm:
         rule = gacf.rules.alternating({p: optax.adam(rate, b1=0.5) for p in game.losses})
         return gacf.compose(game, rule)
 
-    def codes(params: Any, images: jax.Array) -> Any:
-        return judge.apply({"params": params}, images, method="encode")
+    def codes(params: Any, x: jax.Array) -> Any:
+        return judge.apply({"params": params}, x, method="encode")
 
-    plain = game(critic, loss=energy_based(config.margin))
+    plain = game_of(critic, loss=energy_based(config.margin))
     return {
         "EBGAN": play(plain),
         "EBGAN-PT": play(pulling_away(plain, actor, codes, config.pulling_away)),
-        "GAN": play(game(model("critic", MLP(config.hidden)), penalty=r1(config.r1))),
+        "GAN": play(game_of(model("critic", MLP(config.hidden)), penalty=r1(config.r1))),
     }
 
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
-    """Samples of the first seed, a row a method."""
+    """Samples of the first seed, one row per method."""
     rows = {}
     for cell, state in finals.items():
         params = jax.tree.map(lambda x: x[0], state.params)

@@ -75,7 +75,7 @@ def adams(config):
 
 
 def draw(config, key):
-    """The numbers that one move draws; all rows draw the same ones."""
+    """The random numbers of one move, the same in all rows."""
     real_key, noise_key, coin_key = jax.random.split(key, 3)
     return {
         "real": gacf.data.ring().sample(real_key, config.batch_size).astype(float),
@@ -89,18 +89,18 @@ def quality(act, key):
     ring = gacf.data.ring()
     key, state_key, blind_key = jax.random.split(key, 3)
     state = ring.sample(state_key, 2_500)
-    found = gacf.metrics.modes(act(key, state), ring.means, ring.scale)
+    metrics = gacf.metrics.modes(act(key, state), ring.means, ring.scale)
     blind = act(key, jax.random.normal(blind_key, state.shape))
     blind_quality = gacf.metrics.modes(blind, ring.means, ring.scale)["high_quality"]
     return {
-        "modes": found["modes"],
-        "high_quality": found["high_quality"],
+        "modes": metrics["modes"],
+        "high_quality": metrics["high_quality"],
         "blind_quality": blind_quality,
     }
 
 
 def textbook(config):
-    """Goodfellow et al. (2014), algorithm 1, by hand: its losses, its loop, no game and no rule."""
+    """Goodfellow et al. (2014), algorithm 1, by hand, without a game or a rule."""
     generator, discriminator = networks(config)
     adam = adams(config)
 
@@ -121,7 +121,7 @@ def textbook(config):
         return optax.apply_updates(params, change), opt_state, value
 
     def init(key):
-        """The same start as the other rows: only the steps are compared."""
+        """The initial state of the other rows, because only the steps are compared."""
         state = actor_critic_row(config)[0].init(key)
         return state._replace(opt_state={p: adam[p].init(state.params[p]) for p in adam})
 
@@ -136,8 +136,8 @@ def textbook(config):
         return state, {"critic/loss": d_loss, "actor/loss": g_loss}
 
     def evaluate(state):
-        def act(key, shown):
-            noise = jax.random.normal(key, (len(shown), config.noise))
+        def act(key, state):
+            noise = jax.random.normal(key, (len(state), config.noise))
             return generator.apply({"params": state.params["actor"]}, noise)
 
         return quality(act, jax.random.fold_in(state.key, 3))
@@ -174,12 +174,11 @@ def actor_critic_row(
     actor = model("actor", generator)
 
     def evaluate(params, world, key):
-        def act(key, shown):
-            noise = jax.random.normal(key, (len(shown), config.noise))
-            seen = sees({"noise": noise, "real": shown})
-            return actor.apply(
-                params["actor"], world, *(seen if isinstance(seen, tuple) else (seen,))
-            )[0]
+        def act(key, state):
+            noise = jax.random.normal(key, (len(state), config.noise))
+            inputs = sees({"noise": noise, "real": state})
+            inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+            return actor.apply(params["actor"], world, *inputs)[0]
 
         return quality(act, key)
 
@@ -238,8 +237,8 @@ def flat(tree):
 
 def finish(config, finals):
     """Distances to the textbook's parameters, and expected first gradients against its own."""
-    made = rows(config)
-    start = jax.vmap(made["textbook GAN"][0].init)(
+    variants = rows(config)
+    start = jax.vmap(variants["textbook GAN"][0].init)(
         jax.vmap(lambda i: jax.random.fold_in(jax.random.key(config.seed), i))(
             jnp.arange(config.seeds)
         )
@@ -256,18 +255,18 @@ def finish(config, finals):
         keys = jax.random.split(jax.random.key(config.seed + 1), config.seeds)
         return jax.jit(jax.vmap(of_seed))(start, keys)
 
-    wanted = expected(made["textbook GAN"][1])
-    found = {}
-    for name, (_, gradients) in made.items():
-        found[name] = {}
+    reference = expected(variants["textbook GAN"][1])
+    results = {}
+    for name, (_, gradients) in variants.items():
+        results[name] = {}
         if name == "actor sees the state":
             continue  # its actor has more inputs: there is nothing to compare with
         mine = expected(gradients)
         for player in ("actor", "critic"):
-            a, b = jax.vmap(flat)(mine[player]), jax.vmap(flat)(wanted[player])
+            a, b = jax.vmap(flat)(mine[player]), jax.vmap(flat)(reference[player])
             dot, norm = jnp.sum(a * b, axis=1), jnp.linalg.norm(b, axis=1)
-            found[name][f"{player}_cosine"] = dot / norm / jnp.linalg.norm(a, axis=1)
-            found[name][f"{player}_ratio"] = dot / norm**2
+            results[name][f"{player}_cosine"] = dot / norm / jnp.linalg.norm(a, axis=1)
+            results[name][f"{player}_ratio"] = dot / norm**2
         a, b = (jax.vmap(flat)(finals[row].params) for row in (name, "textbook GAN"))
-        found[name]["distance"] = jnp.linalg.norm(a - b, axis=1) / jnp.linalg.norm(b, axis=1)
-    return found
+        results[name]["distance"] = jnp.linalg.norm(a - b, axis=1) / jnp.linalg.norm(b, axis=1)
+    return results

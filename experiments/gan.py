@@ -35,7 +35,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flax import linen
@@ -45,11 +44,10 @@ from ml_collections.config_dict import placeholder
 
 import gacf
 from gacf import metrics, rules, stabilizers
-from gacf.core.checks import lookup
-from gacf.lab.report import table as tables
+from gacf.core import lookup
+from gacf.lab.report import finished_runs, image_rows, interval_text, read_summary, sample_tiles
 from gacf.methods.gan import LOSSES, PENALTIES, generate
-from gacf.networks import MLP, Model, model
-from gacf.networks.images import CRITICS, GENERATORS, Autoencoder
+from gacf.networks import MLP, Model, images, model
 
 KEY_METRIC = "evaluate/score"
 GOAL = "max"
@@ -113,20 +111,20 @@ def of_roll(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
 def of_digits(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
     features = metrics.digits_classifier().features
     real, fake = features(gacf.data.digits("test")[0]), features(samples)
-    found = metrics.prdc(real, fake)
-    return {"coverage": found.pop("coverage"), **found, "kid": metrics.kid(real, fake)}
+    measured = metrics.prdc(real, fake)
+    return {"coverage": measured.pop("coverage"), **measured, "kid": metrics.kid(real, fake)}
 
 
 def of_stacked(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
     return metrics.stacked_modes(samples, metrics.digits_classifier().logits)
 
 
-# Noise that blurs modes into one another until half time: without it some are never found.
+# Noise blurs modes into one another over the first half: without it some modes are never found.
 PLANE = {
     "steps": 6_000, "batch_size": 256, "noise": 2, "network": "mlp", "hidden": (64, 64, 64),
     "octaves": 2, "learning_rate": 4e-3, "weight": 0.01, "ema": 0.998, "instance_noise": 0.5,
 }  # fmt: skip
-# What falls between modes is the generator's to avoid: the more there are, the steeper it must be.
+# More modes need a steeper generator, because few samples may fall between them.
 GRID = {"steps": 10_000, "actor_hidden": (128, 128, 128)}
 IMAGES = {
     "steps": 10_000, "batch_size": 64, "noise": 32, "network": "mlp", "hidden": (128, 128),
@@ -199,12 +197,12 @@ def get_config() -> ConfigDict:
     )
 
 
-# One size for all rows but `best`, so that these differ in what they name alone.
+# One size for all rows but `best`, so that they differ only in what their names say.
 PLAIN = {
     "penalty": "none", "ema": 0.0, "instance_noise": 0.0, "steps": 2_000, "batch_size": 128,
     "hidden": (64, 64), "actor_hidden": (64, 64), "critic_steps": 1,
 }  # fmt: skip
-# A critic that is as fast as the actor leaves the minimax loss nothing to go by.
+# A critic that is as fast as the actor leaves the minimax loss almost no gradient.
 SLOW = {"critic_rate": 4e-4}
 ROWS: dict[str, dict[str, Any]] = {
     "gan": {**PLAIN, "loss": "minimax", **SLOW},
@@ -250,12 +248,12 @@ def complete(config: Any) -> None:
         of_loss.pop("weight", None)  # it belongs to another penalty
     usual = {"penalty": "r1", "critic_steps": 1}
     if config.kernels and config.penalty is None:
-        # A critic that looks at the whole batch has no slope per example.
+        # A critic that compares the examples of a batch has no slope per example.
         if "penalty" in of_loss:
             raise ValueError(
                 f"kernels: {config.kernels} was given, and the critic of loss={config.loss!r} is "
-                "held by its slope an example, which minibatch discrimination has not; allowed: 0, "
-                "or another loss"
+                "limited by its slope at each example, which minibatch discrimination makes "
+                "meaningless; allowed: 0, or another loss"
             )
         usual["penalty"] = "none"
     for key, value in {**usual, **task.defaults, **of_loss}.items():
@@ -268,7 +266,7 @@ def generator(config: ConfigDict) -> Model:
     if config.network == "mlp":
         last = jnp.tanh if len(shape) == 3 else None
         return model("actor", MLP(config.actor_hidden or config.hidden, shape, last=last))
-    kind = lookup("network", config.network, {"mlp": MLP, **GENERATORS})
+    kind = lookup("network", config.network, {"mlp": MLP, **images.GENERATORS})
     if len(shape) != 3:
         raise ValueError(f"network: {config.network!r} was given; allowed in the plane: mlp")
     return model("actor", kind(shape, config.width))
@@ -284,17 +282,19 @@ def crowd(hidden: tuple[int, ...], kernels: int) -> linen.Module:
 def critic(config: ConfigDict) -> Model:
     if config.kernels and (config.network != "mlp" or config.loss == "energy_based"):
         raise ValueError(
-            f"kernels: {config.kernels} was given; allowed with this network and loss: 0"
+            f"kernels: {config.kernels} was given with network={config.network!r} and "
+            f"loss={config.loss!r}; allowed there: 0"
         )
     if config.loss == "energy_based":
-        network = Autoencoder(config.hidden)
+        network = images.Autoencoder(config.hidden)
     elif config.network == "mlp":
         network = crowd(config.hidden, config.kernels) if config.kernels else MLP(config.hidden)
         network = Waves(network, config.octaves) if config.octaves else network
     else:
-        # a penalty needs verdicts that depend on one example alone, unlike batch normalisation
+        # A penalty needs verdicts that depend on one example alone, unlike batch normalisation.
         layer = config.network == "dcgan" and config.penalty != "none"
-        network = CRITICS[config.network](config.width, **({"norm": "layer"} if layer else {}))
+        settings = {"norm": "layer"} if layer else {}
+        network = images.CRITICS[config.network](config.width, **settings)
     return stabilizers.spectral_norm(network) if config.spectral_norm else model("critic", network)
 
 
@@ -304,9 +304,9 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     named = lookup("penalty", config.penalty, {"none": None, **PENALTIES})
 
     def measure(samples: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-        found = task.measure(samples, key)
-        name, first = next(iter(found.items()))
-        return {"score": -first if name == "sliced_wasserstein" else first, **found}
+        measured = task.measure(samples, key)
+        name, first = next(iter(measured.items()))
+        return {"score": -first if name == "sliced_wasserstein" else first, **measured}
 
     def blur(step: jax.Array) -> Any:
         """Falls linearly to 0 over the first half of training."""
@@ -332,10 +332,10 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     same = config.critic_rate is None
     rates = config.learning_rate, config.learning_rate if same else config.critic_rate
     steps = steps_of(config)
-    # rules that differentiate through Adam need a derivative of its root at 0
+    # Rules that differentiate through Adam need a derivative of its root at 0.
     optimizers = {
         player: optax.adam(
-            # a schedule counts the player's own moves
+            # A schedule counts the player's own moves.
             optax.cosine_decay_schedule(rate, config.steps * steps[player], config.decay),
             b1=config.b1,
             eps_root=1e-10,
@@ -354,8 +354,8 @@ def steps_of(config: Any) -> dict[str, int]:
 
 
 def rule_of(config: ConfigDict, optimizers: dict[str, Any]) -> gacf.Rule:
-    known = {"alternating": None, "simultaneous": None, **AHEAD}
-    ahead = lookup("rule", config.rule, known)
+    schedules = {"alternating": None, "simultaneous": None, **AHEAD}
+    ahead = lookup("rule", config.rule, schedules)
     if config.rule == "simultaneous":
         return rules.simultaneous(optimizers)
     direction = None if ahead is None else {"actor": ahead(config)}
@@ -363,7 +363,7 @@ def rule_of(config: ConfigDict, optimizers: dict[str, Any]) -> gacf.Rule:
 
 
 def samples(config: ConfigDict, state: gacf.State, n: int) -> jax.Array:
-    """n examples of each seed [S, n, …], the same noise for all."""
+    """n examples of each seed [S, n, …], from the same noise."""
 
     def of_seed(params: Any, world: Any) -> jax.Array:
         params = stabilizers.averaged(params, world) if config.ema else params
@@ -378,39 +378,30 @@ def finish(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, dict[
         return {}
     ((cell, state),) = finals.items()
     classifier = metrics.digits_classifier()
-    found = {"classifier_accuracy": np.full(len(state.key), classifier.accuracy)}
+    measured = {"classifier_accuracy": np.full(len(state.key), classifier.accuracy)}
     if config.data == "digits":
         real = classifier.features(gacf.data.digits("test")[0])
-        made = samples(config, state, TASKS["digits"].samples)
-        found["fid"] = np.array([metrics.fid(real, classifier.features(x)) for x in made])
-    return {cell: found}
+        images_of_seeds = samples(config, state, TASKS["digits"].samples)
+        measured["fid"] = np.array(
+            [metrics.fid(real, classifier.features(x)) for x in images_of_seeds]
+        )
+    return {cell: measured}
 
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
-    """Pictures of samples from each seed's generator."""
+    """Samples of each seed's generator."""
     (state,) = finals.values()
-    image = len(TASKS[config.data].shape) == 3
-    made = np.asarray(samples(config, state, 16 if image else 500))
-    columns = 1 if image else min(8, config.seeds)
-    rows = -(-config.seeds // columns)
-    size = (6.4, 0.45 * rows) if image else (1.6 * columns, 1.6 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for seed, ax in enumerate(axes.flat):
-        ax.set(xticks=[], yticks=[])
-        if seed >= config.seeds:
-            ax.axis("off")
-        elif image:
-            row = np.concatenate(made[seed], axis=1)
-            ax.imshow((row + 1) / 2 if row.shape[-1] == 3 else row, cmap="gray_r")
-            ax.set_ylabel(f"seed {seed}", rotation=0, ha="right", va="center", fontsize=8)
-        else:
-            ax.scatter(*made[seed].T, s=2, alpha=0.4, color="tab:blue", linewidths=0)
-            ax.set_title(f"seed {seed}", fontsize=8)
-            ax.set_aspect("equal", "datalim")
+    task = TASKS[config.data]
+    if len(task.shape) == 3:
+        rows = enumerate(samples(config, state, 16))
+        figure = image_rows({f"seed {seed}": row for seed, row in rows})
+    else:
+        points = samples(config, state, 500)
+        figure = sample_tiles(points, marks=getattr(task.data(), "means", None))
     return {"samples": figure}
 
 
-# What a table shows of each kind of data, and in which unit.
+# The metrics that a table shows for each kind of data, with their units.
 PRDC = ("precision", "recall", "density", "coverage")
 PLANE_SHOWN = (
     ("evaluate/modes", "modes", 1),
@@ -450,7 +441,7 @@ def row(data: str, name: str, config: dict[str, Any], cell: dict[str, Any]) -> l
         value = cell["metrics"].get(metric, {})
         ends = {end: value.get(end) for end in ("iqm", "low", "high")}
         ends = {end: None if x is None else unit * x for end, x in ends.items()}
-        line.append(tables.interval_text(ends))
+        line.append(interval_text(ends))
     if data in MODES:
         finals = cell["metrics"]["evaluate/modes"]["finals"]
         line.append(f"{sum(n == MODES[data] for n in finals)}/{cell['seeds']}")
@@ -462,10 +453,10 @@ def row(data: str, name: str, config: dict[str, Any], cell: dict[str, Any]) -> l
 def table(directory: str | Path) -> str:
     """The runs of a sweep's directory as Markdown, one table per kind of data."""
     parts: dict[str, list[str]] = {}
-    runs, missing = tables.expand(directory)
+    runs, missing = finished_runs(directory)
     for variant, place in runs:
         config = json.loads((place / "config.json").read_text())["config"]
-        (cell,) = tables.read(place)["cells"].values()
+        (cell,) = read_summary(place)["cells"].values()
         data = config["data"]
         if data not in parts:
             heads = ["method", "steps", *(head for _, head, _ in SHOWN[data])]

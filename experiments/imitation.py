@@ -90,29 +90,31 @@ def expert(config: ConfigDict) -> tuple[dict[str, jax.Array], float]:
         def step(carry: Any, key: jax.Array) -> Any:
             state, observation, alive = carry
             action = policy.mode(actor.apply(params["actor"], {}, observation[None])[0])[0]
-            state, seen = env.step(key, state, action)
-            row = (observation, action, seen.next_observation, seen.terminated, alive)
-            over = seen.terminated | seen.truncated
-            return (state, seen.observation, alive & ~over), row
+            state, timestep = env.step(key, state, action)
+            row = (observation, action, timestep.next_observation, timestep.terminated, alive)
+            over = timestep.terminated | timestep.truncated
+            return (state, timestep.observation, alive & ~over), row
 
         first = (*env.reset(start_key), jnp.ones((), bool))
         return jax.lax.scan(step, first, jax.random.split(play_key, env.horizon))[1]
 
     *rows, alive = jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(1), TRAJECTORIES))
     names = ("observation", "action", "next_observation", "terminated")
-    kept = {name: row[alive] for name, row in zip(names, rows, strict=True)}
-    return kept, float(alive.sum() / TRAJECTORIES)
+    episodes = {name: row[alive] for name, row in zip(names, rows, strict=True)}
+    return episodes, float(alive.sum() / TRAJECTORIES)
 
 
 def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
     game, log_prob = game_of(config)
-    seen, best = expert(config)
+    episodes, best = expert(config)
     measure = game.evaluate
 
     def evaluate(params: Any, world: Any, key: jax.Array) -> dict[str, jax.Array]:
-        found = measure(params, world, key)
-        known = best + 0 * found["return"]  # a metric is no constant
-        return {"share": found["return"] / best, **found, "expert_return": known}
+        measured = measure(params, world, key)
+        # Computed from another metric, because a metric must not be a constant.
+        expert_return = best + 0 * measured["return"]
+        share = measured["return"] / best
+        return {"share": share, **measured, "expert_return": expert_return}
 
     game = game._replace(evaluate=evaluate)
     actions = gacf.envs.make(ENVIRONMENT).action.n
@@ -126,10 +128,12 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
         return jnp.take_along_axis(each, action[:, None], axis=1)
 
     cells = {
-        "GAIL": gail(game, (init, logits), seen, r1(config.r1)),
-        "AIRL": airl(game, MLP(config.hidden), MLP(config.hidden), log_prob, seen, config.discount),
+        "GAIL": gail(game, (init, logits), episodes, r1(config.r1)),
+        "AIRL": airl(
+            game, MLP(config.hidden), MLP(config.hidden), log_prob, episodes, config.discount
+        ),
     }
     return {
-        name: gacf.compose(made, rule_of(config, made, config.steps))
-        for name, made in cells.items()
+        name: gacf.compose(cell, rule_of(config, cell, config.steps))
+        for name, cell in cells.items()
     }

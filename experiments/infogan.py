@@ -21,7 +21,7 @@ from scipy.optimize import linear_sum_assignment
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_grids
+from gacf.lab.report import image_grids
 from gacf.methods.flows import infogan
 from gacf.methods.gan import generate, r1
 from gacf.networks import MLP, model
@@ -89,8 +89,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
         of_samples = game.evaluate
 
         def evaluate(params: Any, world: Any, key: jax.Array) -> dict[str, jax.Array]:
-            found = counts(config, params)
-            majority = jnp.sum(jnp.max(found, 1)) / jnp.sum(found)
+            table = counts(config, params)
+            majority = jnp.sum(jnp.max(table, 1)) / jnp.sum(table)
             return {"majority": majority, **of_samples(params, world, key)}
 
         rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, config.decay)
@@ -101,9 +101,9 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
 
 
 def finish(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Any]:
-    def accuracy(found: np.ndarray) -> float:
-        pairs = linear_sum_assignment(found, maximize=True)
-        return float(found[pairs].sum() / found.sum())
+    def accuracy(table: np.ndarray) -> float:
+        pairs = linear_sum_assignment(table, maximize=True)
+        return float(table[pairs].sum() / table.sum())
 
     def of_seeds(state: gacf.State) -> np.ndarray:
         tables = jax.vmap(lambda params: counts(config, params))(state.params)
@@ -113,7 +113,7 @@ def finish(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Any]:
 
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
-    """A column a code, four samples each, of the first seed."""
+    """Four samples of each code from the first seed, one column per code."""
     codes = jnp.tile(jnp.eye(CODES), (4, 1))
 
     def draw(key: jax.Array, n: int) -> jax.Array:

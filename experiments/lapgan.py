@@ -1,4 +1,4 @@
-"""LAPGAN on scikit-learn's digits, 2 × 2, 4 × 4 and 8 × 8, next to one GAN of the whole images.
+"""LAPGAN on scikit-learn's digits, 2 × 2, 4 × 4 and 8 × 8, next to one GAN on whole images.
 
     gacf run experiments/lapgan.py
 
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import metrics
-from gacf.lab.report.pictures import image_rows
+from gacf.lab.report import image_rows
 from gacf.methods.flows import down, draw_pyramid, lapgan
 from gacf.methods.gan import r1
 from gacf.networks import MLP
@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     )
 
 
-def makers(config: ConfigDict, cell: str) -> dict[str, Any]:
+def generators(config: ConfigDict, cell: str) -> dict[str, Any]:
     """The generators of a cell, coarsest first; the coarsest image has pixels in [−1, 1]."""
     sizes = SIZES if cell == "LAPGAN" else SIZES[-1:]
     return {
@@ -62,13 +62,15 @@ def of_sizes(images: jax.Array) -> dict[str, jax.Array]:
     return dict(zip(LEVELS.values(), (down(small), small, images), strict=True))
 
 
-def measure(made: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def measure(samples: dict[str, jax.Array]) -> dict[str, jax.Array]:
     features = metrics.digits_classifier().features
     real = of_sizes(gacf.data.digits("test")[0])
     flat = lambda level, x: features(x) if level == LEVELS[8] else x.reshape(len(x), -1)  # noqa: E731
-    pairs = {level: (flat(level, real[level]), flat(level, made[level])) for level in real}
-    found = {f"coverage/{level}": metrics.prdc(*pair)["coverage"] for level, pair in pairs.items()}
-    return {"kid": metrics.kid(*pairs[LEVELS[8]]), **found}
+    pairs = {level: (flat(level, real[level]), flat(level, samples[level])) for level in real}
+    coverage = {
+        f"coverage/{level}": metrics.prdc(*pair)["coverage"] for level, pair in pairs.items()
+    }
+    return {"kid": metrics.kid(*pairs[LEVELS[8]]), **coverage}
 
 
 def real_images() -> gacf.Algorithm:
@@ -86,11 +88,11 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
     rate = optax.cosine_decay_schedule(config.learning_rate, config.steps, config.decay)
 
     def of(cell: str) -> gacf.Algorithm:
-        networks = makers(config, cell)
+        networks = generators(config, cell)
 
         def evaluate(params: Any, world: Any, key: jax.Array) -> dict[str, jax.Array]:
-            made = draw_pyramid(networks, params, world, key, SAMPLES, config.noise)
-            return measure(made if cell == "LAPGAN" else of_sizes(made[LEVELS[8]]))
+            samples = draw_pyramid(networks, params, world, key, SAMPLES, config.noise)
+            return measure(samples if cell == "LAPGAN" else of_sizes(samples[LEVELS[8]]))
 
         game = lapgan(
             networks, {level: MLP(config.hidden) for level in networks},
@@ -108,8 +110,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
 
 
 def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Figure]:
-    """Chained samples of the first seed, coarsest above."""
+    """Chained samples of the first seed, the coarsest at the top."""
     params = jax.tree.map(lambda x: x[0], finals["LAPGAN"].params)
-    networks = makers(config, "LAPGAN")
+    networks = generators(config, "LAPGAN")
     levels = draw_pyramid(networks, params, {}, jax.random.key(0), 16, config.noise)
     return {"samples": image_rows(levels)}

@@ -2,7 +2,7 @@
 
     gacf run experiments/pendulum_ddpg.py
 
-It uses replay, slow copies and Gaussian exploration, and bootstraps the value of truncated
+It uses a replay buffer, slow copies and Gaussian exploration, and bootstraps the value of truncated
 episodes. Each seed is evaluated on 100 episodes without noise, from start states that all seeds
 share.
 Expected: return −146, interval ±1.4. Cost: minutes on 2 cores.
@@ -69,7 +69,7 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
     (state,) = finals.values()
     actor = model("actor", MLP(config.actor.hidden, (1,)))
     angle, speed = np.meshgrid(np.linspace(-np.pi, np.pi, 61), np.linspace(-8, 8, 61))
-    seen = np.stack([np.cos(angle), np.sin(angle), speed], axis=-1).reshape(-1, 3)
+    observations = np.stack([np.cos(angle), np.sin(angle), speed], axis=-1).reshape(-1, 3)
     columns = min(8, config.seeds)
     rows = -(-config.seeds // columns)
     figure, axes = plt.subplots(
@@ -80,7 +80,7 @@ def pictures(config: ConfigDict, finals: dict[str, gacf.State]) -> dict[str, Fig
         ax.axis("off")
     for seed, ax in zip(range(config.seeds), axes.flat, strict=False):
         params = gacf.take_seed(state, seed).params["actor"]
-        torque = 2 * jax.numpy.tanh(actor.apply(params, {}, seen)[0])
+        torque = 2 * jax.numpy.tanh(actor.apply(params, {}, observations)[0])
         image = ax.pcolormesh(
             angle, speed, np.asarray(torque).reshape(angle.shape), cmap="coolwarm", vmin=-2, vmax=2
         )

@@ -1,4 +1,4 @@
-"""Every rule on the ring GAN and on Pendulum DDPG: one line of the config chooses each.
+"""Every rule on the ring GAN and on Pendulum DDPG: one key of the config chooses between them.
 
     gacf run experiments/rules.py --config.game=pendulum --config.rule=unrolled
     gacf sweep experiments/rules.py --workdir runs/rules
@@ -28,15 +28,15 @@ from ml_collections import ConfigDict
 
 import gacf
 from gacf import rules
-from gacf.core.checks import lookup
-from gacf.lab.report import table as tables
+from gacf.core import lookup
+from gacf.lab.report import finished_runs, interval_text, read_summary
 from gacf.methods.gan import r1
 from gacf.networks import MLP, model
 
 KEY_METRIC = "evaluate/score"
 GOAL = "max"
 PAIR = ("actor", "critic")
-# What is the score, what a table shows of each game, and in which unit.
+# The metrics of each game that a table shows, with their units; the first is the score.
 SHOWN = {
     "ring": {
         "modes": ("modes of 8", 1),
@@ -126,7 +126,7 @@ def choices(config: ConfigDict) -> dict[str, Choice]:
     settings = {"b1": own.b1, "eps_root": 1e-10}
     rate = decaying(own.learning_rate)
     o = {player: optax.adam(rate, **settings) for player in PAIR}
-    # which keeps the optimiser's state of the look ahead, and so counts two moves a step
+    # With `commit` the optimiser's state of the look ahead is kept, so a step counts as two moves.
     twice = {p: optax.adam(decaying(own.learning_rate, 2), **settings) for p in PAIR}
     optimistic = {
         player: optax.optimistic_adam_v2(rate, nesterov=False, **settings) for player in PAIR
@@ -204,27 +204,27 @@ def build(config: ConfigDict) -> gacf.Algorithm:
     name, measure = next(iter(SHOWN[config.game])), game.evaluate
 
     def evaluate(params: Any, world: Any, key: Any) -> dict[str, jax.Array]:
-        found = measure(params, world, key)
-        return {"score": found[name], **found}
+        measured = measure(params, world, key)
+        return {"score": measured[name], **measured}
 
     rule = lookup("rule", config.rule, choices(config)).rule
     return gacf.compose(game._replace(evaluate=evaluate), rule)
 
 
 def table(directory: str | Path) -> str:
-    """The sweep's table as Markdown, a part a game.
+    """The sweep's tables as Markdown, one per game.
 
     g and h: gradients and products with a Jacobian in one step of both players. Time is that of
     training, relative to `simultaneous`.
     """
-    runs, _ = tables.expand(directory)
-    found: dict[str, list[tuple[ConfigDict, Mapping[str, Any]]]] = {}
+    runs, _ = finished_runs(directory)
+    cells: dict[str, list[tuple[ConfigDict, Mapping[str, Any]]]] = {}
     for _, place in runs:
         config = ConfigDict(json.loads((place / "config.json").read_text())["config"])
-        (cell,) = tables.read(place)["cells"].values()
-        found.setdefault(config.game, []).append((config, cell))
+        (cell,) = read_summary(place)["cells"].values()
+        cells.setdefault(config.game, []).append((config, cell))
     parts = []
-    for game, entries in found.items():
+    for game, entries in cells.items():
         seconds = {config.rule: cell["train_seconds"] for config, cell in entries}
         base = seconds.get("simultaneous", float("nan"))
         heads = [head for head, _ in SHOWN[game].values()]
@@ -233,7 +233,7 @@ def table(directory: str | Path) -> str:
         for config, cell in entries:
             cost = choices(config)[config.rule]
             scores = [
-                tables.interval_text(
+                interval_text(
                     {
                         end: None if value is None else unit * value
                         for end, value in cell["metrics"][f"evaluate/{name}"].items()

@@ -62,9 +62,9 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
 
     def evaluate(params: Any, world: Any, key: jax.Array) -> dict[str, jax.Array]:
         noise = jax.random.gumbel(key, (config.samples, *shape))
-        made = speak(actor, params["actor"], noise)
+        sequences = speak(actor, params["actor"], noise)
         return {
-            "oracle_nll": -jnp.mean(log_likelihood(oracle, truth, made)),
+            "oracle_nll": -jnp.mean(log_likelihood(oracle, truth, sequences)),
             "held_out_nll": -jnp.mean(log_likelihood(actor, params["actor"], drawn[n:])),
             "oracle_entropy": -jnp.mean(log_likelihood(oracle, truth, drawn[n:])),
         }

@@ -37,23 +37,21 @@ from ml_collections.config_dict import placeholder
 
 import gacf
 from gacf import metrics, rules, stabilizers
-from gacf.core.checks import lookup
-from gacf.core.types import Batch, Key, Outcome, Params, PyTree, World
-from gacf.lab.report import effects
-from gacf.lab.report.table import Table, markdown
-from gacf.lab.statistics import iqm, power_of_pairs
+from gacf.core import Batch, Key, Outcome, Params, PyTree, World, lookup
+from gacf.lab.report import Table, effects, iqm, markdown, power_of_pairs
 from gacf.methods.actor_critic import (
     Source,
     actor_critic,
+    cross_entropy,
     deterministic,
     make_head,
     ornstein_uhlenbeck,
     pathwise,
     policy_of,
     reward_target,
+    squared_error,
     v_network,
 )
-from gacf.methods.actor_critic.divergence import cross_entropy, squared_error
 from gacf.networks import MLP, column, model
 
 KEY_METRIC = "evaluate/score"
@@ -95,8 +93,9 @@ TASKS = {
     ),
 }  # fmt: skip
 
-# Strategy -> strengths that the small sweep tries; one alone where there is nothing to choose. Of
-# freezing it is the critic's loss below which it rests, of replay how many batches are remembered.
+# Strategy -> strengths that the small sweep tries; a single one where there is nothing to choose.
+# For freezing it is the critic's loss below which the critic rests, for replay how many batches are
+# remembered.
 STRATEGIES: dict[str, tuple[float, ...]] = {
     "freezing": (0.9, 1.1, 1.25),
     "label_smoothing": (0.05, 0.1, 0.25),
@@ -108,7 +107,7 @@ STRATEGIES: dict[str, tuple[float, ...]] = {
     "entropy_regularisation": (1e-3, 1e-2, 1e-1),
     "compatibility": (1.0,),
 }
-# The same for one task or family, whose losses and rewards are in units of their own.
+# The same for single tasks or families, whose losses and rewards have units of their own.
 SPECIAL: dict[tuple[str, str], tuple[float, ...]] = {
     ("pendulum", "freezing"): (0.3, 1.0, 3.0),
     ("mountain_car", "freezing"): (0.01, 0.1, 1.0),
@@ -165,7 +164,7 @@ CHOSEN: dict[tuple[str, str], float] = {
     ("ring", "replay_buffer"): 64.0,
     ("ring", "target_networks"): 0.5,
 }
-# What cannot be, and why.
+# The combinations that are impossible, and why.
 IMPOSSIBLE: dict[tuple[str, str], str] = {}
 
 
@@ -213,11 +212,11 @@ def complete(config: Any) -> None:
 
 
 def strength_of(task: str, strategy: str) -> float:
-    """The strength of what is added; 0 where nothing is."""
+    """The strength of the added strategy; 0 if none is added."""
     if strategy not in STRATEGIES:
         return 0.0
-    among = tried(task, strategy)
-    return CHOSEN.get((task, strategy), among[len(among) // 2])
+    strengths = tried(task, strategy)
+    return CHOSEN.get((task, strategy), strengths[len(strengths) // 2])
 
 
 def tried(task: str, strategy: str) -> tuple[float, ...]:
@@ -227,7 +226,7 @@ def tried(task: str, strategy: str) -> tuple[float, ...]:
 
 
 def arms(task: str) -> list[str]:
-    """The plain method, and all that is set against it."""
+    """The plain method, and everything it is compared with."""
     has = TASKS[task].has
     return [PLAIN] + [
         WITHOUT + name if name in has else name
@@ -239,28 +238,28 @@ def arms(task: str) -> list[str]:
 def get_sweep(config: ConfigDict) -> dict[str, dict[str, Any]]:
     """All strategies on all tasks, or with `tune` all strengths of each."""
     tasks = named("tasks", config.tasks, QUICK if config.quick else tuple(TASKS))
-    wanted = named("strategies", config.strategies, (PLAIN, *STRATEGIES))
+    strategies = named("strategies", config.strategies, (PLAIN, *STRATEGIES))
     rows: dict[str, dict[str, Any]] = {}
     for task in tasks:
         for arm in arms(task):
-            if arm.removeprefix(WITHOUT) not in wanted:
+            if arm.removeprefix(WITHOUT) not in strategies:
                 continue
             row = {"task": task, "strategy": arm}
-            among = tried(task, arm) if config.tune and arm in STRATEGIES else ()
-            if len(among) > 1:
-                rows |= {f"{task}-{arm}-{s:g}": {**row, "strength": s} for s in among}
+            strengths = tried(task, arm) if config.tune and arm in STRATEGIES else ()
+            if len(strengths) > 1:
+                rows |= {f"{task}-{arm}-{s:g}": {**row, "strength": s} for s in strengths}
             elif not config.tune or arm == PLAIN:
                 rows[f"{task}-{arm}"] = row
     return rows
 
 
-def named(key: str, given: str, every: tuple[str, ...]) -> tuple[str, ...]:
-    """The names in a list with commas."""
-    if given == "all":
+def named(key: str, text: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in a list separated by commas, or all of them for "all"."""
+    if text == "all":
         return every
-    for name in given.split(","):
+    for name in text.split(","):
         lookup(key, name, dict.fromkeys((*TASKS, PLAIN, *STRATEGIES)))
-    return tuple(given.split(","))
+    return tuple(text.split(","))
 
 
 class Judge(linen.Module):
@@ -349,11 +348,11 @@ def gan(config: ConfigDict) -> gacf.Game:
         return stabilizers.target_networks(game, config.strength)
     if config.strategy == "replay_buffer":
 
-        def made(params: Params, world: World, batch: Batch, key: Key) -> PyTree:
+        def own_samples(params: Params, world: World, batch: Batch, key: Key) -> PyTree:
             return actor.apply(params["actor"], world, batch["noise"], train=False)[0]
 
         return stabilizers.replay(
-            game, int(config.strength) * config.batch_size, config.batch_size, record=made,
+            game, int(config.strength) * config.batch_size, config.batch_size, record=own_samples,
             join=lambda fresh, stored: {**fresh, "action": stored},
         )  # fmt: skip
     return game
@@ -389,7 +388,7 @@ def ddpg(config: ConfigDict) -> gacf.Game:
     slow = config.strategy != WITHOUT + "target_networks"
     amount = config.strength if config.strategy == "label_smoothing" else 0.0
     hill = config.task == "mountain_car"
-    # only the present transitions, and only the latest copies
+    # Without them: only the present transitions, and only the latest copies.
     capacity = config.capacity if stale else config.num_envs
     game = gacf.ddpg(
         env, actor, critic, exploration=ornstein_uhlenbeck(0.5) if hill else 0.1,
@@ -399,7 +398,7 @@ def ddpg(config: ConfigDict) -> gacf.Game:
         replay=gacf.Replay(capacity, config.batch_size, config.warmup),
     )  # fmt: skip
     if config.strategy == "entropy_regularisation":
-        # a deterministic policy has no entropy: use that of its actions over a batch of states
+        # A deterministic policy has no entropy: use that of its actions over a batch of states.
         return stabilizers.entropy(
             game, policy, lambda batch: batch["observation"], config.strength
         )
@@ -428,7 +427,7 @@ def a2c(config: ConfigDict) -> gacf.Game:
     if config.strategy == "target_networks":
         return stabilizers.target_networks(game, config.strength)
     if config.strategy == "replay_buffer":
-        # whole rows of time steps, because returns are computed along them
+        # Whole rows of time steps are replayed, because returns are computed along them.
         return stabilizers.replay(
             game, int(config.strength), 1,
             record=lambda params, world, batch, key: jax.tree.map(lambda x: x[None], batch),
@@ -447,11 +446,13 @@ def compatible_a2c(env: Any, actor: Any, critic: Any, rollout: gacf.Rollout) -> 
     def loss(
         own: PyTree, params: Params, world: World, batch: Batch, key: Key
     ) -> tuple[jax.Array, Outcome]:
-        seen, action = batch["observation"], batch["action"]
-        now, before = (pi.apply(theta, world, seen, key=key)[0] for theta in (own, params["actor"]))
+        observation, action = batch["observation"], batch["action"]
+        now, before = (
+            pi.apply(theta, world, observation, key=key)[0] for theta in (own, params["actor"])
+        )
         ratio = jnp.exp(policy.log_prob(now, action) - policy.log_prob(before, action))
-        verdict, _ = q.given(params).apply(params["critic"], world, seen, action, key=key)
-        value, _ = base.apply(params["critic"]["baseline"], world, seen, key=key)
+        verdict, _ = q.given(params).apply(params["critic"], world, observation, action, key=key)
+        value, _ = base.apply(params["critic"]["baseline"], world, observation, key=key)
         return -jnp.mean(ratio * (verdict - column(value))), Outcome({}, {})
 
     return game._replace(losses={**game.losses, "actor": loss})
@@ -479,14 +480,14 @@ def optimizer(config: ConfigDict, player: str) -> optax.GradientTransformation:
     if config.strategy == "historical_averaging":
         return optax.chain(stabilizers.historical_averaging(config.strength), adam)
     if config.strategy == "freezing" and player == "critic":
-        # a critic that is accurate enough waits for the actor
-        return stabilizers.freeze(adam, lambda step, found: found["loss"] < config.strength)
+        # A critic that is accurate enough waits for the actor.
+        return stabilizers.freeze(adam, lambda step, metrics: metrics["loss"] < config.strength)
     return adam
 
 
 def keep(directory: str) -> list[Path]:
     """Writes a sweep's finished pieces as tidy Parquet, one file per task, into `RESULTS`."""
-    found: dict[str, list[pd.DataFrame]] = {}
+    parts_of: dict[str, list[pd.DataFrame]] = {}
     for path in sorted(Path(directory).glob("*/summary.json")):
         config = json.loads((path.parent / "config.json").read_text())["config"]
         if config["tune"] or config["quick"]:
@@ -507,10 +508,10 @@ def keep(directory: str) -> list[Path]:
                 "train_seconds": np.float32(cell["train_seconds"]),
             }
         )
-        found.setdefault(config["task"], []).append(rows)
+        parts_of.setdefault(config["task"], []).append(rows)
     written = []
     RESULTS.mkdir(exist_ok=True)
-    for task, parts in found.items():
+    for task, parts in parts_of.items():
         path = RESULTS / f"{task}.parquet"
         new: Any = pd.concat(parts, ignore_index=True)
         if path.exists():
@@ -540,9 +541,9 @@ def tuned(directory: str) -> dict[tuple[str, str], float]:
         (cell,) = json.loads(path.read_text())["cells"].values()
         scores = cell["metrics"][KEY_METRIC]["finals"]
         bad = cell["diverged"]
-        kept = [s for i, s in enumerate(scores) if s is not None and str(i) not in bad]
-        # a strength at which most seeds diverge is not a candidate
-        middle = float(iqm(kept)) if 2 * len(kept) > len(scores) else -np.inf
+        sound = [s for i, s in enumerate(scores) if s is not None and str(i) not in bad]
+        # A strength at which most seeds diverge is not a candidate.
+        middle = float(iqm(sound)) if 2 * len(sound) > len(scores) else -np.inf
         key = (config["task"], config["strategy"])
         print(f"{path.parent.name}: {middle:.4g}, diverged {len(bad)}/{len(scores)}")
         if key[1] in STRATEGIES and middle > best.get(key, (-np.inf, 0.0))[0]:
@@ -561,14 +562,16 @@ def gains() -> str:
     Gains are shares of the distance from the plain method's interquartile mean to the best score. A
     gain counts as found if p < 5 % after the strictest of Holm's corrections.
     """
-    found = effects.read(RESULTS)
-    level = 0.05 / len(found.cells)
+    measured = effects.read(RESULTS)
+    level = 0.05 / len(measured.cells)
     shares = (0.25, 0.5, 0.75, 1.0)
     heads = ["task", "plain", "best", *(f"{share:.0%} of the way" for share in shares)]
     rows = []
-    for task in found.tasks:
-        kept = pd.read_parquet(RESULTS / f"{task}.parquet")
-        scores = kept.loc[(kept["strategy"] == PLAIN) & ~kept["diverged"], "score"].to_numpy(float)
+    for task in measured.tasks:
+        stored = pd.read_parquet(RESULTS / f"{task}.parquet")
+        scores = stored.loc[(stored["strategy"] == PLAIN) & ~stored["diverged"], "score"].to_numpy(
+            float
+        )
         room = BEST[task] - float(iqm(scores))
         odds = [power_of_pairs(scores, s * room, BEST[task], level) for s in shares]
         cells = [f"+{s * room:.3g}: {p:.0%}" for s, p in zip(shares, odds, strict=True)]
@@ -582,10 +585,9 @@ def document() -> list[Path]:
     written = effects.write(RESULTS)
     path = Path(__file__).parents[1] / "docs" / "table1.md"
     lines = path.read_text().splitlines()
-    made = f"{effects.as_markdown(effects.read(RESULTS))}\n\n{gains()}".split("\n\n")
-    for new in (
-        part.splitlines() for part in made if part[:1] == "|"
-    ):  # the notes below the tables stay
+    tables = f"{effects.as_markdown(effects.read(RESULTS))}\n\n{gains()}".split("\n\n")
+    # The notes below the tables stay.
+    for new in (part.splitlines() for part in tables if part[:1] == "|"):
         start = lines.index(new[0])
         end = next(i for i in range(start, len(lines)) if lines[i][:1] != "|")
         lines[start:end] = new

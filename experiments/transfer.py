@@ -1,4 +1,4 @@
-"""Does a recovered reward survive a change of dynamics? AIRL's and GAIL's, on a small grid.
+"""Does a recovered reward survive a change of dynamics? AIRL and GAIL on a small grid.
 
     gacf run experiments/transfer.py
 
@@ -65,12 +65,12 @@ def grid(turned: bool) -> Environment:
     """A walk on SIDE × SIDE cells from a random one; the observation is the cell, one-hot."""
     size = SIDE * SIDE
 
-    def seen(place: jax.Array) -> jax.Array:
+    def observe(place: jax.Array) -> jax.Array:
         return jax.nn.one_hot(place[0] * SIDE + place[1], size)
 
     def reset(key: jax.Array) -> tuple[Walk, jax.Array]:
         place = jax.random.randint(key, (2,), 0, SIDE)
-        return Walk(place, jnp.zeros((), jnp.int32)), seen(place)
+        return Walk(place, jnp.zeros((), jnp.int32)), observe(place)
 
     def step(key: jax.Array, state: Walk, action: jax.Array) -> tuple[Walk, Timestep]:
         move = jnp.array(MOVES)[action] * (-1 if turned else 1)
@@ -78,11 +78,11 @@ def grid(turned: bool) -> Environment:
         over = reached.time >= HORIZON
         fresh, _ = reset(key)
         after = jax.tree.map(lambda a, b: jnp.where(over, a, b), fresh, reached)
-        found = Timestep(
-            seen(after.place), seen(reached.place),
+        timestep = Timestep(
+            observe(after.place), observe(reached.place),
             jnp.all(state.place == SIDE - 1).astype(jnp.float32), jnp.zeros((), bool), over,
         )  # fmt: skip
-        return after, found
+        return after, timestep
 
     with jax.ensure_compile_time_eval():
         space = Box((size,), jnp.zeros(size), jnp.ones(size))
@@ -121,7 +121,7 @@ def algorithm_of(config: ConfigDict, game: gacf.Game) -> gacf.Algorithm:
 
 
 def expert(config: ConfigDict) -> dict[str, jax.Array]:
-    """What π ∝ e^Q does, of maximum entropy: Q(s, a) = r(s)/α + γ log Σ_b e^Q(s′, b)."""
+    """Trajectories of the policy π ∝ e^Q, where Q(s, a) = r(s)/α + γ log Σ_b e^Q(s′, b)."""
     cells = np.indices((SIDE, SIDE)).reshape(2, -1).T
     then = np.clip(cells[:, None] + np.array(MOVES), 0, SIDE - 1) @ np.array([SIDE, 1])
     reward = np.all(cells == SIDE - 1, axis=1) / config.temperature
@@ -137,14 +137,14 @@ def expert(config: ConfigDict) -> dict[str, jax.Array]:
         rows.append((place, action, then[place, action]))
         place = then[place, action]
     first, action, later = (np.concatenate(column) for column in zip(*rows, strict=True))
-    seen = np.eye(len(cells), dtype=np.float32)
-    columns = (seen[first], action.astype(np.int32), seen[later], np.zeros(len(first), bool))
+    one_hot = np.eye(len(cells), dtype=np.float32)
+    columns = (one_hot[first], action.astype(np.int32), one_hot[later], np.zeros(len(first), bool))
     return {name: jnp.asarray(x) for name, x in zip(ROWS, columns, strict=True)}
 
 
 def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
     old, new = grid(turned=False), grid(turned=True)
-    shown = expert(config)
+    trajectories = expert(config)
     plain, log_prob = method(config, old, 0.0)
     fresh, _ = method(config, new, config.entropy)
     best = HORIZON - (SIDE - 1) + 0.0  # the mean way to the corner is SIDE − 1 steps
@@ -164,8 +164,8 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
         g = model("discriminator", MLP(()))
         return column(g.apply(taught["reward"], {}, batch["observation"])[0])
 
-    def carried(imitation: gacf.Game | None, reward: Any) -> gacf.Algorithm:
-        """Imitate where the expert was, then start anew elsewhere with what was learned."""
+    def transferred(imitation: gacf.Game | None, reward: Any) -> gacf.Algorithm:
+        """Imitates the expert in its grid, then trains a new policy in the other one."""
 
         def init(key: jax.Array) -> Any:
             params, world = fresh.init(key)
@@ -173,23 +173,26 @@ def build(config: ConfigDict) -> dict[str, gacf.Algorithm]:
                 return params, {**world, "taught": {"before": jnp.ones(())}}
             state = trained(config, imitation, key, config.imitation_steps)
             earned = imitation.evaluate(state.params, state.world, key)["return"] / best
-            found = {"judge": state.params["discriminator"], "before": earned}
-            return params, {**world, "taught": found}
+            taught = {"judge": state.params["discriminator"], "before": earned}
+            return params, {**world, "taught": taught}
 
-        def paid(params: Any, world: Any, batch: Any) -> jax.Array:
+        def learned_reward(params: Any, world: Any, batch: Any) -> jax.Array:
             return reward(world["taught"].get("judge"), batch)
 
         def evaluate(params: Any, world: Any, key: jax.Array) -> dict[str, jax.Array]:
-            found = fresh.evaluate(params, world, key)
-            return {**found, "share": found["return"] / best, "before": world["taught"]["before"]}
+            measured = fresh.evaluate(params, world, key)
+            share, before = measured["return"] / best, world["taught"]["before"]
+            return {**measured, "share": share, "before": before}
 
-        game = rewarded(fresh, paid)._replace(init=init, evaluate=evaluate)
+        game = rewarded(fresh, learned_reward)._replace(init=init, evaluate=evaluate)
         return algorithm_of(config, game)
 
-    airl_game = airl(plain, MLP(()), MLP(()), log_prob, shown, config.discount)
-    gail_game = gail(method(config, old, config.entropy)[0], (init, logits), shown, r1(config.r1))
+    airl_game = airl(plain, MLP(()), MLP(()), log_prob, trajectories, config.discount)
+    gail_game = gail(
+        method(config, old, config.entropy)[0], (init, logits), trajectories, r1(config.r1)
+    )
     return {
-        "AIRL's reward": carried(airl_game, of_airl),
-        "GAIL's reward": carried(gail_game, of_gail),
-        "true reward": carried(None, lambda taught, batch: batch["reward"]),
+        "AIRL's reward": transferred(airl_game, of_airl),
+        "GAIL's reward": transferred(gail_game, of_gail),
+        "true reward": transferred(None, lambda taught, batch: batch["reward"]),
     }

@@ -144,3 +144,20 @@ def test_no_public_name_is_shared_with_a_module() -> None:
 
 def test_type_checkers_see_the_annotations() -> None:
     assert (PACKAGE / "py.typed").is_file()
+
+
+EXPERIMENTS = sorted((PACKAGE.parent / "experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda p: p.stem)
+def test_experiments_import_public_names_only(path: Path) -> None:
+    """From `gacf` and its packages, and only what their `__all__` names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+            assert not [n for n in names if n.startswith("gacf.")], f"{path}:{node.lineno}"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "gacf":
+            module = importlib.import_module(node.module or "")
+            assert hasattr(module, "__path__"), f"{path}:{node.lineno}: {module.__name__}"
+            private = {alias.name for alias in node.names} - set(module.__all__)
+            assert not private, f"{path}:{node.lineno}: {module.__name__} does not export {private}"

@@ -12,7 +12,7 @@ from gacf.core.checks import lookup
 from gacf.data.pickled import read_pickle
 
 PIXELS = 3 * 32 * 32
-# name -> bytes before the pixels of a record, and classes
+# name -> number of bytes before the pixels of a record, and of classes
 KINDS = {"cifar10": (1, 10), "cifar100": (2, 100)}
 LABELS = {"cifar10": "labels", "cifar100": "fine_labels"}
 
@@ -89,7 +89,7 @@ def read_cifar_pickle(paths: Paths, kind: str = "cifar10") -> tuple[np.ndarray, 
         Images [n, 32, 32, 3], uint8, and labels [n], int32.
 
     Raises:
-        ValueError: a file is truncated or corrupt, or asks for more than plain data; the message
+        ValueError: a file is truncated or corrupt, or holds more than plain data; the message
             names it, and the byte or the record.
         FileNotFoundError: no such file.
 
@@ -110,7 +110,7 @@ def read_cifar_pickle(paths: Paths, kind: str = "cifar10") -> tuple[np.ndarray, 
     for path in _paths(paths):
         where, batch = f"read_cifar_pickle: {path}", read_pickle(path)
         if not isinstance(batch, dict):
-            raise ValueError(f"{where}: no dict, but a {type(batch).__name__}")
+            raise ValueError(f"{where}: a {type(batch).__name__} was read; allowed: a dict")
         named = {_text(name): value for name, value in batch.items()}
         pixels = lookup(f"{where}: entry", "data", named)
         labels = lookup(f"{where}: entry", LABELS[kind], named)

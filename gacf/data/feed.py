@@ -23,7 +23,7 @@ import numpy as np
 from gacf.core.checks import require, whole
 from gacf.core.types import Key, PyTree
 
-AHEAD_BYTES = 2**30  # of records that were read ahead and not used yet
+AHEAD_BYTES = 2**30  # at most, of records that were read ahead and not used yet
 
 
 class Records(Protocol):
@@ -84,7 +84,7 @@ class Feed:
         require("buffer", buffer, lambda n: whole(n) and n % rows == 0, f"a multiple of {rows}")
         require("ahead", ahead, lambda n: n == 0 or whole(n), "a whole number >= 0")
         require("threads", threads, whole, "a whole number >= 1")
-        _order(len(source), 0)  # is grain there?
+        _order(len(source), 0)  # raises an error if grain is not installed
         self.source, self.rows, self.buffer, self.scale = source, rows, buffer, scale
         self.transform = transform
         first = self._example(0)
@@ -97,15 +97,15 @@ class Feed:
     def _example(self, index: int) -> Any:
         """Record `index` in the form in which it goes to the device."""
         try:
-            made = self.transform(self.source[index])
+            example = self.transform(self.source[index])
         except Exception as error:
             raise ValueError(f"data: record {index}: {error}") from error
-        parts = [np.asarray(part) for part in (made if isinstance(made, tuple) else (made,))]
-        count = 2 if isinstance(made, tuple) else 1
-        if len(parts) != count or any(part.dtype.kind not in "biuf" for part in parts):
+        pair = isinstance(example, tuple)
+        parts = [np.asarray(part) for part in (example if pair else (example,))]
+        if len(parts) != (2 if pair else 1) or any(part.dtype.kind not in "biuf" for part in parts):
             raise ValueError(
-                f"data: record {index}: {type(made).__name__} was given; allowed: an array of "
-                "numbers, or that and a label (argument `transform`)"
+                f"data: record {index}: {type(example).__name__} was given; allowed: an array of "
+                "numbers, or a pair of an array and its label (argument `transform`)"
             )
         if hasattr(self, "one"):
             for part, first in zip(parts, jax.tree.leaves(self.one), strict=True):
@@ -114,15 +114,15 @@ class Feed:
                 ):
                     raise ValueError(
                         f"data: record {index}: {part.dtype}{list(part.shape)} was given; "
-                        f"allowed: that of the first, {first.dtype}{list(first.shape)}"
+                        f"allowed: like the first record, {first.dtype}{list(first.shape)}"
                     )
                 cast = part.astype(first.dtype)
                 if part.dtype.kind in "iu" and not np.array_equal(cast, part):
                     raise ValueError(
                         f"data: record {index}: {part.dtype} from {part.min()} to {part.max()} was "
-                        f"given; allowed: what fits into {first.dtype}, that of the first"
+                        f"given; allowed: what fits into {first.dtype}, as the first record has it"
                     )
-        return tuple(parts) if isinstance(made, tuple) else parts[0]
+        return tuple(parts) if pair else parts[0]
 
     def _stack(self, indices: Any) -> PyTree:
         """Examples [n, …] of records [n]."""
@@ -135,7 +135,7 @@ class Feed:
         return self._stack(np.linspace(0, last, min(n, last + 1)).astype(int))
 
     def _block(self, order: int, block: int) -> PyTree:
-        """Examples [rows, …] number `block` of an order."""
+        """The examples [rows, …] of block number `block` in an order."""
         indices, start = _order(len(self.source), order), self.rows * block
         return self._stack(indices[i] for i in range(start, start + self.rows))
 
@@ -181,24 +181,24 @@ class Feed:
 
         def read(indices: Any) -> PyTree:
             indices = np.asarray(indices)
-            found = self._stack(indices.ravel())
-            return jax.tree.map(lambda x: x.reshape(*indices.shape, *x.shape[1:]), found)
+            examples = self._stack(indices.ravel())
+            return jax.tree.map(lambda x: x.reshape(*indices.shape, *x.shape[1:]), examples)
 
-        found = jax.pure_callback(read, self._shape(n), chosen, vmap_method="broadcast_all")
-        return self._scaled(found)
+        examples = jax.pure_callback(read, self._shape(n), chosen, vmap_method="broadcast_all")
+        return self._scaled(examples)
 
-    def _scaled(self, found: Any) -> Any:
+    def _scaled(self, examples: Any) -> Any:
         if self.labelled:
-            return self.scale(found[0]), found[1]
-        return self.scale(found)
+            return self.scale(examples[0]), examples[1]
+        return self.scale(examples)
 
     def _read(self, orders: Any, blocks: Any) -> PyTree:
         """Examples [..., rows, …] of blocks [...], for the device."""
         orders, blocks = np.asarray(orders), np.asarray(blocks)
         pairs = zip(orders.ravel().tolist(), blocks.ravel().tolist(), strict=True)
-        found = self._reader.take(list(pairs))
+        examples = self._reader.take(list(pairs))
         return jax.tree.map(
-            lambda *parts: np.stack(parts).reshape(*orders.shape, *parts[0].shape), *found
+            lambda *parts: np.stack(parts).reshape(*orders.shape, *parts[0].shape), *examples
         )
 
 
@@ -226,15 +226,15 @@ class _Reader:
     def __init__(self, read: Callable[[int, int], PyTree], ahead: int, threads: int):
         self.read, self.ahead = read, ahead
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="gacf-feed")
-        # order -> number -> block; orders that have not been asked for longest come first
+        # order -> number -> block; the order that was requested longest ago comes first
         self.waiting: OrderedDict[int, dict[int, Future[PyTree]]] = OrderedDict()
         self.lock = threading.Lock()  # several devices may call at once
 
-    def take(self, wanted: list[tuple[int, int]]) -> list[PyTree]:
+    def take(self, requests: list[tuple[int, int]]) -> list[PyTree]:
         """Returns the requested blocks, and starts reading the blocks after them."""
         with self.lock:
-            due = [self._begin(order, number) for order, number in wanted]
-            for order, number in wanted:
+            due = [self._begin(order, number) for order, number in requests]
+            for order, number in requests:
                 own = self.waiting[order]
                 soon = range(number + 1, number + 1 + self.ahead)
                 for old in [n for n in own if n not in soon]:
@@ -242,12 +242,12 @@ class _Reader:
                 for next_number in soon:
                     self._begin(order, next_number)
                 self.waiting.move_to_end(order)
-        found = [future.result() for future in due]
+        blocks = [future.result() for future in due]
         with self.lock:
-            size = sum(leaf.nbytes for leaf in jax.tree.leaves(found[0])) * max(1, self.ahead)
-            while len(self.waiting) > max(len(wanted), AHEAD_BYTES // max(1, size)):
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(blocks[0])) * max(1, self.ahead)
+            while len(self.waiting) > max(len(requests), AHEAD_BYTES // max(1, size)):
                 self.waiting.popitem(last=False)
-        return found
+        return blocks
 
     def _begin(self, order: int, number: int) -> Future[PyTree]:
         own = self.waiting.setdefault(order, {})

@@ -39,7 +39,8 @@ def _grey(image: Any, tags: Mapping[int, Any]) -> Any:
     """Reduces grey of more than 8 bits to its upper 8, as Pillow does for colours of 16 bits."""
     from PIL import Image
 
-    bits, white_is_zero = tags.get(258, (16,))[0], tags.get(262) == 0  # what a TIFF says of itself
+    # Tags of a TIFF: its bits per sample, and whether 0 is white.
+    bits, white_is_zero = tags.get(258, (16,))[0], tags.get(262) == 0
     levels = (np.asarray(image).astype(np.uint16) >> (bits - 8)).astype(np.uint8)
     return Image.fromarray(255 - levels if white_is_zero else levels)
 
@@ -50,7 +51,7 @@ def _converted(image: Any, kind: str | None, tags: Mapping[int, Any], mode: str)
     Transparent pixels keep the colour stored beneath, as in Pillow's conversion of RGBA to RGB.
     """
     stored = image.mode
-    # PNG and PGM know no whole numbers above 65,535, those of mode I are of 16 bits
+    # PNG and PGM hold no numbers above 65,535, so their pixels of mode I have 16 bits
     if stored.startswith("I;16") or (stored == "I" and kind in ("PNG", "PPM")):
         image = _grey(image, tags)
     elif stored in ("I", "F"):
@@ -69,7 +70,7 @@ def _converted(image: Any, kind: str | None, tags: Mapping[int, Any], mode: str)
 
 
 class _Refused(Exception):
-    """An image that can be read, but not as 8 bits."""
+    """The image can be read, but not as 8 bits."""
 
 
 def _reason(error: Exception) -> str:
@@ -88,7 +89,7 @@ def _reason(error: Exception) -> str:
         return f"cannot be read ({error.strerror})"
     if isinstance(error, Warning):
         return f"Pillow's warning, which this program turns into an error: {first}"
-    return f"no image, truncated or corrupt ({first})"
+    return f"not an image, truncated or corrupt ({first})"
 
 
 def _decoded(where: str, source: Any, channels: int, size: Size | None) -> np.ndarray:
@@ -102,14 +103,14 @@ def _decoded(where: str, source: Any, channels: int, size: Size | None) -> np.nd
     try:
         with Image.open(source) as image:
             tags = getattr(image, "tag_v2", {})
-            made = _converted(_upright(image), image.format, tags, MODES[channels])
-            if size is not None and made.size != (size[1], size[0]):
-                made = made.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+            pixels = _converted(_upright(image), image.format, tags, MODES[channels])
+            if size is not None and pixels.size != (size[1], size[0]):
+                pixels = pixels.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     except FileNotFoundError:
         raise
     except Exception as error:  # Pillow's readers raise almost anything
         raise ValueError(f"{where}: {_reason(error)}") from error
-    return np.asarray(made).reshape(made.height, made.width, channels)
+    return np.asarray(pixels).reshape(pixels.height, pixels.width, channels)
 
 
 def _stacked(images: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
@@ -118,8 +119,8 @@ def _stacked(images: Iterable[tuple[str, np.ndarray]]) -> np.ndarray:
     for where, image in images:
         if rows and image.shape != rows[0].shape:
             raise ValueError(
-                f"{where}: shape {image.shape}, that of the first is {rows[0].shape}; "
-                "give `size` to scale them"
+                f"{where}: shape {image.shape}, but that of the first image is "
+                f"{rows[0].shape}; give `size` to scale them"
             )
         rows.append(image)
     return np.stack(rows)
@@ -179,22 +180,24 @@ class ImageFiles:
 
         def inside(place: Path, pattern: str) -> list[Path]:
             files = (path for path in sorted(place.glob(pattern)) if path.is_file())
-            seen = (path for path in files if path.suffix.lower() in SUFFIXES)
-            return [p for p in seen if not any(n[0] == "." for n in p.relative_to(place).parts)]
+            images = (path for path in files if path.suffix.lower() in SUFFIXES)
+            return [p for p in images if not any(n[0] == "." for n in p.relative_to(place).parts)]
 
         folders = [p for p in sorted(root.iterdir()) if p.is_dir() and p.name[0] != "."]
         classes = {p.name: paths for p in folders if (paths := inside(p, "**/*"))}
         direct = inside(root, "*")
         if classes and direct:
             raise ValueError(
-                f"read_images: {direct[0]}: an image beside the class folders "
-                f"{', '.join(list(classes)[:3])}, …; allowed: one or the other"
+                f"read_images: {direct[0]}: an image outside the class folders "
+                f"{', '.join(list(classes)[:3])}, …; allowed: all images in class folders, or none"
             )
         groups = list(classes.values()) or [direct]
         self.classes = list(classes) or [root.name]
         self.paths = [path for group in groups for path in group]
         if not self.paths:
-            raise ValueError(f"read_images: {root}: no images; they end in {', '.join(SUFFIXES)}")
+            raise ValueError(
+                f"read_images: {root}: no images; allowed: files that end in {', '.join(SUFFIXES)}"
+            )
         labels = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
         self.labels = labels.astype(np.int32)
 
@@ -295,19 +298,21 @@ def read_datasets(
     state = root / "state.json"
     if not state.is_file():
         raise FileNotFoundError(f"{where}: no data set: {state} is missing")
-    described = _json(where, state)
-    if described.get("_indices_data_files"):
-        raise ValueError(f"{where}: rows chosen by an index file; call flatten_indices() and save")
-    files = [root / Path(entry["filename"]).name for entry in described.get("_data_files", [])]
+    description = _json(where, state)
+    if description.get("_indices_data_files"):
+        raise ValueError(
+            f"{where}: an index file chooses its rows; call flatten_indices() and save it again"
+        )
+    files = [root / Path(entry["filename"]).name for entry in description.get("_data_files", [])]
     columns = [name for name in (image, label) if name is not None]
     tables = [(path, _columns(path, columns)) for path in files]
     if not sum(len(table[image]) for _, table in tables):
         raise ValueError(f"{where}: no rows")
     images = [_images(path, table[image], channels, size) for path, table in tables]
-    made = _stacked(pair for part in images for pair in part)
+    numbers = _stacked(pair for part in images for pair in part)
     if label is None:
-        return made, None
-    return made, np.concatenate([_labels(path, table[label]) for path, table in tables])
+        return numbers, None
+    return numbers, np.concatenate([_labels(path, table[label]) for path, table in tables])
 
 
 def _columns(path: Path, names: list[str]) -> dict[str, Any]:
@@ -324,8 +329,8 @@ def _columns(path: Path, names: list[str]) -> dict[str, Any]:
     except (pa.ArrowException, OSError, ValueError) as error:
         first = str(error).partition("\n")[0]
         raise ValueError(f"{where}: truncated or corrupt ({first})") from error
-    found = dict(zip(table.column_names, table.columns, strict=True))
-    return {name: lookup(f"{where}: column", name, found) for name in names}
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return {name: lookup(f"{where}: column", name, columns) for name in names}
 
 
 def _images(
@@ -343,7 +348,9 @@ def _images(
         except ValueError:  # lists of different lengths
             numbers = np.empty((), object)
         if not np.issubdtype(numbers.dtype, np.number):
-            raise ValueError(f"{where}: no image; allowed: an encoded one, or lists of numbers")
+            raise ValueError(
+                f"{where}: not an image; allowed: an encoded image, or lists of numbers"
+            )
         yield where, numbers
 
 

@@ -43,19 +43,21 @@ def read_idx(path: str | Path) -> np.ndarray:
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{where}: truncated or corrupt gzip data ({error})") from error
     if len(raw) < 4:
-        raise ValueError(f"{where}: {len(raw)} bytes, too short for the 4 bytes of magic")
+        raise ValueError(
+            f"{where}: {len(raw)} bytes, too short for the 4 bytes of the magic number"
+        )
     if raw[:2] != b"\0\0" or raw[2] not in DTYPES:
-        raise ValueError(f"{where}: no IDX file, it begins with {raw[:4].hex(' ')}")
+        raise ValueError(f"{where}: not an IDX file: it begins with {raw[:4].hex(' ')}")
     dtype, axes = np.dtype(DTYPES[raw[2]]), raw[3]
     start = 4 + 4 * axes
     if len(raw) < start:
         raise ValueError(f"{where}: {len(raw)} bytes, too short for a header of {axes} axes")
     shape = struct.unpack(f">{axes}I", raw[4:start])
-    wanted = math.prod(shape) * dtype.itemsize
-    if len(raw) - start != wanted:
-        problem = "truncated" if len(raw) - start < wanted else "trailing bytes"
+    needed = math.prod(shape) * dtype.itemsize
+    if len(raw) - start != needed:
+        problem = "truncated" if len(raw) - start < needed else "trailing bytes"
         raise ValueError(
-            f"{where}: {problem}: shape {shape} of {dtype.name} needs {wanted} bytes, "
+            f"{where}: {problem}: shape {shape} of {dtype.name} needs {needed} bytes, "
             f"there are {len(raw) - start}"
         )
     return np.frombuffer(raw, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))

@@ -55,9 +55,8 @@ def ring(modes: int = 8, radius: float = 1.0, scale: float | jax.Array = 0.01) -
     """
     require("modes", modes, lambda n: n >= 1 and n == int(n), "a whole number >= 1")
     require("scale", scale, lambda s: s > 0, "a number > 0")
-    angle = (
-        2 * np.pi * np.arange(modes) / modes
-    )  # a linspace with both ends would have one mode twice
+    # A linspace that includes both ends would have one mode twice.
+    angle = 2 * np.pi * np.arange(modes) / modes
     means = radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     with jax.ensure_compile_time_eval():
         return Mixture(jnp.asarray(means, jnp.float32), scale)

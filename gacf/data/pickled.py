@@ -41,7 +41,7 @@ class _Array:
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
-            raise ValueError("an array's state that is no tuple of five")
+            raise ValueError("an array's state that is not a tuple of five")
         _, shape, dtype, fortran, raw = state
         self.value = _array(raw, dtype, shape, "F" if fortran else "C")
 
@@ -57,7 +57,7 @@ def _array(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
         raise ValueError(f"an array in the order {order!r}")
     needed = math.prod(shape) * dtype.dtype.itemsize
     if len(raw) != needed:
-        raise ValueError(f"an array of {needed} bytes, of which there are {len(raw)}")
+        raise ValueError(f"an array that needs {needed} bytes, of which there are {len(raw)}")
     return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
 
 
@@ -94,7 +94,7 @@ NAMES = {
 
 
 class _Reader(pickle._Unpickler):  # type: ignore[name-defined]
-    """The unpickler written in Python: the one in C would allocate by an index in the file."""
+    """The unpickler written in Python: that in C allocates as much as an index in the file says."""
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         if (module_name, global_name) not in NAMES:
@@ -126,7 +126,7 @@ def _checked(value: Any, done: dict[int, Any]) -> Any:
         return result
     if value is None or isinstance(value, bool | int | float | str | bytes | bytearray):
         return value
-    raise ValueError("a value that is no data")
+    raise ValueError("a value that is not plain data")
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -140,7 +140,7 @@ def read_pickle(path: str | Path) -> Any:
         Python 2 become text, with one character per byte.
 
     Raises:
-        ValueError: the file is truncated or corrupt, or asks for anything else; the message names
+        ValueError: the file is truncated or corrupt, or holds anything else; the message names
             the file, and the byte up to which it was read.
         FileNotFoundError: no such file.
 
@@ -155,7 +155,7 @@ def read_pickle(path: str | Path) -> Any:
     try:
         return _checked(_Reader(file, encoding="latin-1").load(), {})
     except RecursionError as error:
-        raise ValueError(f"read_pickle: {path}: byte {file.tell()}: nested too deep") from error
+        raise ValueError(f"read_pickle: {path}: byte {file.tell()}: nested too deeply") from error
     except Exception as error:  # a corrupt pickle may make the unpickler raise anything
         first = str(error).partition("\n")[0] or type(error).__name__
         raise ValueError(f"read_pickle: {path}: byte {file.tell()}: {first}") from error

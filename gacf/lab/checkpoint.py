@@ -71,13 +71,13 @@ def _quietly() -> Iterator[None]:
     def nothing(record: logging.LogRecord) -> bool:
         return False
 
-    def shown(kind: Any, error: BaseException, trace: Any) -> None:
+    def report(kind: Any, error: BaseException, trace: Any) -> None:
         if not (isinstance(error, RuntimeError) and "Event loop is closed" in str(error)):
             hook(kind, error, trace)
 
     for logger in loggers:
         logger.addFilter(nothing)
-    sys.excepthook = shown
+    sys.excepthook = report
     yield
     for logger in loggers:
         logger.removeFilter(nothing)
@@ -158,19 +158,19 @@ def save(
     place = directory / f"{int(state.step):010d}"
     # Only processes of the same run write into one directory.
     several = jax.process_count() > 1
-    beside = directory / f"{WRITING}{place.name}" if several else temporary(place)
+    unfinished = directory / f"{WRITING}{place.name}" if several else temporary(place)
     with writing():
         try:
-            return _save(place, beside, state, metrics, manifest)
+            return _save(place, unfinished, state, metrics, manifest)
         except BaseException:
             if not several:
-                shutil.rmtree(beside, ignore_errors=True)
+                shutil.rmtree(unfinished, ignore_errors=True)
             raise
 
 
 def _save(
     place: Path,
-    beside: Path,
+    unfinished: Path,
     state: State,
     metrics: Mapping[str, np.ndarray],
     manifest: dict[str, Any],
@@ -178,25 +178,27 @@ def _save(
     directory, step = place.parent, int(state.step)
     first = jax.process_index() == 0
     if first:
-        shutil.rmtree(beside, ignore_errors=True)
-        # No folders further up are made: a run's directory that was removed must stay removed.
-        for path in (directory.parent, directory, beside):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        # Folders further up are not created: a run's directory that was removed must stay removed.
+        for path in (directory.parent, directory, unfinished):
             path.mkdir(exist_ok=True)
     _meet("begun")
     with _quietly(), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((beside / "state").resolve(), _shared(_named(state)))
+        checkpointer.save((unfinished / "state").resolve(), _shared(_named(state)))
     _meet("written")
     if not first:
         return place
     # The prefix keeps a metric's name from being read as an argument of savez.
     named: dict[str, Any] = {f"metric:{name}": x for name, x in metrics.items()}
-    np.savez(beside / "metrics.npz", **named)
-    files = {str(p.relative_to(beside)): _digest(p) for p in beside.rglob("*") if p.is_file()}
+    np.savez(unfinished / "metrics.npz", **named)
+    files = {
+        str(p.relative_to(unfinished)): _digest(p) for p in unfinished.rglob("*") if p.is_file()
+    }
     text = json.dumps({**manifest, "step": step, "files": files}, indent=1).encode()
-    (beside / "manifest.json").write_bytes(text)
-    (beside / "manifest.sha256").write_text(hashlib.sha256(text).hexdigest())
+    (unfinished / "manifest.json").write_bytes(text)
+    (unfinished / "manifest.sha256").write_text(hashlib.sha256(text).hexdigest())
     shutil.rmtree(place, ignore_errors=True)
-    os.replace(beside, place)
+    os.replace(unfinished, place)
     for old in _places(directory)[KEEP:]:
         shutil.rmtree(old)
     return place
@@ -248,10 +250,12 @@ def restore(checkpoint: Checkpoint, shape: State) -> tuple[State, dict[str, np.n
         for name, leaf in _named(shape).items()
     }
     with ocp.StandardCheckpointer() as checkpointer:
-        found = _own(checkpointer.restore((checkpoint.path / "state").resolve(), target))
+        restored = _own(checkpointer.restore((checkpoint.path / "state").resolve(), target))
     flat, structure = jax.tree_util.tree_flatten_with_path(shape)
     leaves = [
-        found[jax.tree_util.keystr(path)] if leaf.size else jax.numpy.zeros(leaf.shape, leaf.dtype)
+        restored[jax.tree_util.keystr(path)]
+        if leaf.size
+        else jax.numpy.zeros(leaf.shape, leaf.dtype)
         for path, leaf in flat
     ]
     with np.load(checkpoint.path / "metrics.npz") as file:

@@ -117,12 +117,14 @@ def base_config(experiment: Experiment) -> Config:
         config = experiment.module.get_config()
     if not isinstance(config, ConfigDict):
         raise BadInput(
-            f"CONFIG: get_config() of {experiment.path.name} gave a {type(config).__name__}; "
+            f"CONFIG: get_config() of {experiment.path.name} returned a {type(config).__name__}; "
             "allowed: an ml_collections.ConfigDict"
         )
     for key in _keys(config):
         if not isinstance(key, str):
-            raise BadInput(f"{key!r}: is a key in {experiment.path.name}; allowed: text")
+            raise BadInput(
+                f"{key!r}: is a key in {experiment.path.name}; allowed: keys that are text"
+            )
     with config.unlocked():
         if "steps" not in config:
             raise BadInput(f"steps: get_config() of {experiment.path.name} does not set it")
@@ -250,15 +252,15 @@ def replaced(config: Config, values: Mapping[str, Any]) -> Config:
         >>> replaced(ConfigDict({"actor": {"rate": 0.1}}), {"actor.rate": "x"}).actor.rate
         'x'
     """
-    made = config.copy_and_resolve_references()
+    copy = config.copy_and_resolve_references()
     for key, value in values.items():
         path, _, name = key.rpartition(".")
-        group = made
+        group = copy
         for part in path.split(".") if path else ():
             group = group[part]
         with group.unlocked(), group.ignore_type():
             group[name] = value
-    return made.lock()
+    return copy.lock()
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -9,5 +9,5 @@ def console(stderr: bool = False) -> Any:
     """A rich console that does not wrap lines unless it writes to a terminal."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=240)
+    result = Console(stderr=stderr, highlight=False)
+    return result if result.is_terminal else Console(stderr=stderr, highlight=False, width=240)

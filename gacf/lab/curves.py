@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-POINTS = 200  # of a band: more would not be visible, and each needs its own bootstrap
+POINTS = 200  # of a band: more would not be visible, and each needs a bootstrap of its own
 RESAMPLES = 400  # for a band: the error of its ends is then below the width of a line
 
 
@@ -55,16 +55,16 @@ def apart(names: Sequence[str], width: int) -> list[str]:
         >>> apart(["the_rate_of_the_critic=0.1", "the_rate_of_the_critic=0.2"], 20)
         ['…critic=0.1', '…critic=0.2']
     """
-    shown = list(names)
+    titles = list(names)
     if len(set(names)) > 1 and max(map(len, names)) > width:
-        # Only whole words go, so that 0.12 and 0.1 do not become 2 and nothing.
+        # Only whole words are removed, so that 0.12 and 0.1 do not become 2 and nothing.
         words = [re.split(r"(?<=[^\w.])|(?<=_)|(?=[^\w.])|(?=_)", name) for name in names]
         alike = _alike(words)
         first = max(0, alike - 2)  # the part before the difference is often the key: "rate="
         last = max(0, _alike([w[alike:][::-1] for w in words]) - 1)
         parts = ["".join(w[first : len(w) - last]) for w in words]
-        shown = [f"{'…' if first else ''}{p}{'…' if last else ''}" for p in parts]
-    folded = [_folded(text, width) for text in shown]
+        titles = [f"{'…' if first else ''}{p}{'…' if last else ''}" for p in parts]
+    folded = [_folded(text, width) for text in titles]
     return [
         text if folded.count(text) == 1 else f"{text} ({folded[: i + 1].count(text)})"
         for i, text in enumerate(folded)
@@ -111,7 +111,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> Figure:
     if len(names) > 1:
         figure, room = Figure(size, layout="constrained", dpi=150), {}
     else:
-        # as good where there is no legend, and faster
+        # Fixed margins are as good where there is no legend, and faster to draw.
         figure, room = Figure(size, dpi=150), _room(size, rows, columns, 0.3 + 0.15 * most)
     panels = figure.subplots(rows, columns, squeeze=False, gridspec_kw=room).ravel()
     for ax, title, cells in zip(panels, titles, curves.values(), strict=False):
@@ -160,17 +160,17 @@ def _handle(colour: str) -> Line2D:
 def _draw_one(ax: Axes, curve: Curve, colour: str) -> None:
     marker = "o" if len(curve.steps) == 1 else None
     _draw_seeds(ax, curve, colour, marker)
-    kept = np.delete(curve.values, list(curve.diverged), axis=0)
-    if not kept.size:
+    values = np.delete(curve.values, list(curve.diverged), axis=0)
+    if not values.size:
         return
-    few = max(1, math.ceil(len(curve.steps) / POINTS))
-    at = slice((len(curve.steps) - 1) % few, None, few)
-    steps, kept = curve.steps[at], kept[:, at]
-    ax.plot(steps, iqm(kept, axis=0), color=colour, linewidth=1.8, marker=marker, ms=4)
-    if len(kept) > 1:
+    stride = max(1, math.ceil(len(curve.steps) / POINTS))
+    at = slice((len(curve.steps) - 1) % stride, None, stride)
+    steps, values = curve.steps[at], values[:, at]
+    ax.plot(steps, iqm(values, axis=0), color=colour, linewidth=1.8, marker=marker, ms=4)
+    if len(values) > 1:
         with warnings.catch_warnings():  # a metric may have no value at first
             warnings.simplefilter("ignore")
-            low, high = interval(kept, axis=0, resamples=RESAMPLES)
+            low, high = interval(values, axis=0, resamples=RESAMPLES)
         ax.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
 
 
@@ -189,8 +189,8 @@ def _draw_seeds(ax: Axes, curve: Curve, colour: str, marker: str | None) -> None
 
 def _limit(ax: Axes, curves: Sequence[Curve]) -> None:
     """Limits the axis, so that one runaway seed does not flatten all others."""
-    kept = [np.delete(c.values, list(c.diverged), axis=0).ravel() for c in curves]
-    values = np.concatenate(kept)
+    parts = [np.delete(c.values, list(c.diverged), axis=0).ravel() for c in curves]
+    values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     if not values.size:
         return

@@ -9,7 +9,7 @@ DEEPEST = 200  # nested folders that Python can handle
 
 
 class BadInput(ValueError):
-    """An input of the user is wrong; the message is one line."""
+    """Something that the user gave is wrong; the message is one line."""
 
 
 class Failed(Exception):

@@ -50,8 +50,8 @@ def latex(text: str) -> str:
         a\_b $-$1
     """
     minus = re.sub(r"(?<![\w.])-(?=\d)", "\0", plain(text))
-    made = "".join(_LATEX.get(c, c) for c in minus).replace("\0", "$-$")
-    return re.sub(r"^\[", "{[}", made)  # \\ would read a bracket after it as its argument
+    escaped = "".join(_LATEX.get(c, c) for c in minus).replace("\0", "$-$")
+    return re.sub(r"^\[", "{[}", escaped)  # \\ would read a bracket after it as its argument
 
 
 def label(text: str) -> str:
@@ -61,5 +61,5 @@ def label(text: str) -> str:
         >>> print(label("a$b"))
         a\$b
     """
-    shown = plain(text).replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown  # matplotlib would hide it
+    escaped = plain(text).replace("$", r"\$")
+    return f" {escaped}" if escaped.startswith("_") else escaped  # matplotlib would hide it

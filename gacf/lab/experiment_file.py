@@ -30,7 +30,7 @@ from gacf.core.types import Algorithm
 from gacf.lab.blame import blame
 from gacf.lab.errors import BadInput, check_text
 
-Config = Any  # a ConfigDict, whose own types make every value a union of six
+Config = Any  # a ConfigDict, whose own annotations make every value a union of six types
 GOALS = ("max", "min")
 OPTIONAL = ("complete", "finish", "pictures", "get_sweep")  # functions of an experiment
 
@@ -97,7 +97,7 @@ def load(path: str | Path, name: str | None = None) -> Experiment:
 
 
 def _check_stated(module: ModuleType, name: str) -> None:
-    """Raises a `BadInput` if a statement of the experiment about its metrics is of a wrong kind."""
+    """Raises a `BadInput` if one of the optional names of an experiment has a wrong value."""
 
     def refuse(key: str, value: Any, allowed: str) -> None:
         raise BadInput(f"{key}: {value!r:.80} was given in {name}; {allowed}")
@@ -113,7 +113,7 @@ def _check_stated(module: ModuleType, name: str) -> None:
     if goal is not None and not (isinstance(goal, str) and goal in GOALS):
         refuse("GOAL", goal, nearest(str(goal), GOALS))
     if goal is not None and key_metric is None:
-        refuse("GOAL", goal, "allowed: together with KEY_METRIC, of which it says which is better")
+        refuse("GOAL", goal, "allowed: together with KEY_METRIC, whose values it ranks")
     if metrics is not None and not (
         isinstance(metrics, list | tuple) and all(map(is_name, metrics))
     ):
@@ -139,7 +139,7 @@ def build(experiment: Experiment, config: Config) -> dict[str, Algorithm]:
         and all(isinstance(k, str) and k and isinstance(v, Algorithm) for k, v in cells.items())
     ):
         raise BadInput(
-            f"CONFIG: build(config) of {experiment.path.name} gave a {type(built).__name__}; "
+            f"CONFIG: build(config) of {experiment.path.name} returned a {type(built).__name__}; "
             "allowed: an Algorithm, or a dict {cell name: Algorithm}"
         )
     return cells

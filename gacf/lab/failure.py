@@ -67,11 +67,11 @@ def _of_callback(error: BaseException, path: Path) -> tuple[str, str] | None:
     # The raised error follows the frames; it is the first line that is not indented.
     after = text[text.rindex('  File "') :].splitlines()[1:]
     raised = next((x for x in after if re.match(r"[A-Za-z_][\w.]*(:|$)", x)), "")
-    kind, colon, said = raised.partition(":")
-    if colon and not said.strip():  # the message begins on a line of its own
+    kind, colon, detail = raised.partition(":")
+    if colon and not detail.strip():  # the message begins on a line of its own
         rest = after[after.index(raised) + 1 :]
-        said = " " + next((x.strip() for x in rest if x.strip()), "")
-    if kind == "AssertionError" and not said.strip():
-        colon, said = ":", " " + linecache.getline(name, int(line or 0)).strip()
-    what = blame.one_line(Exception(f"{kind}{colon}{said}".strip()))
+        detail = " " + next((x.strip() for x in rest if x.strip()), "")
+    if kind == "AssertionError" and not detail.strip():
+        colon, detail = ":", " " + linecache.getline(name, int(line or 0)).strip()
+    what = blame.one_line(Exception(f"{kind}{colon}{detail}".strip()))
     return f"{Path(name).name}:{line}".rstrip(":"), what.removeprefix("ValueError: ")

@@ -37,8 +37,8 @@ class Unwritable(OSError):
 
 def unwritable(error: BaseException) -> Unwritable | None:
     """The refusal of the file system behind an error or one of its causes; None: there is none."""
-    left: list[BaseException | None] = [error]
-    for one in left:
+    chain: list[BaseException | None] = [error]
+    for one in chain:
         if isinstance(one, Unwritable):
             return one
         if isinstance(one, OSError) and one.errno is not None:
@@ -46,19 +46,19 @@ def unwritable(error: BaseException) -> Unwritable | None:
         for text, number in _TEXTS.items():
             if one is not None and text in str(one):
                 return Unwritable(number, os.strerror(number))
-        if one is not None and len(left) < 100:
-            left += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
+        if one is not None and len(chain) < 100:
+            chain += [*getattr(one, "exceptions", ()), one.__cause__, one.__context__]
     return None
 
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Turns a file system's refusal into an `Unwritable`, whatever error a library makes of it."""
+    """Turns a file system's refusal into an `Unwritable`, whatever a library turns it into."""
     try:
         yield
     except Exception as error:
-        if found := unwritable(error):
-            raise found from error
+        if refusal := unwritable(error):
+            raise refusal from error
         raise
 
 
@@ -87,14 +87,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         Unwritable: the file system refuses it.
     """
-    beside = temporary(path)
+    unfinished = temporary(path)
     with writing():
         try:
-            beside.write_bytes(data)
-            os.replace(beside, path)
+            unfinished.write_bytes(data)
+            os.replace(unfinished, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                beside.unlink()
+                unfinished.unlink()
             raise
 
 

@@ -53,13 +53,13 @@ def write_results(
     results.tidy(grid, cells).to_parquet(buffer, index=False)
     files.write_atomically(run.directory / "metrics.parquet", buffer.getvalue())
     curves = results.learning_curves(grid, cells)
-    drawn = painter.draw(curves)
-    made = attempt("pictures", lambda: named_pictures(_pictures(run, states), curves), {})
-    own = attempt("pictures", lambda: painter.draw(made), None)
+    curve_files = painter.draw(curves)
+    figures = attempt("pictures", lambda: named_pictures(_pictures(run, states), curves), {})
+    own = attempt("pictures", lambda: painter.draw(figures), None)
     summary = _summary(run, results.summary(grid, cells))
 
     def complete() -> dict[str, Any]:
-        pictures = drawn.result()
+        pictures = curve_files.result()
         if own is not None:
             pictures |= attempt("pictures", own.result, {})
         for stem, picture in pictures.items():
@@ -77,12 +77,12 @@ def _summary(run: Run, cells: dict[str, Any]) -> dict[str, Any]:
     names = dict.fromkeys(name for entry in cells.values() for name in entry["metrics"])
     default = [n for n in names if n.startswith(("evaluate/", "final/"))]
     key = run.experiment.key_metric
-    shown = [*filter(None, [key]), *(run.experiment.metrics or default)]
+    metrics = [*filter(None, [key]), *(run.experiment.metrics or default)]
     return {
         "experiment": run.experiment.name,
         "key_metric": key,
         "goal": run.experiment.goal,
-        "metrics": list(dict.fromkeys(shown)),
+        "metrics": list(dict.fromkeys(metrics)),
         "cells": cells,
         "versions": versions(),
         "code": run.stored.get("code"),
@@ -92,21 +92,24 @@ def _summary(run: Run, cells: dict[str, Any]) -> dict[str, Any]:
 
 def _finish(run: Run, finals: dict[str, State]) -> dict[str, dict[str, np.ndarray]]:
     finish = getattr(run.experiment.module, "finish", None)
-    found = finish(run.config, finals) if finish else {}
-    if not (isinstance(found, Mapping) and all(isinstance(m, Mapping) for m in found.values())):
+    returned = finish(run.config, finals) if finish else {}
+    if not (
+        isinstance(returned, Mapping)
+        and all(isinstance(metrics, Mapping) for metrics in returned.values())
+    ):
         raise ValueError(
-            f"finish: {found!r:.60} was returned; allowed: {{cell: {{metric: array [seeds]}}}}"
+            f"finish: {returned!r:.60} was returned; allowed: {{cell: {{metric: array [seeds]}}}}"
         )
     extra: dict[str, dict[str, np.ndarray]] = {cell: {} for cell in finals}
-    for cell, metrics in found.items():
+    for cell, metrics in returned.items():
         if cell not in extra:
-            raise ValueError(f"finish: {cell!r} is no cell; {nearest(cell, extra)}")
+            raise ValueError(f"finish: {cell!r} is not a cell; {nearest(cell, extra)}")
         for name, values in metrics.items():
             values = np.asarray(values)
             if values.shape != (run.config.seeds,):
                 raise ValueError(
                     f"finish: {name!r} of {cell!r} has shape {values.shape}; "
-                    f"allowed: one number a seed, ({run.config['seeds']},)"
+                    f"allowed: one number per seed, ({run.config['seeds']},)"
                 )
             if values.dtype.kind not in "biuf":
                 raise ValueError(
@@ -152,15 +155,15 @@ def named_pictures(own: Mapping[Any, Any], taken: Iterable[str] = ()) -> dict[st
         ['gap', '%2E.%2Fgap', 'Gap-2', 'picture', 'curves-2']
     """
     used = set(map(same_name, taken))
-    made = {}
+    figures = {}
     for name, figure in own.items():
         safe = _UNSAFE.sub(lambda c: f"%{ord(c[0]):02X}", str(name)) or "picture"
         stem, number = files.shortened(safe), 2
         while same_name(stem) in used:
             stem, number = f"{files.shortened(safe)}-{number}", number + 1
         used.add(same_name(stem))
-        made[stem] = figure
-    return made
+        figures[stem] = figure
+    return figures
 
 
 def show(run: Run, summary: dict[str, Any], out: Console) -> None:

@@ -3,10 +3,11 @@
     DIR/.lock   who writes there: a process, its machine, and when it last gave a sign of life
 
 The system's own lock (`flock`) decides wherever it works, also between containers of one machine,
-and it disappears with its process, however that ends. Not every network file system has it, or has
-it between machines. So the holder also touches the file every `BEAT` seconds, and a file that was
-not touched for `STALE` seconds no longer counts. Only processes on the same machine and in the same
-process namespace look up the holder by its process number, which means nothing to all others.
+and it disappears with its process, however that ends. Not every network file system has such
+a lock, or shares it between machines. So the holder also touches the file every `BEAT` seconds, and
+a file that was not touched for `STALE` seconds no longer counts. Only processes on the same machine
+and in the same process namespace look up the holder by its process number, which means nothing to
+all others.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def read_owner(data: bytes) -> dict[str, Any]:
 def silence(path: Path) -> float:
     """Seconds since a file was touched, by the clock of its file system.
 
-    A time in the future is no sign of life either, so its distance counts in the same way.
+    A time in the future is not a sign of life either, so its distance counts in the same way.
     """
     touched = path.stat().st_mtime
     try:
@@ -298,11 +299,11 @@ def _who(owner: Mapping[str, Any]) -> str:
 
 
 def _replaced(directory: Path) -> int:
-    """Replaces the existing lock file by one of this process."""
-    beside = directory / f"{FILE}.{secrets.token_hex(8)}"
-    handle = _opened(beside)
+    """Replaces the existing lock file with one that this process holds."""
+    new = directory / f"{FILE}.{secrets.token_hex(8)}"
+    handle = _opened(new)
     _flock(handle)
-    os.replace(beside, directory / FILE)
+    os.replace(new, directory / FILE)
     return handle
 
 
@@ -341,15 +342,15 @@ def make(directory: Path, files: Mapping[str, bytes]) -> Lock:
             raise
         return lock
     directory.parent.mkdir(parents=True, exist_ok=True)
-    beside = directory.with_name(f".making-{secrets.token_hex(8)}")
-    beside.mkdir()
-    lock = acquire(beside)
+    unfinished = directory.with_name(f".making-{secrets.token_hex(8)}")
+    unfinished.mkdir()
+    lock = acquire(unfinished)
     try:
-        _fill(beside, files)
-        os.rename(beside, directory)  # fails if anything but an empty directory is there
+        _fill(unfinished, files)
+        os.rename(unfinished, directory)  # fails if anything but an empty directory is there
     except BaseException:
         lock.release()
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         check_free(directory)
         raise
     lock.directory = directory

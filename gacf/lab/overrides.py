@@ -90,11 +90,11 @@ def _override(config: Config, key: str, tokens: list[str]) -> None:
         inside = [k for k in flat if k.startswith(key + ".")]
         if inside:
             raise BadInput(f"{key}: is a group of keys; allowed: {', '.join(inside)}")
-        raise BadInput(f"{key}: is no key of this config; {nearest(key, flat)}")
+        raise BadInput(f"{key}: is not a key of this config; {nearest(key, flat)}")
     old, kind = flat[key], kind_of(config, key)
     if kind not in _PARSERS:
         raise BadInput(
-            f"{key}: cannot be overridden, its default is {old!r} and tells no type; "
+            f"{key}: cannot be overridden, because its default {old!r} does not tell its type; "
             "write config_dict.placeholder(TYPE) in get_config()"
         )
     given, text, rest = _value(kind, tokens)

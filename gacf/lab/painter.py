@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
-WAITING = 2  # sets of figures given to the second process at once; the next is drawn here
+WAITING = 2  # sets of figures that may wait for the second process; the next is drawn here
 
 
 def png(figure: Figure) -> bytes:
@@ -58,7 +58,7 @@ class Painter:
         self._beside = len(os.sched_getaffinity(0)) > 1 if beside is None else beside
         self._thread = ThreadPoolExecutor(1)
         self._process: subprocess.Popen[bytes] | None = None
-        self._given: list[Future[dict[str, bytes]]] = []
+        self._pending: list[Future[dict[str, bytes]]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -72,15 +72,15 @@ class Painter:
 
     def draw(self, figures: Mapping[str, Figure]) -> Future[dict[str, bytes]]:
         """Starts drawing figures, which must not be changed any more; the future of `draw`."""
-        self._given = [given for given in self._given if not given.done()]
-        if self._beside and len(self._given) < WAITING:
+        self._pending = [future for future in self._pending if not future.done()]
+        if self._beside and len(self._pending) < WAITING:
             try:
                 data = pickle.dumps((_settings(), dict(figures)))
             except Exception:
                 self._beside = False
             else:
-                self._given.append(self._thread.submit(self._ask, data, figures))
-                return self._given[-1]
+                self._pending.append(self._thread.submit(self._ask, data, figures))
+                return self._pending[-1]
         done: Future[dict[str, bytes]] = Future()
         done.set_result(draw(figures))
         return done
@@ -98,10 +98,10 @@ class Painter:
             assert self._process.stdin is not None and self._process.stdout is not None
             pickle.dump(data, self._process.stdin)
             self._process.stdin.flush()
-            found = pickle.load(self._process.stdout)
+            pictures = pickle.load(self._process.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
-            self._beside, found = False, None
-        return draw(figures) if found is None else found
+            self._beside, pictures = False, None
+        return draw(figures) if pictures is None else pictures
 
 
 def _settings() -> dict[str, Any]:
@@ -125,8 +125,8 @@ def serve() -> None:
         try:
             settings, figures = pickle.loads(data)
             matplotlib.rcParams.update(settings)
-            found = draw(figures)
+            pictures = draw(figures)
         except Exception:
-            found = None
-        pickle.dump(found, answers)
+            pictures = None
+        pickle.dump(pictures, answers)
         answers.flush()

@@ -15,18 +15,14 @@ import jax
 import numpy as np
 
 from gacf.core.checks import nearest
-from gacf.lab import (
-    blame,
-    config,
-    experiment_file,
-)
+from gacf.lab import blame, config, experiment_file
 from gacf.lab.config import Config
 from gacf.lab.errors import BadInput
 from gacf.lab.experiment_file import Experiment
 from gacf.lab.run_directory import same_name
 from gacf.runner import Program, bytes_free
 
-BYTES = 100  # memory that a logged number takes until it is in the table
+BYTES = 100  # of memory that a logged number takes until it is in the table
 UNNOTICED = 2**26  # bytes of metrics for which no run is refused
 
 
@@ -80,30 +76,34 @@ def prepare_group(
             programs[cell] = Program(build, first.seeds, hyper, first.map, evaluate=True)
             plain = jax.eval_shape(algorithm.init, key)
         if programs[cell].one()[1] != plain:
-            raise BadInput(f"cell {cell!r}: {', '.join(traced)}: change the state's types")
+            raise BadInput(
+                f"cell {cell!r}: {', '.join(traced)}: they change the shapes or types of the state"
+            )
     return _check_metrics(experiment, programs)
 
 
 def _cells(experiment: Experiment, settings: Config) -> dict[str, Any]:
     """Cell -> algorithm; the names of the cells are distinct directories on any file system."""
     built = experiment_file.build(experiment, settings)
-    seen: dict[str, str] = {}
+    distinct: dict[str, str] = {}
     for cell in built:
         try:
-            other = seen.setdefault(same_name(cell), cell)
+            other = distinct.setdefault(same_name(cell), cell)
         except UnicodeEncodeError:
-            raise BadInput(f"CONFIG: build(config) gave the cell {cell!r}; allowed: text") from None
+            raise BadInput(
+                f"CONFIG: build(config) named the cell {cell!r}; allowed: text"
+            ) from None
         if other != cell:
             raise BadInput(
-                f"CONFIG: build(config) gave the cells {other!r} and {cell!r}; "
+                f"CONFIG: build(config) named the cells {other!r} and {cell!r}; "
                 "allowed: names that differ in more than capital letters"
             )
     return built
 
 
 def _check_metrics(experiment: Experiment, programs: dict[str, Program]) -> dict[str, Program]:
-    known = {k: v.shape for p in programs.values() for k, v in p.metrics_shape().items()}
-    scalars = [name for name, shape in known.items() if shape == ()]
+    shapes = {k: v.shape for p in programs.values() for k, v in p.metrics_shape().items()}
+    scalars = [name for name, shape in shapes.items() if shape == ()]
     stated = [
         ("KEY_METRIC", experiment.key_metric),
         *(("METRICS", m) for m in experiment.metrics or ()),
@@ -111,9 +111,9 @@ def _check_metrics(experiment: Experiment, programs: dict[str, Program]) -> dict
     for argument, name in stated:
         if name is None or name in scalars:
             continue
-        if name in known:
+        if name in shapes:
             raise BadInput(
-                f"{argument}: {name!r} has shape {known[name]}; allowed: a metric that is one "
+                f"{argument}: {name!r} has shape {shapes[name]}; allowed: a metric that is one "
                 f"number, {nearest(name, scalars)}"
             )
         if not (name.startswith("final/") and getattr(experiment.module, "finish", None)):
@@ -134,15 +134,15 @@ def memory(program: Program) -> tuple[int, int | None]:
 def _check_memory(program: Program, settings: Config) -> None:
     """Raises a `BadInput` with the numbers if the state of all seeds or the metrics cannot fit."""
     needed, free = memory(program)
-    here = bytes_free(jax.devices("cpu")[0])
+    free_here = bytes_free(jax.devices("cpu")[0])
     scalars = sum(not leaf.shape for leaf in program.metrics_shape().values())
     logged = -(-settings.steps // settings.log_every) * program.seeds * scalars * BYTES
-    if here is not None and logged > max(here, UNNOTICED):
-        least = -(-settings.log_every * logged // here)
+    if free_here is not None and logged > max(free_here, UNNOTICED):
+        least = -(-settings.log_every * logged // free_here)
         raise BadInput(
-            f"steps: {settings.steps} with log_every {settings.log_every} leave about "
-            f"{logged / 2**30:.3g} GiB of metrics, and {here / 2**30:.1f} GiB are free; allowed: "
-            f"fewer steps, or log_every >= {least}"
+            f"steps: {settings.steps} with log_every {settings.log_every} produce about "
+            f"{logged / 2**30:.3g} GiB of metrics, and {free_here / 2**30:.1f} GiB are free; "
+            f"allowed: fewer steps, or log_every >= {least}"
         )
     if free is not None and needed > free:
         fits = program.seeds * free // needed
@@ -159,8 +159,8 @@ def use_cache() -> None:
     Each kind of processor has a folder of its own, because a program compiled for one may not run
     on another, and several machines may share a home directory.
     """
-    told: Any = jax.config
-    if told.jax_compilation_cache_dir:
+    jax_config: Any = jax.config
+    if jax_config.jax_compilation_cache_dir:
         return
     home = {"darwin": "~/Library/Caches", "win32": os.environ.get("LOCALAPPDATA", "~")}
     base = os.environ.get("XDG_CACHE_HOME") or home.get(sys.platform, "~/.cache")

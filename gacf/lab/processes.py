@@ -69,7 +69,7 @@ class Group(NamedTuple):
 def group(
     distributed: bool, coordinator: str | None, processes: int | None, process: int | None
 ) -> Group | None:
-    """The group that the command line asks for; None: a run of one process.
+    """The group that the command line describes; None: a run of one process.
 
     Raises:
         BadInput: the arguments do not fit together.
@@ -88,7 +88,7 @@ def group(
     return Group(coordinator, processes, process)
 
 
-def join(found: Group) -> None:
+def join(members: Group) -> None:
     """Connects this process with the others before JAX's backend starts.
 
     Raises:
@@ -96,12 +96,15 @@ def join(found: Group) -> None:
     """
     try:
         jax.distributed.initialize(
-            found.coordinator, found.processes, found.process, heartbeat_timeout_seconds=SILENCE
+            members.coordinator,
+            members.processes,
+            members.process,
+            heartbeat_timeout_seconds=SILENCE,
         )
     except ValueError as error:
         raise BadInput(
             f"--distributed: no job of SLURM, Open MPI or Kubernetes was found ({error}); "
-            "allowed: in one, or with --coordinator HOST:PORT --processes N --process I"
+            "allowed: inside such a job, or with --coordinator HOST:PORT --processes N --process I"
         ) from error
 
 
@@ -118,7 +121,7 @@ def agreed(choose: Callable[[], str]) -> str:
     """
     if jax.process_count() == 1:
         return choose()
-    said = np.zeros(LONGEST, np.uint8)
+    message = np.zeros(LONGEST, np.uint8)
     if first():
         try:
             text = "+" + choose()
@@ -127,9 +130,9 @@ def agreed(choose: Callable[[], str]) -> str:
         except Failed as error:
             text = f"!{error}"
         data = text.encode()[:LONGEST]
-        said[: len(data)] = np.frombuffer(data, np.uint8)
-    heard = np.asarray(multihost_utils.broadcast_one_to_all(said), np.uint8)
-    text = heard.tobytes().rstrip(b"\0").decode(errors="ignore")
+        message[: len(data)] = np.frombuffer(data, np.uint8)
+    received = np.asarray(multihost_utils.broadcast_one_to_all(message), np.uint8)
+    text = received.tobytes().rstrip(b"\0").decode(errors="ignore")
     if text.startswith("-"):
         raise BadInput(text[1:])
     if text.startswith("!"):
@@ -153,7 +156,7 @@ def supervise(arguments: Sequence[str], lost: str) -> int:
         The child's exit code, or 1 if a process was lost.
     """
     theirs, ours = os.pipe()
-    started = subprocess.Popen(
+    process = subprocess.Popen(
         [*children.python("gacf.lab.cli:main"), *arguments],
         env={**os.environ, CHILD: str(theirs)},
         pass_fds=(theirs,),
@@ -164,12 +167,12 @@ def supervise(arguments: Sequence[str], lost: str) -> int:
     )
     os.close(theirs)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: started.send_signal(number))
-    assert started.stderr is not None
-    for line in without_logs(started.stderr):
+        signal.signal(number, lambda number, frame: process.send_signal(number))
+    assert process.stderr is not None
+    for line in without_logs(process.stderr):
         sys.stderr.write(line)
         sys.stderr.flush()
-    code = started.wait()
+    code = process.wait()
     os.close(ours)
     if code in (LOST, -signal.SIGABRT):
         print(lost, file=sys.stderr)

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 5.0  # seconds that git has for an answer
-
-
 GIT = ("git", "-c", "core.fsmonitor=false")
 
 
@@ -22,7 +20,7 @@ def _outside() -> dict[str, str]:
 def _git(directory: Path, *arguments: str) -> str | None:
     """Git's output; None if there is no git, no repository, or no answer in time."""
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             # A repository may name programs for git to run: GIT's options forbid it.
             [*GIT, "-C", str(directory), *arguments],
             # If this runs in a git hook, the hook's environment would name another repository.
@@ -34,7 +32,7 @@ def _git(directory: Path, *arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
+    return result.stdout.decode(errors="replace").strip() if result.returncode == 0 else None
 
 
 def commit(path: Path) -> dict[str, Any] | None:
@@ -51,14 +49,14 @@ def commit(path: Path) -> dict[str, Any] | None:
     head = _git(place, "rev-parse", "--verify", "HEAD")
     if head is None:
         return None
-    known = (
+    tracked = (
         _git(place, "ls-files", "--error-unmatch", "--", f":(literal){path.resolve().name}")
         is not None
     )
-    if not known and _git(place, "check-ignore", "-q", "--", path.resolve().name) is not None:
+    if not tracked and _git(place, "check-ignore", "-q", "--", path.resolve().name) is not None:
         return None  # a virtual environment inside some other project's repository
     changed = _git(place, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules")
-    return {"commit": head, "dirty": changed != "" or not known}
+    return {"commit": head, "dirty": changed != "" or not tracked}
 
 
 @functools.cache
@@ -85,15 +83,15 @@ def changes(stored: Any) -> list[str]:
     Args:
         stored: the result of `code` when the run began; anything else counts as unchanged.
     """
-    said = []
+    differences = []
     for name, then in stored.items() if isinstance(stored, dict) else ():
         if not isinstance(then, dict) or "commit" not in then:
             continue
         path = Path(str(then["file"])) if "file" in then else Path(__file__)
         now = commit(path) if path.is_file() else None
         if now and (now["commit"], now["dirty"]) != (then["commit"], then.get("dirty")):
-            said.append(f"{name} was {words(then)}, is {words(now)}")
-    return said
+            differences.append(f"{name} was {words(then)}, is {words(now)}")
+    return differences
 
 
 def words(one: dict[str, Any]) -> str:

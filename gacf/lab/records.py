@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gacf.lab import (
-    blame,
-)
+from gacf.lab import blame
 from gacf.lab.errors import BadInput
 
 SWEEP = "sweep.json"  # the file that makes a directory that of a sweep
@@ -27,7 +25,7 @@ def read_sweep(directory: str | Path) -> dict[str, Any]:
             raise ValueError("a key is missing")
         variants = stored["variants"]
         if not (isinstance(variants, dict) and all(isinstance(x, dict) for x in variants.values())):
-            raise ValueError("its variants are no configs by name")
+            raise ValueError("its variants are not configs by name")
         return stored
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"DIR: {str(path)!r} cannot be read: {error}") from error
@@ -50,7 +48,7 @@ def read_stored(directory: str | Path) -> dict[str, Any]:
                 raise ValueError(f"{key}: {json.dumps(stored[key]):.60} was found")
         return stored
     except FileNotFoundError:
-        raise BadInput(f"DIR: {str(directory)!r} is no directory of a run") from None
+        raise BadInput(f"DIR: {str(directory)!r} is not the directory of a run") from None
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise BadInput(f"DIR: {str(path)!r} cannot be read: {blame.one_line(error)}") from error
 

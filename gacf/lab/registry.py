@@ -33,17 +33,17 @@ def experiments(directory: str | Path = "experiments") -> dict[str, str]:
 
     The files are only read and not run, so that a broken one is listed too.
     """
-    found = {}
+    lines = {}
     for path in sorted(Path(directory).glob("*.py")):
         text = path.read_text(encoding="utf-8")
         if "def get_config" not in text:
             continue
         try:
             line = _first(ast.get_docstring(ast.parse(text)))
-            found[str(path)] = line + (" (gacf sweep)" if "def get_sweep" in text else "")
+            lines[str(path)] = line + (" (gacf sweep)" if "def get_sweep" in text else "")
         except SyntaxError as error:
-            found[str(path)] = f"(line {error.lineno}: {error.msg})"
-    return found
+            lines[str(path)] = f"(line {error.lineno}: {error.msg})"
+    return lines
 
 
 def names() -> dict[str, dict[str, str]]:

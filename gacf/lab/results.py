@@ -10,10 +10,10 @@ import pandas as pd
 
 from gacf.lab import curves
 from gacf.lab.statistics import caution, summarise
+from gacf.runner.windows import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from gacf.runner.windows import Grid
 
 History = dict[str, np.ndarray]
 """Metric -> [S, W]."""
@@ -74,13 +74,13 @@ def tidy(grid: Grid, cells: Mapping[str, Cell]) -> pd.DataFrame:
 
 def summary(grid: Grid, cells: Mapping[str, Cell]) -> dict[str, Any]:
     """Cell -> last-step statistics of every metric, divergences and times, as JSON."""
-    made = {}
+    entries = {}
     for cell, (history, finals, seconds) in cells.items():
         bad = diverged(grid, history)
         last = {k: grid.track(k, v)[1][:, -1] for k, v in history.items() if k != "diverged"}
         seeds, steps = len(history["diverged"]), int(grid.ends[-1])
         metrics = {k: summarise(v, bad) for k, v in {**last, **finals}.items()}
-        made[cell] = {
+        entries[cell] = {
             "seeds": seeds,
             "steps": steps,
             "diverged": {str(seed): at for seed, at in bad.items()},
@@ -91,7 +91,7 @@ def summary(grid: Grid, cells: Mapping[str, Cell]) -> dict[str, Any]:
             "caution": caution(min((m["n"] for m in metrics.values() if m["n"]), default=0)),
             "metrics": metrics,
         }
-    return made
+    return entries
 
 
 def learning_curves(grid: Grid, cells: Mapping[str, Cell]) -> dict[str, Figure]:

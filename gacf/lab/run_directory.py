@@ -16,12 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from gacf import __version__
-from gacf.lab import (
-    config,
-    experiment_file,
-    locks,
-    provenance,
-)
+from gacf.lab import config, experiment_file, locks, provenance
 from gacf.lab.config import Config
 from gacf.lab.errors import BadInput
 from gacf.lab.experiment_file import Experiment
@@ -89,9 +84,9 @@ def describe(directory: Path, experiment: Experiment, settings: Config, code: An
 
 def devices() -> dict[str, Any]:
     """The devices on which the run is computed."""
-    found = {"platform": jax.local_devices()[0].platform, "count": jax.device_count()}
+    local = {"platform": jax.local_devices()[0].platform, "count": jax.device_count()}
     several = {"processes": jax.process_count()} if jax.process_count() > 1 else {}
-    return {**found, **several}
+    return {**local, **several}
 
 
 def begin(

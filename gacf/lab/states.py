@@ -166,7 +166,7 @@ def load_cells(directory: str | Path, cell: str | None = None) -> dict[str, Stat
             whole = next((c for c in newest if isinstance(c, Checkpoint)), None)
             if whole is None:
                 raise ValueError(
-                    f"load: {str(directory)!r} has no whole checkpoint of {name!r} yet"
+                    f"load: {str(directory)!r} has no undamaged checkpoint of {name!r} yet"
                 )
             one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
             states[name], _ = restore(whole, batched_shape(one, (run.config.seeds,)))

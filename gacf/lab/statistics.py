@@ -54,10 +54,10 @@ def interval(values: Any, axis: int = -1, resamples: int = RESAMPLES) -> tuple[A
         nothing = np.full(np.delete(values.shape, axis), np.nan)
         return nothing, nothing
     batch = max(50, NUMBERS // max(1, values.size))
-    found = stats.bootstrap(
+    result = stats.bootstrap(
         (values,), iqm, axis=axis, n_resamples=resamples, batch=batch, method="percentile", rng=0
     )
-    return found.confidence_interval.low, found.confidence_interval.high
+    return result.confidence_interval.low, result.confidence_interval.high
 
 
 def caution(n: int) -> str:
@@ -70,20 +70,20 @@ def caution(n: int) -> str:
 
     Example:
         >>> caution(3)  # doctest: +ELLIPSIS
-        '3 seeds carry little: they have 10 different resamples, the bootstrap interval cannot ...'
+        '3 seeds carry little evidence: they have 10 different resamples, the ...'
         >>> caution(8)
         ''
     """
     if n >= FEW or n < 1:
         return ""
     if n == 1:
-        return "1 seed carries little: it says nothing about how much seeds differ"
+        return "1 seed carries little evidence: it says nothing about how much seeds differ"
     missed = 100 * 2.0 ** (1 - n)
     return (
-        f"{n} seeds carry little: they have {math.comb(2 * n - 1, n)} different resamples, the "
-        "bootstrap interval cannot leave the range of the seeds, which misses the median of all "
-        f"seeds with probability {missed:.2g} %, and no two-sided rank test against {n} other "
-        f"seeds gives p < {2 / math.comb(2 * n, n):.2g}"
+        f"{n} seeds carry little evidence: they have {math.comb(2 * n - 1, n)} different "
+        "resamples, the bootstrap interval cannot leave the range of the seeds, which misses the "
+        f"median of all seeds with probability {missed:.2g} %, and no two-sided rank test against "
+        f"{n} other seeds gives p < {2 / math.comb(2 * n, n):.2g}"
     )
 
 
@@ -115,7 +115,9 @@ def wilcoxon(differences: Any) -> float:
     """
     differences = np.asarray(differences, float)
     if differences.ndim != 1 or not np.isfinite(differences).all():
-        raise ValueError("differences: allowed: finite numbers, [n]")
+        raise ValueError(
+            f"differences: {differences!r:.60} was given; allowed: finite numbers, [n]"
+        )
     signed = differences[differences != 0]
     ranks = np.rint(2 * stats.rankdata(np.abs(signed))).astype(int)  # mean ranks may end in ½
     chance = np.zeros(ranks.sum() + 1)  # of each sum of twice the ranks
@@ -124,8 +126,8 @@ def wilcoxon(differences: Any) -> float:
         moved = chance / 2
         chance = moved.copy()
         chance[rank:] += moved[: len(moved) - rank]
-    seen = ranks[signed > 0].sum()
-    return float(min(1.0, 2 * min(chance[seen:].sum(), chance[: seen + 1].sum())))
+    observed = ranks[signed > 0].sum()
+    return float(min(1.0, 2 * min(chance[observed:].sum(), chance[: observed + 1].sum())))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -140,9 +142,9 @@ def holm(p: Sequence[float]) -> list[float]:
     """
     order = np.argsort(p)
     scaled = np.asarray(p, float)[order] * np.arange(len(p), 0, -1)
-    found = np.empty(len(p))
-    found[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return found.tolist()
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return corrected.tolist()
 
 
 def power_of_pairs(
@@ -191,8 +193,8 @@ def summarise(finals: Any, diverged: Mapping[int, int]) -> dict[str, Any]:
         2
     """
     finals = np.asarray(finals, float)
-    kept = np.array([np.isfinite(x) and i not in diverged for i, x in enumerate(finals)], bool)
-    values = finals[kept]
+    sound = np.array([np.isfinite(x) and i not in diverged for i, x in enumerate(finals)], bool)
+    values = finals[sound]
     middle = iqm(values) if values.size else np.nan
     low, high = interval(values) if values.size else (np.nan, np.nan)
     return {

@@ -33,30 +33,32 @@ def _resumed(
 ) -> tuple[State, History, dict[str, float]] | None:
     """The newest undamaged checkpoint of a cell, if there is one; reports the damaged ones."""
     damaged = False
-    for found in checkpoint.newest_first(directory):
-        if isinstance(found, checkpoint.Damaged):
+    for saved in checkpoint.newest_first(directory):
+        if isinstance(saved, checkpoint.Damaged):
             damaged = True
-            err.print(f"gacf: checkpoint {found}", markup=False)
+            err.print(f"gacf: checkpoint {saved}", markup=False)
             continue
-        if differ := config.differences(found.manifest["config"], manifest["config"]):
+        if differ := config.differences(saved.manifest["config"], manifest["config"]):
             raise BadInput(
-                f"DIR: checkpoint {found.path.name} was made under another config; "
+                f"DIR: checkpoint {saved.path.name} was made with another config; "
                 f"differing: {', '.join(differ)}"
             )
-        if found.manifest["source"] != manifest["source"]:
+        if saved.manifest["source"] != manifest["source"]:
             err.print("gacf: experiment.py has changed since the checkpoint", markup=False)
         if damaged:
-            err.print(f"gacf: going on from step {found.step:,}, the one before", markup=False)
+            err.print(
+                f"gacf: going on from step {saved.step:,}, the checkpoint before it", markup=False
+            )
         try:
-            state, metrics = checkpoint.restore(found, program.state_shape())
+            state, metrics = checkpoint.restore(saved, program.state_shape())
         except (ValueError, KeyError) as error:
             raise BadInput(
-                f"DIR: the state of checkpoint {found.path.name} is not this experiment's: "
+                f"DIR: the state of checkpoint {saved.path.name} is not this experiment's: "
                 f"{blame.one_line(error)}"
             ) from error
-        return state, metrics, found.manifest["seconds"]
+        return state, metrics, saved.manifest["seconds"]
     if damaged:
-        err.print("gacf: no whole checkpoint is left; going on from step 0", markup=False)
+        err.print("gacf: no undamaged checkpoint is left; starting again from step 0", markup=False)
     return None
 
 
@@ -100,10 +102,10 @@ def _train(
     if resumed:
         state, metrics, spent = resumed
         start, history = int(state.step), [metrics]
-    if start != int(known := processes.agreed(lambda: str(start))):
+    if start != int(agreed := processes.agreed(lambda: str(start))):
         raise BadInput(
             f"DIR: process {jax.process_index()} finds a checkpoint of step {start}, process 0 one "
-            f"of step {known}; allowed: one directory that all processes see"
+            f"of step {agreed}; allowed: one directory that all processes see"
         )
     if resumed:
         if start == steps:
@@ -125,16 +127,16 @@ def _train(
         ready = time.perf_counter()
         saving = 0.0
         while done < len(counts):
-            kept = min(width, len(counts) - done)
-            these, rest = slice(done, done + kept), width - kept
+            count = min(width, len(counts) - done)
+            these, rest = slice(done, done + count), width - count
             due = [*grid.due[these].tolist(), *[False] * rest]
             with failing(first.experiment.path, doing, again=True):
                 lanes, metrics = program.advance(lanes, counts[these] + [0] * rest, due)
                 scalars = {
-                    k: np.asarray(v)[..., :kept] for k, v in metrics.items() if v.ndim == ndim
+                    k: np.asarray(v)[..., :count] for k, v in metrics.items() if v.ndim == ndim
                 }
             history.append(scalars)
-            done += kept
+            done += count
             at = step = int(grid.ends[done - 1])
             if step % every == 0 or step == steps:
                 now = time.perf_counter()
@@ -148,7 +150,7 @@ def _train(
                 guard()
                 checkpoint.save(directory, state, history[0], {**manifest, "seconds": seconds})
                 saving += time.perf_counter() - now
-            display.update(step, {k: v.reshape(-1, kept) for k, v in scalars.items()})
+            display.update(step, {k: v.reshape(-1, count) for k, v in scalars.items()})
             if on_window is not None:
                 on_window(cell, grid.ends[these], scalars)
     # The state comes back on one device, because LAPACK calls in the experiment's `finish` can hang
@@ -208,7 +210,7 @@ def train(
             path.unlink(missing_ok=True)
         return "written"
 
-    processes.agreed(write)  # no process goes on before all is written
+    processes.agreed(write)  # no process continues before everything is written
     return summary
 
 
@@ -221,7 +223,7 @@ def train_group(
     on_window: Listener | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> None:
-    """Trains several runs by one program, and leaves each of them as if it had trained alone.
+    """Trains several runs in one program, and leaves each of them as if it had been trained alone.
 
     The seconds in a run's summary are those of all runs divided by their number.
 
@@ -238,12 +240,12 @@ def train_group(
         cell: _train(runs, cell, program, place, out, err, on_window, guard)
         for cell, program in programs.items()
     }
-    left: list[Callable[[], Any]] = []
+    waiting: list[Callable[[], Any]] = []
     failed: list[str] = []
 
     def complete() -> None:
         try:
-            left.pop(0)()
+            waiting.pop(0)()
         except Failed as error:  # the other runs are completed all the same
             failed.append(str(error))
 
@@ -266,11 +268,11 @@ def train_group(
                     where = checkpoint.cell_directory(run.directory, cell)
                     files.clean(where)
                     checkpoint.save(where, one, own[cell][1], manifest)
-                left.append(write_results(run, own, painter))
-                if len(left) > WAITING:
+                waiting.append(write_results(run, own, painter))
+                if len(waiting) > WAITING:
                     complete()
         finally:
-            while left:
+            while waiting:
                 complete()
     if failed:
         raise Failed("; ".join(dict.fromkeys(failed)), again=False)

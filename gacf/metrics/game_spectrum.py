@@ -39,9 +39,9 @@ def game_jacobian(
         [d, d], in the order in which the players' dict is flattened.
     """
     batch_key, loss_key = jax.random.split(key)
-    known = extended(optimizers or {})
-    states = {name: each.init(params[name]) for name, each in known.items()}
-    at = field(game, world, game.sample(world, batch_key), loss_key, known, states)
+    optimizers = extended(optimizers or {})
+    states = {name: each.init(params[name]) for name, each in optimizers.items()}
+    at = field(game, world, game.sample(world, batch_key), loss_key, optimizers, states)
     flat, unravel = ravel_pytree({name: params[name] for name in at.players})
 
     def follows(player: str) -> Direction:
@@ -56,7 +56,7 @@ def game_jacobian(
             vectors[name], _, _ = follows(name).follow(at, name, here, memory)
         return ravel_pytree(vectors)[0]
 
-    # columns by JVP, so that an unrolled loop or a solve need not be reversed again
+    # forward mode: an unrolled loop or a linear solve need not be differentiated backwards again
     return jax.jacfwd(vector)(flat)
 
 
@@ -96,13 +96,13 @@ def draw_spectrum(axes: Any, found: Any, theory: Any = None, title: str = "") ->
         title: the title of the axes.
     """
     real, imag = np.real(found), np.imag(found)
-    known = [] if theory is None else np.asarray(theory)
+    expected = [] if theory is None else np.asarray(theory)
     reach = 1.2 * max(float(np.max(np.abs(np.concatenate([real, imag])))), 1e-3)
-    reach = max([reach, *(1.2 * np.abs(known))])
+    reach = max([reach, *(1.2 * np.abs(expected))])
     axes.axvspan(0, reach, color="tab:green", alpha=0.08, linewidth=0)
     axes.axhline(0, color="0.8", linewidth=0.8)
     axes.axvline(0, color="0.8", linewidth=0.8)
     circle = {"markersize": 11, "fillstyle": "none", "color": "0.3"}
-    axes.plot(np.real(known), np.imag(known), "o", **circle)
+    axes.plot(np.real(expected), np.imag(expected), "o", **circle)
     axes.plot(real, imag, ".", color="tab:red")
     axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=title)

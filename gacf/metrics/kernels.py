@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from gacf.metrics.distances import centred, square_distances
 
-MEDIAN_OF = 1000  # rows; the median of all distances among them is that of half a million
+MEDIAN_OF = 1000  # rows; half a million distances between them are enough for a median
 
 
 def _unbiased(xx: jax.Array, yy: jax.Array, xy: jax.Array) -> jax.Array:
@@ -78,8 +78,8 @@ def kid(real: jax.Array, fake: jax.Array) -> jax.Array:
         True
     """
     # With x = c + u, y = c + v, p = c·u/D, q = c·v/D, g = u·v/D and a = c·c/D + 1 the kernel is
-    # (a + p + q + g)³. What depends on x alone or on y alone has no part in the distance, and is
-    # left out: far from the origin it is nearly all of the kernel, and its rounding is not small.
+    # (a + p + q + g)³. Terms that depend on x alone or on y alone cancel in the distance, and
+    # are left out: far from the origin they make up nearly all of the kernel and its rounding.
     real, fake, center = centred(real, fake)
     size = real.shape[1]
 

@@ -34,8 +34,8 @@ def modes(samples: jax.Array, means: jax.Array, scale: float | jax.Array) -> Met
     Example:
         >>> import gacf.data, jax
         >>> ring = gacf.data.ring()
-        >>> found = modes(ring.sample(jax.random.key(0), 2500), ring.means, ring.scale)
-        >>> float(found["modes"])
+        >>> metrics = modes(ring.sample(jax.random.key(0), 2500), ring.means, ring.scale)
+        >>> float(metrics["modes"])
         8.0
     """
     square = jnp.sum(jnp.square(samples[:, None] - means[None]), axis=-1)

@@ -35,8 +35,8 @@ def stacked_modes(samples: jax.Array, logits: Callable[[jax.Array], jax.Array]) 
     Example:
         >>> import gacf.data, jax
         >>> from gacf.metrics import digits_classifier
-        >>> made = gacf.data.stacked_digits().sample(jax.random.key(0), 26_000)
-        >>> float(stacked_modes(made, digits_classifier().logits)["modes"])
+        >>> samples = gacf.data.stacked_digits().sample(jax.random.key(0), 26_000)
+        >>> float(stacked_modes(samples, digits_classifier().logits)["modes"])
         1000.0
     """
     colours = jnp.moveaxis(samples, -1, 0)[..., None]

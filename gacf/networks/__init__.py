@@ -5,6 +5,7 @@ What it keeps besides (batch statistics, the vector of a power iteration, a drop
 statistics, which are in the world under `stats/<player>`.
 """
 
+from gacf.networks import images
 from gacf.networks.conv import Conv, ConvTranspose
 from gacf.networks.encoded import Encoded, encoded
 from gacf.networks.ensembles import Ensemble, column, ensemble
@@ -26,5 +27,6 @@ __all__ = [
     "computed_in",
     "encoded",
     "ensemble",
+    "images",
     "model",
 ]

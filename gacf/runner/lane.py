@@ -12,7 +12,7 @@ from gacf.core.tracing import blank
 from gacf.core.types import Metrics, PyTree, State
 from gacf.runner.traces import Traces
 
-HUGE = 1e15  # as a squared error, an error of 3e7, where float32 resolves steps of 2
+HUGE = 1e15  # a squared error this large is an error of 3e7, where float32 values are 2 apart
 Consts = tuple[Sequence[jax.Array], Sequence[jax.Array]]  # of steps, of evaluations
 
 

@@ -28,8 +28,8 @@ def _spread(batch: Batch) -> Batch:
             return x
         if x.shape[0] % size:
             raise ValueError(
-                f"mesh: {size} devices share a batch, whose leaf {jax.tree_util.keystr(path)} is "
-                f"{list(x.shape)}; allowed: a first axis that they divide"
+                f"mesh: {size} devices share a batch whose leaf {jax.tree_util.keystr(path)} has "
+                f"shape {list(x.shape)}; allowed: a first axis that is a multiple of {size}"
             )
         return jax.lax.with_sharding_constraint(x, PartitionSpec(AXIS))
 

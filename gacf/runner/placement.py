@@ -69,14 +69,14 @@ def lane_grid(mesh: Mesh | None, map: str, lanes: int) -> np.ndarray:
 
 
 def _check_placed(consts: Sequence[jax.Array]) -> None:
-    """Raises a ValueError if an array of the user is spread over a mesh of its own."""
+    """Raises a ValueError if an array that the algorithm uses lies on a mesh of its own."""
     for c in consts:
         mesh = jax.typeof(c).sharding.mesh
         if not mesh.empty:
             raise ValueError(
                 f"algorithm: it uses an array {c.dtype}{list(c.shape)} that lies on "
                 f"a mesh of {mesh.size} devices; allowed where lanes are spread over "
-                "devices: arrays without one, x = jax.numpy.asarray(numpy.asarray(x))"
+                "devices: arrays without a mesh, such as jax.numpy.asarray(numpy.asarray(x))"
             )
 
 

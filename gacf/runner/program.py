@@ -194,12 +194,12 @@ class Program:
             spec = (jnp.zeros(windows, jnp.int32), jnp.zeros(windows, bool))
             args = (self._consts, lanes.step, *self._control(*spec), lanes.hyper, lanes.body)
             jitted, mesh = jax.jit(self._all, donate_argnums=5), contextlib.nullcontext()
-            if self.placement.share > 1:  # or the partitioner may move the lanes
+            if self.placement.share > 1:  # otherwise the partitioner may move the lanes
                 split, whole = map(
                     self.placement.sharding, (PartitionSpec("lane"), PartitionSpec())
                 )
-                put = split, whole, split
-                jitted = jax.jit(self._all, donate_argnums=5, out_shardings=put)
+                shardings = split, whole, split
+                jitted = jax.jit(self._all, donate_argnums=5, out_shardings=shardings)
                 mesh = jax.set_mesh(self.mesh)
             with mesh:
                 self._compiled[windows] = jitted.lower(*args).compile()

@@ -100,11 +100,11 @@ def run(
         _check_state(state, program.state_shape())
         lanes = program.lanes_of(jax.tree.map(jnp.copy, state))  # `advance` consumes its buffers
     lanes, metrics = program.advance(lanes, counts, due)
-    kept = steps // log_every
+    logged = steps // log_every
     axis = 1 if hyper is None else 2
     state = program.state_of(lanes)
-    if len(counts) != kept:
-        metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, kept, axis=axis), metrics)
+    if len(counts) != logged:
+        metrics = jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 0, logged, axis=axis), metrics)
     return state, metrics
 
 
@@ -164,7 +164,9 @@ def take_seed(state: State, i: int | tuple[int, int]) -> State:
         for j, n in zip(index, lead, strict=True)
     )
     if not fits:
-        allowed = " and ".join(f"{-n} to {n - 1}" for n in lead) or "none, for it is of one seed"
+        allowed = (
+            " and ".join(f"{-n} to {n - 1}" for n in lead) or "none, since it holds one seed only"
+        )
         raise _NoSuchSeed(
             f"i: {shown(i)} was given to take_seed; the state's leading axes are {lead}; allowed: "
             f"{allowed}"

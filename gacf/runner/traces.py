@@ -19,7 +19,7 @@ Build = Callable[[Any], Algorithm]
 
 
 class Traced(NamedTuple):
-    """A function traced once, its closed-over arrays hoisted into an argument."""
+    """A function that was traced once; the arrays it closes over have become an argument."""
 
     call: Callable[..., PyTree]
     consts: list[jax.Array]
@@ -81,11 +81,12 @@ def builder(build: Algorithm | Build, hyper: PyTree) -> Build:
     """`hyper -> Algorithm`, made from such a function or from a plain algorithm.
 
     Raises:
-        ValueError: `build` is neither of the two, or the hyperparameters are of no use.
+        ValueError: `build` is neither of the two, or `hyper` was given for a plain algorithm, or
+            missing for a function.
     """
     if isinstance(build, Algorithm):
         if hyper is not None:
-            raise ValueError("hyper: needs a function `hyper -> Algorithm`, not an Algorithm")
+            raise ValueError("hyper: needs a function `hyper -> Algorithm`; an Algorithm was given")
         return lambda hyper: build
     if not callable(build):
         raise ValueError(
@@ -93,7 +94,9 @@ def builder(build: Algorithm | Build, hyper: PyTree) -> Build:
             "compose(game, rule) makes one, or a function hyper -> Algorithm"
         )
     if hyper is None:
-        raise ValueError("hyper: a function `hyper -> Algorithm` was given, and nothing for it")
+        raise ValueError(
+            "hyper: None was given for a function `hyper -> Algorithm`; allowed: a pytree of floats"
+        )
     return build
 
 
@@ -129,14 +132,14 @@ def trace(build: Build, hyper: PyTree, grid: np.ndarray, evaluate: bool) -> Trac
     share = grid.shape[1]
     if share > 1 and "sharding_constraint" not in str(step.jaxpr):
         raise ValueError(
-            f"mesh: an axis {AXIS!r} of {share} devices was given, and no batch to spread over it; "
-            "allowed: for games made by data_parallel(game)"
+            f"mesh: an axis {AXIS!r} of {share} devices was given for a game that does not spread "
+            "its batch; allowed: with such an axis, games made by data_parallel(game)"
         )
     return Traces(hyper, init, step, measure)
 
 
 def _on(grid: np.ndarray) -> contextlib.AbstractContextManager[Any]:
-    """A context in which a game knows that its batches are to be spread."""
+    """A context that tells a game to spread its batches."""
     if grid.shape[1] == 1:
         return contextlib.nullcontext()
     mesh = Mesh(grid, ("lane", AXIS)).abstract_mesh

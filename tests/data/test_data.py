@@ -102,9 +102,9 @@ GOOD = idx_bytes(np.arange(12).reshape(3, 4), 8, "u1")
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
-        (b"", "0 bytes, too short for the 4 bytes of magic"),
-        (b"\x89PNG....", "no IDX file, it begins with 89 50 4e 47"),
-        (bytes([0, 0, 7, 1]) + GOOD[4:], "no IDX file, it begins with 00 00 07 01"),
+        (b"", "0 bytes, too short for the 4 bytes of the magic number"),
+        (b"\x89PNG....", "not an IDX file: it begins with 89 50 4e 47"),
+        (bytes([0, 0, 7, 1]) + GOOD[4:], "not an IDX file: it begins with 00 00 07 01"),
         (GOOD[:9], "9 bytes, too short for a header of 2 axes"),
         (GOOD[:-1], r"truncated: shape \(3, 4\) of uint8 needs 12 bytes, there are 11"),
         (GOOD + b"!", r"trailing bytes: shape \(3, 4\) of uint8 needs 12 bytes, there are 13"),

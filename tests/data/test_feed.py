@@ -171,7 +171,9 @@ def test_records_are_all_like_the_first() -> None:
     with pytest.raises(jax.errors.JaxRuntimeError, match=r"record 1: float32\[3\] was given"):
         jax.block_until_ready(Feed(ragged, rows=2, buffer=2).init(KEY))
     mixed = [np.zeros(2, np.uint8), np.zeros(2, np.float32)]
-    with pytest.raises(jax.errors.JaxRuntimeError, match=r"allowed: that of the first, uint8\[2\]"):
+    with pytest.raises(
+        jax.errors.JaxRuntimeError, match=r"allowed: like the first record, uint8\[2\]"
+    ):
         jax.block_until_ready(Feed(mixed, rows=2, buffer=2).init(KEY))
     wider = [np.zeros(2, np.uint8), np.full(2, 300, np.uint16)]
     with pytest.raises(jax.errors.JaxRuntimeError, match=r"uint16 from 300 to 300 was given"):
@@ -231,5 +233,5 @@ def test_a_broken_image_ends_a_run_with_its_name(tmp_path: Any, capfd: Any) -> N
     said = capfd.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert said[0].startswith("gacf: cell 'fed', ")
-    assert f"data: record 17: read_images: {broken}: no image, truncated" in said[0]
+    assert f"data: record 17: read_images: {broken}: not an image, truncated" in said[0]
     assert said[0].endswith(f"go on with: gacf resume {where}")

@@ -127,7 +127,7 @@ def test_no_pickle_runs_anything(tmp_path):
         (b"\x80\x02\x82\x01.", "unregistered extension code 1"),
         (b"\x80\x02S'a'\nQ.", "unsupported persistent id"),
         # names alone are no data, nor can text stand for one
-        (b"\x80\x02cnumpy\nndarray\n.", "a value that is no data"),
+        (b"\x80\x02cnumpy\nndarray\n.", "a value that is not plain data"),
         (b"\x80\x02S'reconstruct'\ncnumpy\nndarray\n\x85R.", "'str' object is not callable"),
         (pickle.dumps(np.array([object()])), "arrays of 'O8'; allowed: of numbers"),
         (pickle.dumps(np.array(["a"])), "arrays of 'U1'; allowed: of numbers"),
@@ -165,7 +165,7 @@ def test_pickles_that_grow_or_eat_themselves(tmp_path):
     found = data.read_pickle(path)
     assert found[0] is found[1]
     path.write_bytes(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".")
-    refused(lambda: data.read_pickle(path), "nested too deep")
+    refused(lambda: data.read_pickle(path), "nested too deeply")
     path.write_bytes(b"\x80\x02]q\x00h\x00a.")
     found = data.read_pickle(path)
     assert found[0] is found
@@ -190,7 +190,7 @@ def test_broken_cifar_pickles_name_file_and_record(tmp_path):
     path = tmp_path / "data_batch_1"
     for raw, problem in [
         (cifar_pickle()[:-40], "byte "),
-        (pickle.dumps([1, 2]), "no dict, but a list"),
+        (pickle.dumps([1, 2]), "a list was read; allowed: a dict"),
         (cifar_pickle(data=PIXELS[:, 1:]), "data of shape (5, 3071); allowed: [n, 3072]"),
         (cifar_pickle(data=PIXELS.astype(int)), "data of int64; allowed: uint8"),
         (cifar_pickle(labels=[1, 2]), "labels of shape (2,) for 5 images"),
@@ -234,14 +234,18 @@ def test_image_folders(tmp_path):
 
 def test_broken_image_folders_name_the_file(tmp_path):
     path = tmp_path / "a.png"
-    refused(lambda: data.read_images(tmp_path), str(tmp_path), "no images; they end in .bmp")
+    refused(
+        lambda: data.read_images(tmp_path),
+        str(tmp_path),
+        "no images; allowed: files that end in .bmp",
+    )
     noisy = Image.fromarray(PIXELS.reshape(5, -1, 4)[0].reshape(32, 96))
     for raw in (b"", b"no image", encoded(noisy)[:-300]):
         path.write_bytes(raw)
-        refused(lambda: data.read_images(tmp_path), str(path), "no image, truncated or corrupt")
+        refused(lambda: data.read_images(tmp_path), str(path), "not an image, truncated or corrupt")
     picture(1).save(path)
     picture(1, (4, 7)).save(tmp_path / "b.png")
-    problem = "shape (4, 7, 3), that of the first is (4, 6, 3); give `size`"
+    problem = "shape (4, 7, 3), but that of the first image is (4, 6, 3); give `size`"
     refused(lambda: data.read_images(tmp_path), str(tmp_path / "b.png"), problem)
     refused(lambda: data.read_images(tmp_path, channels=2), "channels: 2 was given")
     refused(lambda: data.read_images(tmp_path, size=(0, 4)), "size: (0, 4) was given")
@@ -391,7 +395,7 @@ def test_images_beside_class_folders_are_of_no_class(tmp_path):
         picture(1).save(tmp_path / place)
     assert data.ImageFiles(tmp_path).classes == ["10", "2"]
     picture(2).save(tmp_path / "stray.png")
-    refused(lambda: data.read_images(tmp_path), "stray.png: an image beside the class folders 10")
+    refused(lambda: data.read_images(tmp_path), "stray.png: an image outside the class folders 10")
 
 
 def save(folder: Path, *tables: dict[str, Any], **state: Any) -> Path:
@@ -457,13 +461,13 @@ def test_broken_saved_datasets_name_file_and_record(tmp_path):
     broken = files(1, 2, 3).to_pylist()
     broken[2]["bytes"] = broken[2]["bytes"][:40]
     save(folder, {"image": broken, "label": [5, 6, 7]})
-    refused(read(), str(arrow), "record 2: no image, truncated or corrupt")
+    refused(read(), str(arrow), "record 2: not an image, truncated or corrupt")
     save(folder, {"image": [{"bytes": None, "path": "elsewhere.png"}], "label": [5]})
-    refused(read(), str(arrow), "record 0: no image; allowed: an encoded one")
+    refused(read(), str(arrow), "record 0: not an image; allowed: an encoded image")
     save(folder, {"image": [[[1, 2], [3]]], "label": [5]})
-    refused(read(), str(arrow), "record 0: no image; allowed: an encoded one")
+    refused(read(), str(arrow), "record 0: not an image; allowed: an encoded image")
     save(folder, good, _indices_data_files=[{"filename": "indices.arrow"}])
-    refused(read(), "rows chosen by an index file")
+    refused(read(), "an index file chooses its rows")
     (folder / "state.json").write_text("{")
     refused(read(), str(folder), "state.json is truncated or corrupt")
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))

@@ -51,7 +51,7 @@ def odd_state() -> State:
 
 def same_results(one: Path, other: Path) -> None:
     assert (one / "metrics.parquet").read_bytes() == (other / "metrics.parquet").read_bytes()
-    assert bits(states.load_cells(one)) == bits(states.load(other))
+    assert bits(states.load_cells(one)) == bits(states.load_cells(other))
 
 
 def unfinished(whole: Path, directory: Path) -> Path:
@@ -130,10 +130,10 @@ def test_with_no_whole_checkpoint_training_starts_again(
     directory = unfinished(whole, tmp_path / "run")
     for path in (directory / CELL).glob("*/manifest.json"):
         path.unlink()
-    with pytest.raises(ValueError, match="no whole checkpoint of 'toy' yet"):
+    with pytest.raises(ValueError, match="no undamaged checkpoint of 'toy' yet"):
         states.load_cells(directory)
     assert main(["resume", str(directory)]) == 0
-    assert "no whole checkpoint is left; going on from step 0" in capsys.readouterr().err
+    assert "no undamaged checkpoint is left; starting again from step 0" in capsys.readouterr().err
     same_results(whole, directory)
 
 

@@ -199,7 +199,7 @@ def pictures(config, finals):
             "cell 'edited' (edited.py:",
         ),
         ("sgd = optax.sgd(config.actor", "sgd = optax.sgd(config.akter", "AttributeError"),
-        ("return gacf.compose(", "return (", "build(config) of edited.py gave a tuple"),
+        ("return gacf.compose(", "return (", "build(config) of edited.py returned a tuple"),
         ('"evaluate/distance"', '"evaluate/distanse"', "did you mean 'evaluate/distance'?"),
     ],
 )
@@ -234,7 +234,7 @@ def test_a_bad_call_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "allowed: --workdir" in refused(capsys, "run", TOY, "--wrokdir", run_dir)
     assert "as in --config.seeds=3" in refused(capsys, "run", TOY, "--seeds=3")
     assert "see gacf report --help" in refused(capsys, "report", tmp_path, "--wide")
-    assert "no directory of a run" in refused(capsys, "resume", run_dir)
+    assert "not the directory of a run" in refused(capsys, "resume", run_dir)
     assert "only `gacf run`" in refused(capsys, "resume", run_dir, "--config.seeds=2")
     (tmp_path / "file").touch()
     assert "is a file" in refused(capsys, "run", TOY, "--workdir", tmp_path / "file")

@@ -57,8 +57,14 @@ def test_keys_that_the_file_leaves_out_have_defaults_that_follow_the_overrides(t
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("sedes=3", f"sedes: is no key of this config; did you mean 'seeds'? allowed: {TOY_KEYS}"),
-        ("learning_rate=1", "learning_rate: is no key of this config; did you mean 'actor.learnin"),
+        (
+            "sedes=3",
+            f"sedes: is not a key of this config; did you mean 'seeds'? allowed: {TOY_KEYS}",
+        ),
+        (
+            "learning_rate=1",
+            "learning_rate: is not a key of this config; did you mean 'actor.learnin",
+        ),
         ("actor=1", "actor: is a group of keys; allowed: actor.hidden, actor.learning_rate"),
         ("seeds=0", "seeds: 0 was given; allowed: a whole number >= 1"),
         ("seeds=abc", "seeds: 'abc' was given; allowed: a whole number >= 1"),
@@ -75,7 +81,10 @@ def test_keys_that_the_file_leaves_out_have_defaults_that_follow_the_overrides(t
         ("actor.hidden=ab", "actor.hidden: 'ab' was given; allowed: a tuple such as (3, 4)"),
         ("map=vmapp", "map: 'vmapp' was given; allowed: one of auto, vmap, loop, "),
         ("log_every=3", "evaluate_every: 4 was given; allowed: a multiple of log_every, which is "),
-        ("nothing=1", "nothing: cannot be overridden, its default is None and tells no type"),
+        (
+            "nothing=1",
+            "nothing: cannot be overridden, because its default None does not tell its type",
+        ),
         ("log_every=0", "log_every: 0 was given; allowed: a whole number >= 1"),
     ],
 )
@@ -95,7 +104,11 @@ def test_a_bad_override_is_one_line_that_names_key_value_and_what_is_allowed(
         ("def build", "def make", "CONFIG: edited.py does not define the function build()"),
         ("import os\n", "import os os\n", "CONFIG (edited.py:3): SyntaxError: invalid syntax"),
         ("import gacf", "import gcaf", "CONFIG (edited.py:10): ModuleNotFoundError: No module nam"),
-        ("return ConfigDict", "return dict", "CONFIG: get_config() of edited.py gave a dict; allo"),
+        (
+            "return ConfigDict",
+            "return dict",
+            "CONFIG: get_config() of edited.py returned a dict; allo",
+        ),
         ('"steps": 40,', "", "steps: get_config() of edited.py does not set it"),
         ('"seeds": 5', '"seeds": "5"', "seeds: '5' was given; allowed: a whole number >= 1"),
         ('"label": "x"', '"label": object()', "label: a object was given; allowed: numbers, text,"),

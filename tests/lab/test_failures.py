@@ -82,7 +82,7 @@ def test_a_callback_that_raises_says_cell_step_and_how_to_go_on(
 
 WRONG_ENDS = [
     ("finish", "return 3", "finish: 3 was returned"),
-    ("finish", "return {'x': {}}", "finish: 'x' is no cell"),
+    ("finish", "return {'x': {}}", "finish: 'x' is not a cell"),
     ("finish", "return {'own': {'x': jnp.ones(7)}}", "shape .7"),
     ("finish", "return {'own': {'x': ['a', 'b']}}", "dtype <U1"),
     ("finish", "open('nowhere')", "FileNotFoundError"),
@@ -136,7 +136,7 @@ def test_in_a_sweep_the_variant_fails_and_the_others_go_on(
     assert main(["sweep", str(path), "--workdir", "S", *SHORT, rates]) == 1
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2 and f"own.py:{line}): RuntimeError: no font" in said[0]
-    assert said[1] == "gacf: failed: rate=2.0; once that is mended: gacf resume S"
+    assert said[1] == "gacf: failed: rate=2.0; once that is corrected: gacf resume S"
     assert {p.parent.name for p in Path("S").glob("*/summary.json")} == {"rate=1.0", "rate=3.0"}
     assert len(list(Path("S").glob("*/metrics.parquet"))) == 3
     Path("S/experiment.py").write_text(TEXT)
@@ -225,7 +225,7 @@ def test_what_few_seeds_can_carry_is_counted(n: int):
     lowest = 2 * sum(r == min(ranks) for r in ranks) / len(ranks)
     missed = stats.binom.pmf([0, n], n, 0.5).sum()
     said = caution(n)
-    assert f"{n} seeds carry little: they have {resamples} different resamples" in said
+    assert f"{n} seeds carry little evidence: they have {resamples} different resamples" in said
     assert float(re.search(r"p < ([\d.e-]+)$", said)[1]) == pytest.approx(lowest, rel=0.05)  # type: ignore
     percent = float(re.search(r"probability ([\d.]+) %", said)[1])  # type: ignore
     assert percent == pytest.approx(100 * missed, rel=0.05)
@@ -283,7 +283,7 @@ def test_watching_a_run(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         "25 %  toy: 10/40  0:15 left  distance 0.25, less is better  actor/loss 0.5  diverged 1"
     )
     assert main(["watch", str(tmp_path), "--once"]) == 2
-    assert "no directory of a run or a sweep" in capsys.readouterr().err
+    assert "not the directory of a run or a sweep" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -290,14 +290,14 @@ def test_the_gan_of_a_ring_is_one_program():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("--sweep.actor.learning_rte=1,2", "sweep.actor.learning_rte: is no key of this config; "
+        ("--sweep.actor.learning_rte=1,2", "sweep.actor.learning_rte: is not a key of this config; "
          "did you mean 'actor.learning_rate'?"),
         ("--sweep.actor=1,2", "sweep.actor: is a group of keys"),
         ("--sweep.actor.learning_rate", "sweep.actor.learning_rate: no value was given"),
         ("--sweep.actor.learning_rate=0.1,x", "sweep.actor.learning_rate: 'x' was given"),
         ("--sweep.actor.learning_rate=-1", "sweep.actor.learning_rate: -1.0 was given; allowed:"),
         ("--sweep.rate=log_uniform(0,1)", "sweep.rate: log_uniform(0,1) was given; allowed: log"),
-        ("--sweep.rate,bad=1:2,3", "sweep.rate,bad: '3' was given; allowed: 2 values with :"),
+        ("--sweep.rate,bad=1:2,3", "sweep.rate,bad: '3' was given; allowed: 2 values separated by :"),
         ("--sweep.steps=4,8", "steps: was given, but variant 'steps=4' sets it too"),
     ],
 )  # fmt: skip

@@ -71,8 +71,8 @@ def test_what_a_callback_raises_is_said_in_full(
         ('"seeds": None', "seeds: None was given; allowed: a whole number >= 1 and <= 16777216"),
         ('"x64": "no", "seeds": 5', "x64: 'no' was given; allowed: true or false"),
         ('"x64": 1, "seeds": 5', "x64: 1 was given; allowed: true or false"),
-        ('3: 4, "seeds": 5', "3: is a key in edited.py; allowed: text"),
-        ('"actor2": {4: 5}, "seeds": 5', "4: is a key in edited.py; allowed: text"),
+        ('3: 4, "seeds": 5', "3: is a key in edited.py; allowed: keys that are text"),
+        ('"actor2": {4: 5}, "seeds": 5', "4: is a key in edited.py; allowed: keys that are text"),
     ],
 )
 def test_defaults_that_are_none_or_of_another_kind(tmp_path, capfd, new, said):

@@ -64,7 +64,7 @@ def test_many_pairs_with_ties_come_near_the_normal_distribution() -> None:
 def test_no_difference_is_no_evidence_and_no_number_is_refused() -> None:
     assert wilcoxon([]) == wilcoxon([0.0, 0.0]) == 1.0
     for bad in (np.nan, np.inf):
-        with pytest.raises(ValueError, match="differences: allowed: finite numbers"):
+        with pytest.raises(ValueError, match=r"differences: .* was given; allowed: finite numbers"):
             wilcoxon([1.0, bad])
 
 

@@ -9,6 +9,7 @@ from matplotlib import image
 from matplotlib.figure import Figure
 
 from gacf.lab import painter as picture
+from gacf.lab.report import sample_tiles
 
 
 def line(**more):
@@ -93,3 +94,22 @@ def test_a_figure_is_drawn_once():
     figure.subplots().add_line(Counted(np.arange(2), np.arange(2)))
     picture.png(figure)
     assert len(drawn) == 1
+
+
+def test_samples_lie_in_the_tile_of_their_seed():
+    samples = np.array([[[1.0, 0.0], [0.0, -1.0]]] * 9)
+    samples[4] = np.nan  # a diverged seed leaves the tiles of the others as they are
+    samples[5] = 1e9
+    for marks in (None, [[1.0, 0.0]]):
+        (ax,) = sample_tiles(samples, marks).axes
+        points = np.asarray(ax.collections[0].get_offsets()).reshape(9, 2, 2)
+        centres = np.array([[3.4 * (i % 8), -3.4 * (i // 8)] for i in range(9)])
+        good = [0, 1, 2, 3, 6, 7, 8]
+        np.testing.assert_allclose(points[good], samples[good] + centres[good, None])
+        assert np.ma.getmaskarray(ax.collections[0].get_offsets()).reshape(9, 2, 2)[[4, 5]].all()
+        assert len(ax.collections) == (1 if marks is None else 2)
+
+
+def test_samples_of_seeds_that_all_diverged_are_drawn():
+    (ax,) = sample_tiles(np.full((2, 3, 2), np.inf)).axes
+    assert [text.get_text() for text in ax.texts] == ["seed 0", "seed 1"]

@@ -89,14 +89,14 @@ def test_latex_escapes_and_sets_minus_signs():
 
 
 def test_a_run_that_is_none_or_has_not_finished_is_one_line(tmp_path: Path):
-    with pytest.raises(BadInput, match="is no directory of a run"):
-        table.read(tmp_path)
+    with pytest.raises(BadInput, match="is not the directory of a run"):
+        table.read_summary(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(BadInput, match="has not finished; go on with: gacf resume"):
-        table.read(tmp_path)
+        table.read_summary(tmp_path)
     (tmp_path / "summary.json").write_text('{"cells"')
     with pytest.raises(BadInput, match="cannot be read"):
-        table.read(tmp_path)
+        table.read_summary(tmp_path)
 
 
 def test_windows_without_evaluation_have_no_rows_and_nan_of_a_bad_seed_has():

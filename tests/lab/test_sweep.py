@@ -206,17 +206,17 @@ def test_variants_follow_the_command_line(tmp_path: Path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("{'a': {'sedes': 3}}", "get_sweep(config): variant 'a': sedes: is no key of this config; "
-         "did you mean 'seeds'?"),
+        ("{'a': {'sedes': 3}}", "get_sweep(config): variant 'a': sedes: is not a key of this config"
+         "; did you mean 'seeds'?"),
         ("{'a': {'actor': 3}}", "get_sweep(config): variant 'a': actor: is a group of keys"),
         ("{'a': {}, 'b': {'seed': -3}}", "get_sweep(config): variant 'b': seed: -3 was given"),
         ("{'a': {'actor.hidden': 'x'}}", "get_sweep(config): variant 'a': actor.hidden: 'x' was"),
         ("{'a': {'steps': 3}}", "steps: was given, but variant 'a' sets it too"),
         ("{'a/b': {}}", "get_sweep(config): the variant 'a/b' was given; allowed: names of dir"),
         ("{'.a': {}}", "get_sweep(config): the variant '.a' was given; allowed: names of dir"),
-        ("{}", "CONFIG: get_sweep(config) of swept.py gave {}; allowed: a dict {variant: {dotted"),
-        ("{'a': 3}", "CONFIG: get_sweep(config) of swept.py gave {'a': 3}; allowed: a dict"),
-        ("{3: {}}", "CONFIG: get_sweep(config) of swept.py gave {3: {}}; allowed: a dict"),
+        ("{}", "CONFIG: get_sweep(config) of swept.py returned {}; allowed: a dict {variant: {dotted"),
+        ("{'a': 3}", "CONFIG: get_sweep(config) of swept.py returned {'a': 3}; allowed: a dict"),
+        ("{3: {}}", "CONFIG: get_sweep(config) of swept.py returned {3: {}}; allowed: a dict"),
         ("config.akter", "get_sweep(config) (swept.py:"),
     ],
 )  # fmt: skip

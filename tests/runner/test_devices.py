@@ -193,10 +193,12 @@ def test_a_shared_batch_costs_a_sum_of_gradients_a_move(norm: bool) -> None:
 
 def test_a_batch_that_cannot_be_shared() -> None:
     mesh = Mesh(np.array(jax.devices()), ("batch",))
-    with pytest.raises(ValueError, match="mesh: an axis 'batch' of 4 devices was given, and no"):
+    with pytest.raises(ValueError, match="mesh: an axis 'batch' of 4 devices was given for a"):
         gacf.run(algorithm(), KEY, 1, mesh=mesh)
     six = spread(MLP((8,), (2,)), MLP((8,)), gacf.data.ring(), batch=6)
-    with pytest.raises(ValueError, match=r"mesh: 4 devices share a batch, whose leaf .* is \[6, "):
+    with pytest.raises(
+        ValueError, match=r"mesh: 4 devices share a batch whose leaf .* has shape \[6, "
+    ):
         gacf.run(six, KEY, 1, mesh=mesh)
     gacf.run(six, KEY, 1)
 
@@ -327,8 +329,8 @@ def test_a_lost_process_ends_the_other_and_the_run_resumes(tmp_path: Path, lost:
     code, out, err = ended(started)[1 - lost]
     assert code == 1 and "400/400" not in out
     assert err == (
-        "gacf: another process of the run was lost, or never came; once all are there, go on from "
-        f"the last checkpoint with: gacf resume {broken} {flags_of(started[0])}\n"
+        "gacf: another process of the run was lost, or never joined; once all are available, go on "
+        f"from the last checkpoint with: gacf resume {broken} {flags_of(started[0])}\n"
     )
     resumed = ended(commands(2, "resume", broken))
     assert [code for code, _, _ in resumed] == [0, 0], resumed

@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     where = args.workdir or "DIR" if args.command == "run" else args.directory
     return processes.supervise(
         argv,
-        "gacf: another process of the run was lost, or never came; once all are there, go on from "
-        f"the last checkpoint with: gacf resume {where} {group.flags('I')}",
+        "gacf: another process of the run was lost, or never joined; once all are available, go on "
+        f"from the last checkpoint with: gacf resume {where} {group.flags('I')}",
     )
 
 

@@ -41,7 +41,9 @@ def _add_executor(parser: argparse.ArgumentParser) -> None:
         default="inline",
         help="where a sweep's programs run; default: in this process",
     )
-    parser.add_argument("--workers", type=int, help="of other executors; default: one a core")
+    parser.add_argument(
+        "--workers", type=int, help="how many workers other executors start; default: one per core"
+    )
     parser.add_argument(
         "--executor.KEY",
         metavar="VALUE",
@@ -56,10 +58,12 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         help="one of the processes of a SLURM, Open MPI or Kubernetes job, which share the seeds",
     )
     parser.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="elsewhere: an address of process 0"
+        "--coordinator", metavar="HOST:PORT", help="without such a job: the address of process 0"
     )
-    parser.add_argument("--processes", metavar="N", type=int, help="how many there are")
-    parser.add_argument("--process", metavar="I", type=int, help="which one this is, from 0 on")
+    parser.add_argument("--processes", metavar="N", type=int, help="how many processes there are")
+    parser.add_argument(
+        "--process", metavar="I", type=int, help="the number of this process, from 0 on"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,16 +101,20 @@ def parser() -> argparse.ArgumentParser:
             train.add_argument(
                 "--sweep.KEY",
                 metavar="VALUES",
-                help="A,B,C: a grid over all such keys; KEY,KEY2=A:X,B:Y: together; or "
-                "uniform(A,B), log_uniform(A,B), integers(A,B), choice(A,B): random",
+                help="A,B,C: a grid over all such keys; KEY,KEY2=A:X,B:Y: keys that vary together; "
+                "uniform(A,B), log_uniform(A,B), integers(A,B), choice(A,B): random draws",
             )
-            train.add_argument("--samples", type=int, default=10, help="random draws; default 10")
-            train.add_argument("--sample-seed", type=int, default=0, help="of the draws")
+            train.add_argument(
+                "--samples", type=int, default=10, help="number of random draws; default 10"
+            )
+            train.add_argument(
+                "--sample-seed", type=int, default=0, help="seed of the random draws"
+            )
             train.add_argument(
                 "--resume", action="store_true", help="CONFIG is a sweep's directory: go on with it"
             )
             _add_executor(train)
-        train.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
+        train.add_argument("--track", choices=TRACKERS, help="also send all metrics to a tracker")
         if name == "run":
             train.add_argument(
                 "--profile",
@@ -119,23 +127,27 @@ def parser() -> argparse.ArgumentParser:
         "resume",
         help="go on with a run or a sweep that was stopped",
         description="Goes on with a run or a sweep that was stopped. This executes the file "
-        "DIR/experiment.py, whoever wrote it: resume only what you would run. Of a run that "
-        "has finished nothing is executed.",
+        "DIR/experiment.py, whoever wrote it: resume only what you would run. For a run "
+        "that has finished, nothing is executed.",
         allow_abbrev=False,
     )
-    resume.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` made")
-    resume.add_argument("--track", choices=TRACKERS, help="also tell a tracker")
+    resume.add_argument(
+        "directory", metavar="DIR", help="a directory that `gacf run` or `gacf sweep` made"
+    )
+    resume.add_argument("--track", choices=TRACKERS, help="also send all metrics to a tracker")
     _add_executor(resume)
     _add_processes(resume)
 
     watch = commands.add_parser(
-        "watch", help="show where a run or a sweep stands, until it is over", allow_abbrev=False
+        "watch", help="show the progress of a run or a sweep until it is over", allow_abbrev=False
     )
-    watch.add_argument("directory", metavar="DIR", help="what `gacf run` or `gacf sweep` makes")
-    watch.add_argument("--once", action="store_true", help="one look is enough")
+    watch.add_argument(
+        "directory", metavar="DIR", help="a directory that `gacf run` or `gacf sweep` made"
+    )
+    watch.add_argument("--once", action="store_true", help="show it once and stop")
 
     report = commands.add_parser(
-        "report", help="compare finished runs, those of a sweep among them", allow_abbrev=False
+        "report", help="compare finished runs, or the variants of sweeps", allow_abbrev=False
     )
     report.add_argument("directories", metavar="DIR", nargs="+")
     form = report.add_mutually_exclusive_group()
@@ -143,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--latex", action="store_true", help="for the package booktabs")
 
     draw = commands.add_parser(
-        "draw", help="draw who hears what from whom in an experiment's games", allow_abbrev=False
+        "draw", help="draw how information flows in an experiment's games", allow_abbrev=False
     )
     draw.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
     draw.add_argument("--workdir", metavar="DIR", help="for the drawings; default: drawings")
@@ -178,21 +190,21 @@ class Dotted(NamedTuple):
 
 def _split(argv: Sequence[str]) -> tuple[list[str], Dotted]:
     """Separates the arguments whose names contain keys from all others."""
-    plain, overrides, takes = [], [], False
+    plain, overrides, value_follows = [], [], False
     dotted = Dotted(overrides, [], [])
     for argument in argv:
         if match := re.match(r"--(sweep|executor)\.", argument):
             getattr(dotted, match[1]).append(argument)
-            takes = False
+            value_follows = False
         elif re.match(r"--?(no)?config\.", argument):
             overrides.append(argument)
-            takes = "=" not in argument
-        elif takes and not argument.startswith("--"):
+            value_follows = "=" not in argument
+        elif value_follows and not argument.startswith("--"):
             overrides.append(argument)
-            takes = False
+            value_follows = False
         else:
             plain.append(argument)
-            takes = False
+            value_follows = False
     return plain, dotted
 
 

@@ -25,13 +25,13 @@ def processes_of(args: argparse.Namespace) -> Any:
     """The group of processes that the command line describes; None: a run of one process."""
     if not args.several:
         return None
-    found = processes.group(args.distributed, args.coordinator, args.processes, args.process)
-    assert found is not None
+    group = processes.group(args.distributed, args.coordinator, args.processes, args.process)
+    assert group is not None
     if args.command == "run" and args.profile:
         raise BadInput("--profile: was given for several processes; allowed: for one")
     if args.command == "resume" and (Path(args.directory) / SWEEP).exists():
-        raise BadInput(f"{found.flags()}: {args.directory!r} is a sweep; allowed: for runs")
-    return found
+        raise BadInput(f"{group.flags()}: {args.directory!r} is a sweep; allowed: for runs")
+    return group
 
 
 def join(args: argparse.Namespace) -> None:
@@ -46,8 +46,8 @@ def use_all_cores(count: int | None = None) -> None:
     Args:
         count: the number of devices, for a run that is resumed; None: the number of usable cores.
     """
-    given = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if given or "JAX_NUM_CPU_DEVICES" in os.environ:
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if chosen or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # A caller in the same process may have started the backend already.
@@ -56,7 +56,7 @@ def use_all_cores(count: int | None = None) -> None:
 
 
 def check_track(kind: str | None) -> None:
-    """Raises a `BadInput` if the tracker that is asked for is not installed."""
+    """Raises a `BadInput` if the requested tracker is not installed."""
     if kind:
         track.check(kind)
 
@@ -78,8 +78,8 @@ def use_cores_of(stored: Path, processes: int | None = 1) -> None:
 
 def report_changes(stored: dict[str, Any]) -> None:
     """Reports in which ways code, devices or versions differ from those at the beginning."""
-    if processes.first() and (said := provenance.changes(stored.get("code"))):
-        print(f"gacf: the code is not that of the run's beginning: {'; '.join(said)}; "
+    if processes.first() and (differences := provenance.changes(stored.get("code"))):
+        print(f"gacf: the code has changed since the run began: {'; '.join(differences)}; "
               "its numbers may differ", file=sys.stderr)  # fmt: skip
     for name, now in (("devices", run_directory.devices()), ("versions", run_directory.versions())):
         if processes.first() and now != stored.get(name):
@@ -91,8 +91,8 @@ def report_changes(stored: dict[str, Any]) -> None:
 
 
 def announce_execution(directory: Path) -> None:
-    """Says which code is about to be executed, because it may be somebody else's."""
-    text = f"executing {directory / 'experiment.py'}, as it lies there"
+    """Names the code that is about to be executed, because somebody else may have written it."""
+    text = f"executing {directory / 'experiment.py'}, as it is now"
     console().print(text, markup=False, soft_wrap=True)
 
 
@@ -105,26 +105,28 @@ def consoles() -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def tracker_of(kind: str | None, directory: Path, err: Any) -> Iterator[Any]:
-    """The tracker of a kind, which is closed at the end; None if none is asked for."""
+    """The tracker of a kind, which is closed at the end; None if none is requested."""
     if kind is None:
         yield None
         return
 
-    made = track.Tracker(kind, directory, err)
+    tracker = track.Tracker(kind, directory, err)
     try:
-        yield made
+        yield tracker
     finally:
-        made.close()
+        tracker.close()
 
 
 def unwritable(directory: Path, error: Any) -> int:
-    """Says in a line why nothing could be written and how to go on; returns the exit code."""
+    """Prints in one line why nothing could be written and how to go on; returns the exit code."""
     why = str(error.strerror or error).splitlines()[0][:120]
     if error.full:
-        text = f"the disk is full ({why}); what was whole still is; make room, then:"
+        text = f"the disk is full ({why}); complete files are intact; make room, then run:"
     elif directory.is_dir():
-        text = f"{directory} cannot be written ({why}); what was whole still is; go on later with:"
+        text = (
+            f"{directory} cannot be written ({why}); complete files are intact; go on later with:"
+        )
     else:
-        text = f"{directory} is no longer there; if it was moved, go on where it is now, as in:"
+        text = f"{directory} is no longer there; if it was moved, go on at its new place, as in:"
     print(f"gacf: {text} gacf resume {directory}", file=sys.stderr)
     return 1

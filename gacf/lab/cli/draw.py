@@ -20,7 +20,9 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
     games = {cell: draw.game_of(algorithm) for cell, algorithm in built.items()}
     flows = {cell: draw.trace(game) for cell, game in games.items() if game is not None}
     if not flows:
-        raise BadInput("CONFIG: no algorithm in it was made by compose; allowed: those that are")
+        raise BadInput(
+            "CONFIG: none of its algorithms was made by compose; allowed: algorithms that are"
+        )
     directory = Path(args.workdir or "drawings")
     with refusing(directory):
         directory.mkdir(parents=True, exist_ok=True)
@@ -29,8 +31,8 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
         place = directory / re.sub(r"[^\w.-]+", "_", stem)
         print(f"{cell}\n\n{draw.words(flow)}\n")
         place.with_name(place.name + ".md").write_text(f"```mermaid\n{draw.mermaid(flow)}\n```\n")
-        made = draw.figure(flow, cell)
+        figure = draw.figure(flow, cell)
         for kind in ("png", "svg"):
-            made.savefig(place.with_name(f"{place.name}.{kind}"), dpi=150)
+            figure.savefig(place.with_name(f"{place.name}.{kind}"), dpi=150)
     print(directory)
     return 0

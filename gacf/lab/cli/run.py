@@ -75,9 +75,9 @@ def _profile(run: Any, programs: Any) -> None:
     out = console.console()
     for index, (cell, program) in enumerate(programs.items()):
         place = run.directory / "profile" / str(index)
-        found = profile.profile(program, jax.random.key(run.config.seed), place)
-        out.print(profile.table(found, cell))
-        out.print(profile.words(found), markup=False)
+        costs = profile.profile(program, jax.random.key(run.config.seed), place)
+        out.print(profile.table(costs, cell))
+        out.print(profile.words(costs), markup=False)
         trace = max(place.rglob("*.trace.json.gz"))
         out.print(f"trace for TensorBoard and ui.perfetto.dev: {trace}", markup=False)
 
@@ -91,8 +91,8 @@ def train(run: Any, programs: Any, track: str | None, locks: Sequence[Any]) -> i
 
     out, err = consoles()
     out.print(f"{run.directory}", markup=False)
-    with contextlib.ExitStack() as held:
-        tracker = held.enter_context(
+    with contextlib.ExitStack() as stack:
+        tracker = stack.enter_context(
             tracker_of(track if processes.first() else None, run.directory, err)
         )
         on_window = functools.partial(tracker, run.directory.name) if tracker else None
@@ -100,7 +100,7 @@ def train(run: Any, programs: Any, track: str | None, locks: Sequence[Any]) -> i
             summary = training.train(run, programs, out, err, on_window, guard)
         except Failed as error:
             if processes.first():
-                _tell_failure(run.directory, error)
+                _report_failure(run.directory, error)
             return 1
         except (OSError, ValueError, RuntimeError) as error:
             refused = files.unwritable(error)
@@ -118,8 +118,8 @@ def train(run: Any, programs: Any, track: str | None, locks: Sequence[Any]) -> i
     return 0
 
 
-def _tell_failure(directory: Path, error: Failed) -> None:
+def _report_failure(directory: Path, error: Failed) -> None:
     say(
-        f"{error}; what was trained is kept; once {directory / 'experiment.py'} is mended, go on "
-        f"with: gacf resume {directory}"
+        f"{error}; what was trained is kept; once {directory / 'experiment.py'} is corrected, go "
+        f"on with: gacf resume {directory}"
     )

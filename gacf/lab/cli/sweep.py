@@ -7,14 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gacf.lab import (
-    console,
-    experiment_file,
-    files,
-    preparation,
-    records,
-    sweep,
-)
+from gacf.lab import console, experiment_file, files, preparation, records, sweep
 from gacf.lab.cli.arguments import Dotted
 from gacf.lab.cli.common import (
     announce_execution,
@@ -39,7 +32,7 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
             raise BadInput("--resume: goes on with what the directory holds; allowed: no overrides")
         return go_on(Path(args.config), args, dotted)
     if Path(args.config).is_dir():
-        raise BadInput(f"CONFIG: {args.config!r} is a directory; go on with it by --resume")
+        raise BadInput(f"CONFIG: {args.config!r} is a directory; to go on with it, add --resume")
     directory = Path(args.workdir) if args.workdir else None
     if directory:
         use_cores_of(directory / SWEEP)
@@ -51,13 +44,13 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
         raise BadInput(f"--samples: {args.samples} was given; allowed: a whole number >= 1")
     if args.sample_seed < 0:
         raise BadInput(f"--sample-seed: {args.sample_seed} was given; allowed: a whole number >= 0")
-    found = sweep.variants(loaded, dotted.config, dotted.sweep, args.samples, args.sample_seed)
+    variants = sweep.variants(loaded, dotted.config, dotted.sweep, args.samples, args.sample_seed)
     workers = _workers(args, dotted)
     check_track(args.track)
     preparation.use_cache()
     stored = directory and (directory / SWEEP).exists() and records.read_sweep(directory)
     err = console.console(stderr=True)
-    opened = sweep.start(directory, loaded, found, err, workers)
+    opened = sweep.start(directory, loaded, variants, err, workers)
     if stored and opened.missing():
         report_changes(stored)
     return _train_variants(opened, args, dotted, workers)
@@ -92,7 +85,6 @@ def go_on(directory: Path, args: argparse.Namespace, dotted: Dotted) -> int:
 
 
 def _train_variants(opened: Any, args: argparse.Namespace, dotted: Dotted, workers: int) -> int:
-
     out, err = console.console(), console.console(stderr=True)
     directory = opened.directory
     again = f"gacf resume {directory}"
@@ -113,10 +105,10 @@ def _train_variants(opened: Any, args: argparse.Namespace, dotted: Dotted, worke
         if refused is None or not (refused is error or refused.full):
             raise
         return unwritable(directory, refused)
-    runs, _ = table.expand(directory)
+    runs, _ = table.finished_runs(directory)
     if runs:
-        made = table.compare([(name, table.read(place)) for name, place in runs])
-        out.print(table.terminal(made))
+        comparison = table.compare([(name, table.read_summary(place)) for name, place in runs])
+        out.print(table.terminal(comparison))
     out.print(
         f"{directory}: {summary['finished']} variants of {summary['variants']}; "
         f"{summary['compilations']} compilations, {summary['compile_seconds']:.1f} s of "
@@ -133,14 +125,13 @@ def _train_variants(opened: Any, args: argparse.Namespace, dotted: Dotted, worke
     if failed:
         missing = set(opened.missing())
         names = ", ".join(v for name in failed for v in by_name[name].variants if v in missing)
-        print(f"gacf: failed: {names}; once that is mended: {again}", file=sys.stderr)
+        print(f"gacf: failed: {names}; once that is corrected: {again}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _work(
     opened: Any, args: argparse.Namespace, dotted: Dotted, workers: int, out: Any, err: Any
 ) -> None:
-
     if args.executor == "inline":
         with tracker_of(args.track, opened.directory, err) as tracker:
             work.work(opened, out, err, work.Options(args.traceback, None, tracker))

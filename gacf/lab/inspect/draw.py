@@ -67,25 +67,25 @@ class _Value(NamedTuple):
         return _Value(dict.fromkeys(self.weights, False), dict.fromkeys(self.origins, False))
 
 
-def _merged(found: Iterable[Mapping[str, bool]]) -> dict[str, bool]:
+def _merged(parts: Iterable[Mapping[str, bool]]) -> dict[str, bool]:
     merged: dict[str, bool] = {}
-    for each in found:
+    for each in parts:
         for name, smooth in each.items():
             merged[name] = merged.get(name, False) or smooth
     return merged
 
 
-def _used(jaxpr: Jaxpr, wanted: Sequence[bool] | None) -> list[tuple[Any, list[bool]]]:
+def _used(jaxpr: Jaxpr, requested: Sequence[bool] | None) -> list[tuple[Any, list[bool]]]:
     """The equations on which the requested outputs depend, with a mark for each used output."""
-    ends = zip(jaxpr.outvars, wanted or [True] * len(jaxpr.outvars), strict=True)
-    needed = {atom for atom, want in ends if want and not isinstance(atom, Literal)}
-    kept = []
+    ends = zip(jaxpr.outvars, requested or [True] * len(jaxpr.outvars), strict=True)
+    needed = {atom for atom, is_requested in ends if is_requested and not isinstance(atom, Literal)}
+    equations = []
     for equation in reversed(jaxpr.eqns):
         used = [variable in needed for variable in equation.outvars]
         if any(used):
-            kept.append((equation, used))
+            equations.append((equation, used))
             needed |= {atom for atom in equation.invars if not isinstance(atom, Literal)}
-    return kept[::-1]
+    return equations[::-1]
 
 
 class _Tracer:
@@ -112,29 +112,29 @@ class _Tracer:
         jaxpr: Jaxpr,
         inputs: Sequence[_Value],
         consts: Sequence[_Value] = (),
-        wanted: Sequence[bool] | None = None,
+        requested: Sequence[bool] | None = None,
     ) -> list[_Value]:
-        known: dict[Any, _Value] = dict(zip(jaxpr.invars, inputs, strict=True))
-        known |= zip(jaxpr.constvars, consts, strict=False)
+        traced: dict[Any, _Value] = dict(zip(jaxpr.invars, inputs, strict=True))
+        traced |= zip(jaxpr.constvars, consts, strict=False)
 
         def read(atom: Any) -> _Value:
-            return _Value() if isinstance(atom, Literal) else known.get(atom, _Value())
+            return _Value() if isinstance(atom, Literal) else traced.get(atom, _Value())
 
-        for equation, used in _used(jaxpr, wanted):
+        for equation, used in _used(jaxpr, requested):
             values = [read(atom) for atom in equation.invars]
             outputs = self.equation(equation, values, used)
             for variable, value in zip(equation.outvars, outputs, strict=True):
                 kind = getattr(variable.aval, "dtype", None)
                 rough = kind is None or not jnp.issubdtype(kind, jnp.inexact)
-                known[variable] = value.frozen() if rough else value
+                traced[variable] = value.frozen() if rough else value
         return [read(atom) for atom in jaxpr.outvars]
 
     def closed(self, jaxpr: Any, inputs: Sequence[_Value], used: Any = None) -> list[_Value]:
         opened = jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr
-        return self.run(opened, inputs, wanted=used)
+        return self.run(opened, inputs, requested=used)
 
     def settled(self, jaxpr: Any, fixed: list[_Value], carry: list[_Value], xs: Any) -> Any:
-        """The outputs of a loop, iterated until another turn changes nothing."""
+        """The outputs of a loop, iterated until nothing changes any more."""
         while True:
             outputs = self.closed(jaxpr, [*fixed, *carry, *xs])
             ends = zip(carry, outputs[: len(carry)], strict=True)
@@ -159,8 +159,8 @@ class _Tracer:
             fixed, carry = values[tests : tests + consts], values[tests + consts :]
             return self.settled(params["body_jaxpr"], fixed, carry, [])
         if name == "cond":
-            found = [self.closed(branch, values[1:], used) for branch in params["branches"]]
-            return [self.meet(outputs) for outputs in zip(*found, strict=True)]
+            branches = [self.closed(branch, values[1:], used) for branch in params["branches"]]
+            return [self.meet(outputs) for outputs in zip(*branches, strict=True)]
         for part in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
             inner = params.get(part)
             if isinstance(inner, ClosedJaxpr | Jaxpr):
@@ -186,14 +186,14 @@ def _named(batch: Any) -> list[str]:
 def _sources(game: Game, world: Any, key: Any) -> dict[str, str]:
     """The origin of each entry of the batch."""
     closed, shape = jax.make_jaxpr(game.sample, return_shape=True)(world, key)
-    held = [_Value({}, {"data": False} if jnp.ndim(value) else {}) for value in closed.consts]
-    seen = [
+    consts = [_Value({}, {"data": False} if jnp.ndim(value) else {}) for value in closed.consts]
+    entries = [
         _Value({}, {} if path[0].key in clock.NAMES else {"environment": False})
         for path, _ in jax.tree_util.tree_leaves_with_path(world)
     ]
-    found = _Tracer().run(closed.jaxpr, [*seen, _Value()], held)
+    outputs = _Tracer().run(closed.jaxpr, [*entries, _Value()], consts)
     kinds: dict[str, str] = {}
-    for name, value in zip(_named(shape), found, strict=True):
+    for name, value in zip(_named(shape), outputs, strict=True):
         kind = next((k for k in ("environment", "data") if k in value.origins), "noise")
         kinds[name] = kind if kinds.get(name, "noise") == "noise" else kinds[name]
     return kinds
@@ -235,14 +235,14 @@ def trace(game: Game) -> Flow:
             _Value({str(path[0].key): False})
             for path, _ in jax.tree_util.tree_leaves_with_path(params)
         ]
-        held = [
+        inputs = [
             *_like(params[player], _Value({player: True})),
             *fixed,
             *_like(clocked, _Value()),
             *(_Value({}, {name: False}) for name in names),
             _Value(),
         ]
-        (end,) = tracer.run(closed.jaxpr, held)
+        (end,) = tracer.run(closed.jaxpr, inputs)
         ends = end.origins or end.weights
         paths = {**tracer.paths, **{(name, LOSS): smooth for name, smooth in ends.items()}}
         forward[player] = frozenset(paths)
@@ -255,21 +255,21 @@ def trace(game: Game) -> Flow:
             return jax.jvp(lambda at: vector(at, world, batch, key), (params,), (tangents,))[1]
 
         closed = jax.make_jaxpr(pushed)(params, params, clocked, batch, key)
-        held = [*(v._replace(weights=dict.fromkeys(v.weights, True)) for v in fixed)]
-        held += _like((params, clocked, batch, key), _Value())
-        outputs = _Tracer().run(closed.jaxpr, held)
+        inputs = [*(v._replace(weights=dict.fromkeys(v.weights, True)) for v in fixed)]
+        inputs += _like((params, clocked, batch, key), _Value())
+        outputs = _Tracer().run(closed.jaxpr, inputs)
         smooth = _merged(output.weights for output in outputs)
         depends[player] = frozenset(name for name in smooth if smooth[name])
 
         closed = jax.make_jaxpr(value)(params[player], params, clocked, batch, key)
         paths = jax.tree_util.tree_leaves_with_path(clocked)
         entries = [str(path[0].key) for path, _ in paths]
-        held = [
+        inputs = [
             *_like((params[player], params), _Value()),
             *(_Value({name: False}) for name in entries),
             *_like((batch, key), _Value()),
         ]
-        (end,) = _Tracer().run(closed.jaxpr, held)
+        (end,) = _Tracer().run(closed.jaxpr, inputs)
         reads[player] = tuple(sorted(end.weights))
     sources = _sources(game, clocked, key)
     return Flow(tuple(game.losses), sources, forward, gradient, depends, reads)
@@ -283,8 +283,8 @@ def blank_of(*trees: Any) -> Any:
             return jnp.broadcast_to(jax.random.key(0), leaf.shape)
         return blank(leaf)
 
-    found = jax.tree.map(zeros, trees)
-    return found if len(trees) > 1 else found[0]
+    blanks = jax.tree.map(zeros, trees)
+    return blanks if len(trees) > 1 else blanks[0]
 
 
 def game_of(algorithm: Algorithm) -> Game | None:
@@ -373,11 +373,11 @@ def figure(flow: Flow, title: str = "") -> Figure:
     """The drawing in the style of the paper, one panel per player.
 
     Boxes are models, with the player's own one in bold. Ellipses are evidence (green) and noise
-    (grey). Black arrows are forward paths, and red dashed arrows the way back of the gradient.
+    (grey). Black arrows are forward paths, and red dashed arrows show how the gradient flows back.
     """
     rows = len(flow.players)
-    made = Figure(figsize=(8, 1.9 * rows), layout="constrained")
-    for ax, player in zip(made.subplots(rows, 1, squeeze=False)[:, 0], flow.players, strict=True):
+    result = Figure(figsize=(8, 1.9 * rows), layout="constrained")
+    for ax, player in zip(result.subplots(rows, 1, squeeze=False)[:, 0], flow.players, strict=True):
         places = _places(flow, player)
         for name, (x, y) in places.items():
             own, model = name == player, name in flow.players
@@ -397,8 +397,8 @@ def figure(flow: Flow, title: str = "") -> Figure:
         ax.set(xlim=(-0.7, max(x for x, _ in places.values()) + 0.7), ylim=(-high, high))
         ax.set_title(f"loss of {player}", fontsize=9, loc="left")
         ax.axis("off")
-    made.suptitle(title)
-    return made
+    result.suptitle(title)
+    return result
 
 
 def _arrow(ax: Any, start: Any, end: Any, color: str, rad: float, linestyle: str = "-") -> None:

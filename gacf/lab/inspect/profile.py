@@ -99,20 +99,20 @@ def matmul_flops(jaxpr: jax.extend.core.Jaxpr) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         name = equation.primitive.name
-        if (made := conv.flops(equation)) is not None:
-            total += made
+        if (flops := conv.flops(equation)) is not None:
+            total += flops
         elif name == "dot_general":
             ((contracted, _), _) = equation.params["dimension_numbers"]
             shape = _shape(equation.invars[0])
-            made = math.prod(_shape(equation.outvars[0]))
-            total += 2.0 * made * math.prod(shape[i] for i in contracted)
+            size = math.prod(_shape(equation.outvars[0]))
+            total += 2.0 * size * math.prod(shape[i] for i in contracted)
         elif name == "conv_general_dilated":
             kernel = _shape(equation.invars[1])
-            made = math.prod(_shape(equation.outvars[0]))
+            size = math.prod(_shape(equation.outvars[0]))
             out = equation.params["dimension_numbers"].rhs_spec[0]
-            # if zeros are inserted between pixels, only the pixels are multiplied
+            # If zeros are inserted between pixels, only the pixels are multiplied.
             spread = math.prod(equation.params["lhs_dilation"])
-            total += 2.0 * made * math.prod(kernel) / kernel[out] / spread
+            total += 2.0 * size * math.prod(kernel) / kernel[out] / spread
         else:
             inner = [matmul_flops(each) for each in _inside(_here(equation.params))]
             times = equation.params["length"] if name == "scan" else 1
@@ -144,7 +144,7 @@ def _inside(params: Mapping[str, Any]) -> Iterator[jax.extend.core.Jaxpr]:
 
 
 def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -> Profile:
-    """Traces a window of steps from step 0; the lanes are thrown away.
+    """Traces a window of steps from step 0; the trained lanes are discarded.
 
     The window is as long as possible: `seconds`, or `EVENTS` operations, because the memory of a
     trace grows with them (about 10 KB each while it is written).
@@ -167,9 +167,8 @@ def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -
         steps = max(2 * steps, min(8 * steps, int(steps * seconds / max(taken, 1e-6))))
     lanes, taken = _timed(program, lanes, steps, repeats=4)
     lanes, twice = _timed(program, lanes, 2 * steps, repeats=3)
-    step_seconds = (
-        max(twice - taken, 0.1 * taken) / steps
-    )  # the fixed cost of a call belongs to no step
+    # The fixed cost of a call belongs to no step.
+    step_seconds = max(twice - taken, 0.1 * taken) / steps
     known = names(program.compile(lanes, 1).as_text())
     window = 1
     while True:
@@ -181,8 +180,8 @@ def profile(program: Program, key: Key, directory: Path, seconds: float = 0.5) -
         window = min(steps, 16 * window, max(2 * window, window * EVENTS // max(1, operations)))
     lanes, untraced = _timed(program, lanes, window, repeats=3)
     devices, flops = program.mesh.size, step_flops(program)
-    toll = max(0.0, traced - untraced) * devices / max(1, operations)
-    spent = {kind: max(0.0, time - toll * calls[kind]) for kind, time in spent.items()}
+    overhead = max(0.0, traced - untraced) * devices / max(1, operations)
+    spent = {kind: max(0.0, time - overhead * calls[kind]) for kind, time in spent.items()}
     busy = sum(spent.values()) or 1.0
     costs = [
         Cost(*kind, spent[kind] / busy, spent[kind] / window / devices, calls[kind] / window)
@@ -208,8 +207,8 @@ def _traced(
     shutil.rmtree(directory / "plugins", ignore_errors=True)  # left by an earlier trace
     with jax.profiler.trace(str(directory), profiler_options=options):
         lanes, traced = _timed(program, lanes, steps)
-    (written,) = directory.rglob("*.trace.json.gz")
-    with gzip.open(written, "rt") as file:
+    (trace,) = directory.rglob("*.trace.json.gz")
+    with gzip.open(trace, "rt") as file:
         return lanes, traced, json.load(file)["traceEvents"]
 
 
@@ -258,7 +257,7 @@ def names(hlo: str) -> dict[str, str]:
     Args:
         hlo: the text of a compiled module.
     """
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     roots: dict[str, str] = {}
     calls: dict[str, str] = {}
     products: set[str] = set()
@@ -273,12 +272,12 @@ def names(hlo: str) -> dict[str, str]:
         if re.search(r"[ \]})](dot|convolution)\(", line):
             products |= {computation, operation[2]}
         if named := re.search(r'op_name="([^"]*)"', line):
-            found[operation[2]] = named[1]
+            names[operation[2]] = named[1]
             if operation[1]:
                 roots[computation] = named[1]
-    found = {**{o: roots[c] for o, c in calls.items() if c in roots}, **found}
+    names = {**{o: roots[c] for o, c in calls.items() if c in roots}, **names}
     products |= {operation for operation, called in calls.items() if called in products}
-    return {**found, **{o: found.get(o, "") + "/matrix products" for o in products}}
+    return {**names, **{o: names.get(o, "") + "/matrix products" for o in products}}
 
 
 def kind(operation: str, name: str) -> tuple[str, str]:
@@ -332,33 +331,33 @@ def self_times(
             end = start - minus
             while open_ and open_[-1][0] <= start:
                 open_.pop()
-            found = kind(operation, known.get(operation, ""))
+            key = kind(operation, known.get(operation, ""))
             if open_:
                 around = open_[-1][1]
                 if around[1] == "random numbers":
-                    found = around
-                elif not found[0]:
-                    found = (around[0], found[1])
+                    key = around
+                elif not key[0]:
+                    key = (around[0], key[1])
                 spent[around] += 1e-6 * minus
-            spent[found] -= 1e-6 * minus
-            calls[found] += 1
-            open_.append((end, found))
+            spent[key] -= 1e-6 * minus
+            calls[key] += 1
+            open_.append((end, key))
     return spent, calls
 
 
-def table(found: Profile, title: str, rows: int = 10) -> Table:
+def table(result: Profile, title: str, rows: int = 10) -> Table:
     """The largest costs, for the terminal."""
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    grid = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("for", "operation"):
-        shown.add_column(column)
+        grid.add_column(column)
     for column in ("share", "ms a step", "calls a step"):
-        shown.add_column(column, justify="right")
-    for cost in found.costs[:rows]:
-        shown.add_row(
+        grid.add_column(column, justify="right")
+    for cost in result.costs[:rows]:
+        grid.add_row(
             cost.scope, cost.operation, f"{cost.share:.1%}", f"{1e3 * cost.seconds:.4f}",
             f"{cost.calls:,.1f}",
         )  # fmt: skip
-    return shown
+    return grid
 
 
 def share(value: float) -> str:
@@ -366,12 +365,12 @@ def share(value: float) -> str:
     return "unknown" if math.isnan(value) else f"{value:.0%}"
 
 
-def words(found: Profile) -> str:
+def words(result: Profile) -> str:
     """The arithmetic and the idle time in one line."""
     return (
-        f"lanes: {found.lanes}, devices: {found.devices}, "
-        f"{1e3 * found.step_seconds:.4g} ms a step, "
-        f"{1e-6 * found.flops:.4g} MFLOP a step and lane in matrix products: "
-        f"{1e-9 * found.achieved:.3g} GFLOP/s, {found.achieved / found.peak:.0%} of the "
-        f"{1e-9 * found.peak:.3g} of one large product; idle {share(found.idle)}"
+        f"lanes: {result.lanes}, devices: {result.devices}, "
+        f"{1e3 * result.step_seconds:.4g} ms a step, "
+        f"{1e-6 * result.flops:.4g} MFLOP a step and lane in matrix products: "
+        f"{1e-9 * result.achieved:.3g} GFLOP/s, {result.achieved / result.peak:.0%} of the "
+        f"{1e-9 * result.peak:.3g} of one large product; idle {share(result.idle)}"
     )

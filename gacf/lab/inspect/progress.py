@@ -31,10 +31,10 @@ def latest(values: np.ndarray) -> float | None:
         >>> latest(np.array([[1.0, 2.0, np.nan], [3.0, 4.0, np.nan]]))
         3.0
     """
-    known = values[:, np.isfinite(values).any(axis=0)]
-    if not known.size:
+    present = values[:, np.isfinite(values).any(axis=0)]
+    if not present.size:
         return None
-    last = known[:, -1]
+    last = present[:, -1]
     value = float(iqm(last[np.isfinite(last)]))
     return value if np.isfinite(value) else None
 
@@ -80,17 +80,17 @@ class Record:
         for name, values in zip(self.variants, rows.get(str(self.key_metric), ()), strict=False):
             if (value := latest(values)) is not None:
                 self.values[label(name, cell, len(self.cells))] = value
-        made = self.cells.index(cell) * self.steps + int(ends[-1])
+        step = self.cells.index(cell) * self.steps + int(ends[-1])
         if self.first is None:
-            self.first = made - int(ends[-1] - ends[0])
+            self.first = step - int(ends[-1] - ends[0])
         total = len(self.cells) * self.steps
-        if time.time() - self.written < 1.0 and made < total:
+        if time.time() - self.written < 1.0 and step < total:
             return
         self.written = time.time()
         alone = {k: latest(v[0]) for k, v in rows.items() if len(self.variants) == 1}
         text = {
             "cell": cell,
-            "step": made,
+            "step": step,
             "steps": total,
             "seconds": self.written - self.began,
             "since": self.first,
@@ -122,7 +122,7 @@ class Display:
     ):
         self.out, self.cell, self.steps, self.seeds = out, plain(cell), steps, seeds
         self.start, self.key_metric = start, key_metric
-        self.shown = start * LINES // steps
+        self.printed = start * LINES // steps
         self.value, self.diverged = "", 0
         self.bar = Progress(
             SpinnerColumn(),
@@ -152,7 +152,7 @@ class Display:
         self.bar.stop()
 
     def compiled(self, seconds: float) -> None:
-        """Notes that compilation has ended and training begins."""
+        """Marks the end of compilation, from which the training is timed."""
         self.began = time.perf_counter()
         self.bar.start_task(self.task)
         self.bar.update(self.task, news="")
@@ -175,8 +175,8 @@ class Display:
         news = f"diverged {self.diverged}/{self.seeds}" if self.diverged else ""
         news = "  ".join(filter(None, [self.value, news]))
         self.bar.update(self.task, completed=step, speed=f"{_rate(speed)} seed-steps/s", news=news)
-        if not self.out.is_terminal and step * LINES // self.steps > self.shown:
-            self.shown = step * LINES // self.steps
+        if not self.out.is_terminal and step * LINES // self.steps > self.printed:
+            self.printed = step * LINES // self.steps
             left = elapsed * (self.steps - step) / max(step - self.start, 1)
             text = f"{self.cell}: {step:,}/{self.steps:,}  {_rate(speed)} seed-steps/s"
             text += f"  {left:.0f} s left" if step < self.steps else f"  {elapsed:.1f} s"

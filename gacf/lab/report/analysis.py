@@ -84,16 +84,16 @@ def read(directory: str | Path) -> Results:
     """
     directory = Path(directory)
     stored = records.read_sweep(directory)
-    runs, missing = table.expand(directory)
+    runs, missing = table.finished_runs(directory)
     if not runs:
         raise BadInput(
             f"DIR: {str(directory)!r}: not finished: {', '.join(missing)}; "
             f"go on with: gacf resume {directory}"
         )
-    flat = {name: _leaves(made) for name, made in stored["variants"].items()}
+    flat = {name: _leaves(config) for name, config in stored["variants"].items()}
     every = dict.fromkeys(key for one in flat.values() for key in one)
     keys = [k for k in every if len({repr(one.get(k)) for one in flat.values()}) > 1]
-    summaries = {name: table.read(place) for name, place in runs}
+    summaries = {name: table.read_summary(place) for name, place in runs}
     metric = stored.get("key_metric") or next(iter(summaries.values())).get("key_metric")
     if not metric:
         raise BadInput(
@@ -106,10 +106,10 @@ def read(directory: str | Path) -> Results:
             if metric in entry["metrics"]:
                 values = entry["metrics"][metric]["finals"]
                 bad = set(map(int, entry["diverged"]))
-                kept = [x for i, x in enumerate(values) if x is not None and i not in bad]
+                sound = [x for i, x in enumerate(values) if x is not None and i not in bad]
                 title = name if len(summary["cells"]) == 1 else f"{name}, {cell}"
                 settings = {key: flat[name].get(key) for key in keys}
-                finals = np.array(kept, float)
+                finals = np.array(sound, float)
                 cells.append(Cell(title, name, cell, settings, finals, len(values)))
     if not cells:
         raise BadInput(f"DIR: {str(directory)!r}: no variant reports {metric!r}, its key metric")
@@ -147,8 +147,8 @@ def pooled(strata: Sequence[np.ndarray], seed: int = 0) -> Interval:
         return np.nan, np.nan, np.nan
     rng = np.random.default_rng(seed)
     drawn = [v[rng.integers(v.size, size=(RESAMPLES, v.size))] for v in strata]
-    found = iqm(np.concatenate(drawn, axis=1), axis=1)
-    low, high = np.quantile(found, (0.025, 0.975))
+    means = iqm(np.concatenate(drawn, axis=1), axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
     return float(iqm(np.concatenate(strata))), float(low), float(high)
 
 
@@ -160,7 +160,7 @@ def sensitivity(results: Results) -> dict[str, list[tuple[str, Interval, Interva
         cells with that value, and that of the best cell with it, both with intervals. Without a
         goal no cell is the best, and the last entry is NaN.
     """
-    found = {}
+    effects = {}
     for key in results.keys:
         groups: dict[str, list[Cell]] = {}
         values = [cell.settings[key] for cell in results.cells]
@@ -177,8 +177,8 @@ def sensitivity(results: Results) -> dict[str, list[tuple[str, Interval, Interva
             best = middle(cells[0].finals if results.goal else np.empty(0))
             rows.append((name, pooled([c.finals for c in cells]), best))
         if len(rows) > 1:
-            found[key] = rows
-    return found
+            effects[key] = rows
+    return effects
 
 
 def _labels(distinct: list[Any], values: list[Any], numeric: bool) -> dict[Any, str]:
@@ -210,8 +210,8 @@ def profile(values: np.ndarray, thresholds: np.ndarray, goal: str) -> np.ndarray
     better = values[:, None] > thresholds if goal == "max" else values[:, None] < thresholds
     rng = np.random.default_rng(0)
     drawn = rng.integers(values.size, size=(RESAMPLES, values.size))
-    found = better[drawn].mean(axis=1)
-    return np.stack([better.mean(axis=0), *np.quantile(found, (0.025, 0.975), axis=0)])
+    shares = better[drawn].mean(axis=1)
+    return np.stack([better.mean(axis=0), *np.quantile(shares, (0.025, 0.975), axis=0)])
 
 
 def improvement(one: np.ndarray, other: np.ndarray, goal: str = "max") -> Interval:
@@ -259,12 +259,12 @@ def power(one: np.ndarray, other: np.ndarray, draws: int = 500) -> dict[int, flo
         n -> the share of comparisons that find the difference.
 
     Example:
-        >>> found = power(np.arange(20.0), np.arange(20.0) + 100)
-        >>> found[2], found[8]
+        >>> shares = power(np.arange(20.0), np.arange(20.0) + 100)
+        >>> shares[2], shares[8]
         (0.0, 1.0)
     """
     rng = np.random.default_rng(0)
-    found = {}
+    shares = {}
     for n in SEEDS:
         left = one[rng.integers(one.size, size=(draws, n))]
         right = other[rng.integers(other.size, size=(draws, n))]
@@ -272,8 +272,8 @@ def power(one: np.ndarray, other: np.ndarray, draws: int = 500) -> dict[int, flo
         p = np.ones(draws)
         if spread.any():
             p[spread] = stats.mannwhitneyu(left[spread], right[spread], axis=1).pvalue
-        found[n] = float((p < LEVEL).mean())
-    return found
+        shares[n] = float((p < LEVEL).mean())
+    return shares
 
 
 def seeds_needed(curve: Mapping[int, float]) -> int | None:
@@ -295,18 +295,18 @@ def tracks(results: Results, cells: Sequence[Cell]) -> list[Any]:
     """
     import pandas as pd
 
-    found = []
+    curves = []
     for cell in cells:
         place = results.directory / cell.variant
         path = place / "metrics.parquet"
-        wanted = [("metric", "==", results.metric), ("cell", "==", cell.cell)]
+        selection = [("metric", "==", results.metric), ("cell", "==", cell.cell)]
         try:
-            rows = pd.read_parquet(path, filters=wanted)
+            rows = pd.read_parquet(path, filters=selection)
         except (OSError, ValueError) as error:
             why = str(error).partition("\n")[0]
             raise BadInput(f"DIR: {str(path)!r} cannot be read: {why}") from error
         wide = rows.pivot(index="seed", columns="step", values="value")
         summary = json.loads((place / "summary.json").read_text())
         bad = [int(seed) for seed in summary["cells"][cell.cell]["diverged"]]
-        found.append(Curve(wide.columns.to_numpy(), wide.to_numpy(), bad))
-    return found
+        curves.append(Curve(wide.columns.to_numpy(), wide.to_numpy(), bad))
+    return curves

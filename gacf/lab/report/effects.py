@@ -96,28 +96,28 @@ def read(directory: str | Path) -> Effects:
     """
     directory = Path(directory)
     try:
-        known = json.loads((directory / "table.json").read_text())
+        stored = json.loads((directory / "table.json").read_text())
         parts = [pd.read_parquet(path) for path in sorted(directory.glob("*.parquet"))]
         rows = pd.concat(parts, ignore_index=True)
-        tasks, strategies = known["tasks"], known["strategies"]
-        told = {tuple(key.split("/")): why for key, why in known["impossible"].items()}
-        families = known["families"]
+        tasks, strategies = stored["tasks"], stored["strategies"]
+        impossible = {tuple(key.split("/")): why for key, why in stored["impossible"].items()}
+        families = stored["families"]
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"DIR: {str(directory)!r} cannot be read: {error}") from error
     if lacking := [name for name in COLUMNS if name not in rows]:
         raise BadInput(f"DIR: {str(directory)!r}: the column {lacking[0]!r} is missing")
-    return Effects(tasks, strategies, effects(rows), told, families)
+    return Effects(tasks, strategies, effects(rows), impossible, families)
 
 
 def effects(rows: pd.DataFrame) -> dict[tuple[str, str], Effect]:
     """The effect of each strategy on each task that was run both with and without it."""
-    found = {}
+    cells = {}
     for task, strategy in rows[["task", "strategy"]].drop_duplicates().to_numpy():
         of_task = rows["task"] == task
         plain, one = (rows.loc[of_task & (rows["strategy"] == x)] for x in (PLAIN, strategy))
         if strategy != PLAIN and len(plain):
-            found[task, strategy] = _effect(task, strategy, plain, one)
-    return found
+            cells[task, strategy] = _effect(task, strategy, plain, one)
+    return cells
 
 
 def _effect(task: str, strategy: str, plain: pd.DataFrame, one: pd.DataFrame) -> Effect:
@@ -166,10 +166,10 @@ def change(without: np.ndarray, with_: np.ndarray) -> Interval:
     return float(iqm(with_) - iqm(without)), float(low), float(high)
 
 
-def significant(found: Effects) -> dict[tuple[str, str], float]:
+def significant(measured: Effects) -> dict[tuple[str, str], float]:
     """Cell -> its p-value, corrected for all cells measured."""
-    keys = list(found.cells)
-    return dict(zip(keys, holm([found.cells[key].p for key in keys]), strict=True))
+    keys = list(measured.cells)
+    return dict(zip(keys, holm([measured.cells[key].p for key in keys]), strict=True))
 
 
 def paired(runs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Table:
@@ -182,15 +182,15 @@ def paired(runs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Table:
         runs: title -> the scores without and with the change under test, for the same seeds, each
             [S]; a NaN marks a seed that diverged, whose pair is left out.
     """
-    kept = {}
+    pairs = {}
     for title, arms in runs.items():
         without, with_ = (np.asarray(arm, float) for arm in arms)
         both = np.isfinite(without) & np.isfinite(with_)
-        kept[title] = without[both], with_[both], len(both)
-    p = holm([wilcoxon(with_ - without) for without, with_, _ in kept.values()])
+        pairs[title] = without[both], with_[both], len(both)
+    p = holm([wilcoxon(with_ - without) for without, with_, _ in pairs.values()])
     rows = [
         [title, _interval(change(without, with_)), f"{one:.2g}", f"{without.size}/{seeds}"]
-        for (title, (without, with_, seeds)), one in zip(kept.items(), p, strict=True)
+        for (title, (without, with_, seeds)), one in zip(pairs.items(), p, strict=True)
     ]
     note = (
         "Effect: difference of the interquartile means [95 % bootstrap interval, paired by seed]; "
@@ -199,27 +199,27 @@ def paired(runs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Table:
     return Table(["comparison", "effect", "p", "n"], rows, note)
 
 
-def as_markdown(found: Effects) -> str:
+def as_markdown(measured: Effects) -> str:
     """Both tables."""
-    return f"{markdown(overview(found))}\n\n{markdown(table(found))}"
+    return f"{markdown(overview(measured))}\n\n{markdown(table(measured))}"
 
 
-def as_latex(found: Effects) -> str:
+def as_latex(measured: Effects) -> str:
     """Both tables, for the package booktabs."""
-    return f"{latex(overview(found))}\n\n{latex(table(found))}"
+    return f"{latex(overview(measured))}\n\n{latex(table(measured))}"
 
 
 def write(directory: str | Path) -> list[Path]:
-    """Writes table.md, table.tex, the heat map table.png and transfer.png beside the results."""
-    found, directory = read(directory), Path(directory)
-    texts = {"table.md": as_markdown(found), "table.tex": as_latex(found)}
+    """Writes table.md, table.tex, the heat map table.png and transfer.png next to the results."""
+    measured, directory = read(directory), Path(directory)
+    texts = {"table.md": as_markdown(measured), "table.tex": as_latex(measured)}
     for name, text in texts.items():
         (directory / name).write_text(text + "\n")
-    figures = {"table.png": heat_map(found)}
-    if len(found.families) > 1:
-        figures["transfer.png"] = transfer(found)
-    for name, drawn in figures.items():
-        (directory / name).write_bytes(png(drawn))
+    figures = {"table.png": heat_map(measured)}
+    if len(measured.families) > 1:
+        figures["transfer.png"] = transfer(measured)
+    for name, figure in figures.items():
+        (directory / name).write_bytes(png(figure))
     return [directory / name for name in (*texts, *figures)]
 
 
@@ -232,40 +232,40 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _told(found: Effects, key: tuple[str, str]) -> str:
+def _reason(measured: Effects, key: tuple[str, str]) -> str:
     """Why a cell has no number."""
-    return f"n/a: {found.impossible[key]}" if key in found.impossible else "not yet run"
+    return f"n/a: {measured.impossible[key]}" if key in measured.impossible else "not yet run"
 
 
-def overview(found: Effects) -> Table:
+def overview(measured: Effects) -> Table:
     """The paper's table with numbers in it: one row per strategy, one column per task."""
-    p = significant(found)
+    p = significant(measured)
     rows = []
-    for strategy in found.strategies:
+    for strategy in measured.strategies:
         row = [_words(strategy)]
-        for task in found.tasks:
-            cell = found.cells.get((task, strategy))
+        for task in measured.tasks:
+            cell = measured.cells.get((task, strategy))
             star = "*" if cell and p[task, strategy] < LEVEL else ""
-            row.append(_told(found, (task, strategy)) if cell is None else _of(cell) + star)
+            row.append(_reason(measured, (task, strategy)) if cell is None else _of(cell) + star)
         rows.append(row)
     note = f"{NOTE.partition(';')[0]}; * below 5 % after Holm's correction for all cells"
-    return Table(["strategy", *map(_words, found.tasks)], rows, note)
+    return Table(["strategy", *map(_words, measured.tasks)], rows, note)
 
 
 def _of(cell: Effect) -> str:
     return _interval(cell.change)
 
 
-def table(found: Effects) -> Table:
+def table(measured: Effects) -> Table:
     """All numbers: one row per task and strategy."""
-    p = significant(found)
+    p = significant(measured)
     rows = []
-    for task in found.tasks:
-        for strategy in found.strategies:
-            cell = found.cells.get((task, strategy))
+    for task in measured.tasks:
+        for strategy in measured.strategies:
+            cell = measured.cells.get((task, strategy))
             lead = [_words(task), _words(strategy)]
             if cell is None:
-                rows.append([*lead, "", "", _told(found, (task, strategy)), "", "", "", ""])
+                rows.append([*lead, "", "", _reason(measured, (task, strategy)), "", "", "", ""])
                 continue
             off, on = cell.diverged
             rows.append(
@@ -281,31 +281,35 @@ def table(found: Effects) -> Table:
                 ]
             )
     heads = ["task", "strategy", "strength", "plain", "effect", "P", "p", "diverged", "n"]
-    few = caution(min((cell.pairs for cell in found.cells.values() if cell.pairs), default=0))
+    few = caution(min((cell.pairs for cell in measured.cells.values() if cell.pairs), default=0))
     return Table(heads, rows, "; ".join(filter(None, [NOTE, few])))
 
 
-def heat_map(found: Effects) -> Figure:
+def heat_map(measured: Effects) -> Figure:
     """The probability of improvement of each strategy on each task, grouped by family."""
     from matplotlib.figure import Figure
 
-    p = significant(found)
-    tasks = [task for members in found.families.values() for task in members]
-    shape = len(found.strategies), len(tasks)
+    p = significant(measured)
+    tasks = [task for members in measured.families.values() for task in members]
+    shape = len(measured.strategies), len(tasks)
     values = np.full(shape, np.nan)
-    for i, strategy in enumerate(found.strategies):
+    for i, strategy in enumerate(measured.strategies):
         for j, task in enumerate(tasks):
-            if cell := found.cells.get((task, strategy)):
+            if cell := measured.cells.get((task, strategy)):
                 values[i, j] = cell.better[0]
-    made = Figure(figsize=(1.6 + 1.15 * shape[1], 1.2 + 0.5 * shape[0]), layout="constrained")
-    ax = made.subplots()
+    figure = Figure(figsize=(1.6 + 1.15 * shape[1], 1.2 + 0.5 * shape[0]), layout="constrained")
+    ax = figure.subplots()
     ax.set_facecolor("0.93")
     image = ax.imshow(values, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
-    for i, strategy in enumerate(found.strategies):
+    for i, strategy in enumerate(measured.strategies):
         for j, task in enumerate(tasks):
             key = (task, strategy)
-            cell = found.cells.get(key)
-            text = _told(found, key).partition(":")[0] if cell is None else f"{cell.better[0]:.2f}"
+            cell = measured.cells.get(key)
+            text = (
+                _reason(measured, key).partition(":")[0]
+                if cell is None
+                else f"{cell.better[0]:.2f}"
+            )
             strong = cell is not None and p[key] < LEVEL
             dark = cell is not None and abs(cell.better[0] - 0.5) > 0.35
             ax.text(
@@ -313,11 +317,11 @@ def heat_map(found: Effects) -> Figure:
                 color="white" if dark else "black", fontweight="bold" if strong else "normal",
             )  # fmt: skip
     ax.set_xticks(range(shape[1]), [_words(t) for t in tasks], fontsize=9)
-    ax.set_yticks(range(shape[0]), [_words(s) for s in found.strategies], fontsize=9)
+    ax.set_yticks(range(shape[0]), [_words(s) for s in measured.strategies], fontsize=9)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     at = 0
-    for name, members in found.families.items():
+    for name, members in measured.families.items():
         top = ax.secondary_xaxis("top")
         top.set_xticks([at + (len(members) - 1) / 2], [name], fontsize=9, fontweight="bold")
         top.tick_params(length=0)
@@ -325,11 +329,11 @@ def heat_map(found: Effects) -> Figure:
         at += len(members)
         if at < shape[1]:
             ax.axvline(at - 0.5, color="black", lw=1.5)
-    made.colorbar(image, label="probability of improvement (bold: significant)")
-    return made
+    figure.colorbar(image, label="probability of improvement (bold: significant)")
+    return figure
 
 
-def transfer(found: Effects) -> Figure:
+def transfer(measured: Effects) -> Figure:
     """Shows whether what helps one family helps the other: a point per strategy measured in both.
 
     Its coordinates are the means of the probability of improvement over each family's tasks. Its
@@ -337,17 +341,21 @@ def transfer(found: Effects) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(6.4, 5.6), layout="constrained")
-    ax = made.subplots()
-    run = {task for task, _ in found.cells}
-    families = {name: [t for t in members if t in run] for name, members in found.families.items()}
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    ax = figure.subplots()
+    run = {task for task, _ in measured.cells}
+    families = {
+        name: [t for t in members if t in run] for name, members in measured.families.items()
+    }
     (one, tasks), (other, others) = list(families.items())[:2]
     ax.axhline(0.5, color="0.7", lw=1, zorder=0)
     ax.axvline(0.5, color="0.7", lw=1, zorder=0)
-    for i, strategy in enumerate(found.strategies):
+    for i, strategy in enumerate(measured.strategies):
         ends = []
         for members in (tasks, others):
-            cells = [found.cells[t, strategy] for t in members if (t, strategy) in found.cells]
+            cells = [
+                measured.cells[t, strategy] for t in members if (t, strategy) in measured.cells
+            ]
             if cells:
                 ends.append(np.mean([cell.better for cell in cells], axis=0))
         if len(ends) < 2:
@@ -369,5 +377,5 @@ def transfer(found: Effects) -> Figure:
     ax.set_ylabel(f"probability of improvement, {other}\n({', '.join(map(_words, others))})")
     ax.spines[["top", "right"]].set_visible(False)
     if ax.containers:
-        made.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    return made
+        figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    return figure

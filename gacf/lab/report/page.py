@@ -30,7 +30,7 @@ class Section(NamedTuple):
 
     Attributes:
         title: heading.
-        words: the text that says what it shows.
+        words: a text about what it shows.
         columns: the columns of its table.
         rows: the rows of its table, as text.
         figures: alternative text -> figure.
@@ -50,34 +50,34 @@ def _words(value: Interval) -> str:
 
 def sections(results: Results) -> list[Section]:
     """All parts of the report; those that rank cells only if the experiment states a goal."""
-    made = [_best(results), _sensitivity(results)]
+    parts = [_best(results), _sensitivity(results)]
     whole = [cell for cell in results.cells if cell.finals.size][:DRAWN]
-    made.append(_curves(results, whole))
+    parts.append(_curves(results, whole))
     if results.goal:
-        made.append(_profiles(results, whole))
+        parts.append(_profiles(results, whole))
     if results.goal and len(whole) > 1:
-        made += [_improvement(results), _power(results, whole)]
-    return [one for one in made if one.rows or one.figures]
+        parts += [_improvement(results), _power(results, whole)]
+    return [one for one in parts if one.rows or one.figures]
 
 
 def _curves(results: Results, cells: Sequence[analysis.Cell]) -> Section:
-    found = analysis.tracks(results, cells)
-    if not found:
+    tracks = analysis.tracks(results, cells)
+    if not tracks:
         return Section("Learning curves", "")
     titles = curves.apart([cell.name for cell in cells], curves.TITLE)
-    panels = {title: {"": curve} for title, curve in zip(titles, found, strict=True)}
+    panels = {title: {"": curve} for title, curve in zip(titles, tracks, strict=True)}
     figure = curves.draw(panels)
-    drawn = figure.axes[: len(panels)]
-    low, high = zip(*(ax.get_ylim() for ax in drawn), strict=True)
-    for ax in drawn:
+    panel_axes = figure.axes[: len(panels)]
+    low, high = zip(*(ax.get_ylim() for ax in panel_axes), strict=True)
+    for ax in panel_axes:
         ax.set_ylim(min(low), max(high))
-    those = (
+    which = (
         f"the best {_cells(len(panels))}, the best first"
         if results.goal
         else f"{_cells(len(panels))} of {len(results.cells)}, in the order of the sweep"
     )
     words = (
-        f"{results.metric} of {those}: interquartile mean, 95 % bootstrap interval, single seeds "
+        f"{results.metric} of {which}: interquartile mean, 95 % bootstrap interval, single seeds "
         "faint."
     )
     return Section("Learning curves", words, figures={"learning curves": figure})
@@ -97,11 +97,14 @@ def _best(results: Results) -> Section:
         "bootstrap interval] over the n seeds that did not diverge."
     )
     if results.goal:
-        words += " The first ones are chosen by these same seeds, which flatters them."
+        words += (
+            " The best cells are chosen by these same seeds, so their values look better than they "
+            "are."
+        )
     else:
         words += (
-            ' So nothing here is ranked or called the best; GOAL = "max" or "min" in the '
-            "experiment, and the same gacf sweep again, which trains nothing anew, say which is."
+            ' So nothing here is ranked. To rank the cells, set GOAL = "max" or "min" in the '
+            "experiment and run the same gacf sweep again, which trains nothing a second time."
         )
     words += f" {more} more {'cell is' if more == 1 else 'cells are'} not listed." if more else ""
     words += f" {few}." if (few := _caution(results)) else ""
@@ -144,19 +147,19 @@ def _figure(columns: int, rows: int = 1) -> tuple[Figure, Any]:
 
 
 def _sensitivity(results: Results) -> Section:
-    found = analysis.sensitivity(results)
-    if not found:
+    effects = analysis.sensitivity(results)
+    if not effects:
         return Section("Sensitivity", "")
-    columns = min(3, len(found))
-    figure, axes = _figure(columns, -(-len(found) // columns))
+    columns = min(3, len(effects))
+    figure, axes = _figure(columns, -(-len(effects) // columns))
     rows = []
-    shown = 4 if results.goal else 3  # without a goal no cell is the best
-    for ax, (key, values) in zip(axes, found.items(), strict=False):
+    count = 4 if results.goal else 3  # without a goal no cell is the best
+    for ax, (key, values) in zip(axes, effects.items(), strict=False):
         for name, of_all, of_best in values:
-            rows.append([key, name, _words(of_all), _words(of_best)][:shown])
+            rows.append([key, name, _words(of_all), _words(of_best)][:count])
         at = np.arange(len(values))
         for i, (label, shift) in enumerate(
-            (("all cells", -0.08), ("best cell", 0.08))[: shown - 2]
+            (("all cells", -0.08), ("best cell", 0.08))[: count - 2]
         ):
             middle, low, high = np.array([value[1 + i] for value in values]).T
             ends = np.nan_to_num(np.stack([middle - low, high - middle])).clip(0)
@@ -165,12 +168,12 @@ def _sensitivity(results: Results) -> Section:
         ax.set_xticks(at, labels, rotation=20 if len(values) > 4 else 0)
         ax.set_title(escape.label(key), fontsize=9)
     axes[0].legend(fontsize=8, frameon=False)
-    for ax in axes[len(found) :]:
+    for ax in axes[len(effects) :]:
         ax.axis("off")
     words = "Each value of each swept key: over all cells that have it (resampled within cells)" + (
         ", and of the best cell that has it." if results.goal else "."
     )
-    heads = ["key", "value", "all cells", "best cell"][:shown]
+    heads = ["key", "value", "all cells", "best cell"][:count]
     return Section("Sensitivity", words, heads, rows, {"sensitivity": figure})
 
 
@@ -209,8 +212,8 @@ def _improvement(results: Results) -> Section:
     ]
     more = len(others) - len(rows)
     words = (
-        f"How likely a seed of the best cell ({best.name}) is better than one of another; ½ means "
-        "no difference, and an interval that holds ½ that these seeds do not show which is better."
+        f"How likely a seed of the best cell ({best.name}) is better than one of another. ½ means "
+        "no difference. If an interval contains ½, these seeds do not show which cell is better."
     )
     words += f" {more} more {'cell is' if more == 1 else 'cells are'} not listed." if more else ""
     return Section("Probability of improvement", words, ["over", "probability"], rows)
@@ -237,13 +240,13 @@ def _power(results: Results, cells: Sequence[analysis.Cell]) -> Section:
     ax.axhline(analysis.POWER, color="0.6", lw=0.8, ls="--")
     ax.set_xscale("log", base=2)
     ax.set_xticks(analysis.SEEDS[::3], [str(n) for n in analysis.SEEDS[::3]])
-    ax.set_xlabel("seeds a cell", fontsize=8)
+    ax.set_xlabel("seeds per cell", fontsize=8)
     ax.set_ylabel("share of comparisons that find it", fontsize=8)
     figure.legend(loc="outside lower center", fontsize=7, frameon=False, ncols=2)
     words = (
-        f"How many seeds a cell a comparison with the best ({best.name}) would have needed, to "
-        "find the difference seen here in 80 % of the cases (Mann-Whitney, two-sided, 5 %; seeds "
-        "drawn with replacement from those at hand, so the larger numbers are extrapolations)."
+        f"How many seeds per cell a comparison with the best ({best.name}) would have needed to "
+        "find the difference measured here in 80 % of cases (Mann-Whitney, two-sided, 5 %; seeds "
+        "drawn with replacement from the existing ones, so larger numbers are extrapolations)."
     )
     columns = ["cell", "seeds needed", f"power at {best.seeds}"]
     return Section("How many seeds", words, columns, rows, {"power": figure})
@@ -267,10 +270,10 @@ def _html(text: str) -> str:
     return html.escape(escape.plain(text))
 
 
-def as_html(results: Results, made: Sequence[Section]) -> str:
+def as_html(results: Results, sections: Sequence[Section]) -> str:
     """The report as one page that refers to no other file."""
     parts = []
-    for one in made:
+    for one in sections:
         parts.append(f"<h2>{_html(one.title)}</h2><p>{_html(one.words)}</p>")
         for name, figure in one.figures.items():
             data = base64.b64encode(png(figure)).decode()
@@ -299,22 +302,22 @@ def _lead(results: Results) -> str:
     if results.missing:
         text += f" Without results: {', '.join(results.missing)}."
     try:
-        found = json.loads((results.directory / "sweep-summary.json").read_text())
+        cost = json.loads((results.directory / "sweep-summary.json").read_text())
     except (OSError, ValueError):
         return text
     text += (
-        f" {found['compilations']} compilations; {found['compile_seconds']:.0f} s of "
-        f"{found['wall_seconds']:.0f} s were spent on them."
+        f" {cost['compilations']} compilations; {cost['compile_seconds']:.0f} s of "
+        f"{cost['wall_seconds']:.0f} s were spent on them."
     )
-    return " ".join([text, *(f"Note: {note}." for note in found["notes"])])
+    return " ".join([text, *(f"Note: {note}." for note in cost["notes"])])
 
 
-def as_markdown(results: Results, made: Sequence[Section]) -> str:
+def as_markdown(results: Results, sections: Sequence[Section]) -> str:
     """The report as Markdown; its figures are files in the same folder, `report-<name>.png`."""
     row_of = lambda row: " | ".join(map(escape.markdown, row))  # noqa: E731
     name = escape.markdown(results.directory.resolve().name)
     lines = [f"# {name}", "", escape.markdown(_lead(results)), ""]
-    for one in made:
+    for one in sections:
         lines += [f"## {one.title}", "", escape.markdown(one.words), ""]
         for name in one.figures:
             lines += [f"![{name}]({_file(name)})", ""]
@@ -335,11 +338,11 @@ def write(directory: str | Path) -> tuple[Path, Path]:
         BadInput: there is nothing to report on.
     """
     results = analysis.read(directory)
-    made = sections(results)
+    parts = sections(results)
     page, text = results.directory / "report.html", results.directory / "report.md"
-    page.write_text(as_html(results, made), encoding="utf-8")
-    for one in made:
+    page.write_text(as_html(results, parts), encoding="utf-8")
+    for one in parts:
         for name, figure in one.figures.items():
             (results.directory / _file(name)).write_bytes(png(figure))
-    text.write_text(as_markdown(results, made), encoding="utf-8")
+    text.write_text(as_markdown(results, parts), encoding="utf-8")
     return page, text

@@ -28,15 +28,15 @@ class Table(NamedTuple):
     note: str
 
 
-LEFT = ("run", "cell", "task", "strategy", "diverged")  # columns that hold words
+LEFT = ("run", "cell", "task", "strategy", "diverged")  # columns of words, aligned to the left
 LISTED = 4  # diverged seeds that are listed one by one
 NOTE = (
     "interquartile mean [95 % bootstrap interval] over the n seeds that did not diverge, "
-    "at the last step; diverged: a parameter that is no finite number, or one or a loss beyond 1e15"
+    "at the last step; diverged: a parameter is not finite, or a parameter or a loss is beyond 1e15"
 )
 
 
-def read(run: str | Path) -> dict[str, Any]:
+def read_summary(run: str | Path) -> dict[str, Any]:
     """The summary of one finished run.
 
     Raises:
@@ -52,7 +52,7 @@ def read(run: str | Path) -> dict[str, Any]:
         if (run / "config.json").exists():
             why = f"has not finished; go on with: gacf resume {run}"
         else:
-            why = "is no directory of a run"
+            why = "is not the directory of a run"
         raise BadInput(f"DIR: {str(run)!r} {why}") from None
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BadInput(f"DIR: {str(run / 'summary.json')!r} cannot be read: {error}") from None
@@ -87,7 +87,7 @@ def direction(goal: str | None) -> str:
     return words.get(goal or "", "the experiment states no GOAL")
 
 
-def expand(directory: str | Path) -> tuple[list[tuple[str, Path]], list[str]]:
+def finished_runs(directory: str | Path) -> tuple[list[tuple[str, Path]], list[str]]:
     """The runs of a directory: the variants of a sweep, or the run itself.
 
     Returns:
@@ -127,7 +127,7 @@ def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     """One table of several runs.
 
     Args:
-        summaries: pairs of a run's name and the result of `read`.
+        summaries: pairs of a run's name and the result of `read_summary`.
 
     Returns:
         Rows: run and cell; columns: the metrics that the runs' tables show, the key metric first.
@@ -139,8 +139,8 @@ def compare(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     for name, summary in summaries:
         for cell, entry in summary["cells"].items():
             metrics = entry["metrics"]
-            shown = [metrics[m] for m in summary["metrics"] if m in metrics]
-            counts = sorted({v["n"] for v in shown}) or [entry["seeds"] - len(entry["diverged"])]
+            listed = [metrics[m] for m in summary["metrics"] if m in metrics]
+            counts = sorted({v["n"] for v in listed}) or [entry["seeds"] - len(entry["diverged"])]
             bad = [f"seed {seed} at {at}" for seed, at in entry["diverged"].items()]
             more = [f"{len(bad) - LISTED} more"] if len(bad) > LISTED else []
             diverged = ", ".join([*bad[:LISTED], *more])
@@ -174,19 +174,19 @@ def terminal(table: Table) -> Any:
     from rich.table import Table as Rich
     from rich.text import Text
 
-    made = Rich(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Rich(box=box.SIMPLE_HEAD, pad_edge=False)
     for i, column in enumerate(table.columns):
         last = len(table.columns) - 1
         text = column in LEFT or i == last
-        made.add_column(
+        grid.add_column(
             Text(escape.plain(column)), justify="left" if text else "right", overflow="fold"
         )
     for row in table.rows:
         warns = table.columns[-1] == "diverged" and row[-1] != "none"
         style = "yellow" if warns else ""
         *first, last = map(escape.plain, row)
-        made.add_row(*map(Text, first), Text(last, style=style))
-    return Group(made, Text(escape.plain(table.note), style="dim"))
+        grid.add_row(*map(Text, first), Text(last, style=style))
+    return Group(grid, Text(escape.plain(table.note), style="dim"))
 
 
 def markdown(table: Table) -> str:

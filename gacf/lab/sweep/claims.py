@@ -50,12 +50,12 @@ class Status(NamedTuple):
 
 
 def _numbered(directory: Path, kind: str) -> dict[int, Path]:
-    found = {}
+    paths = {}
     for path in directory.glob(f"{kind}.*"):
         number = path.name.rpartition(".")[2]
         if number.isdigit():
-            found[int(number)] = path
-    return found
+            paths[int(number)] = path
+    return paths
 
 
 def _dead(path: Path) -> bool:
@@ -70,12 +70,12 @@ def _dead(path: Path) -> bool:
 def losers(directory: Path) -> list[dict[str, Any]]:
     """The owners of claims on a unit that were overtaken by a later claim or have lapsed."""
     taken = _numbered(directory, "claim")
-    found = []
+    owners = []
     for number, path in taken.items():
         if number < max(taken) or _dead(path):
             with contextlib.suppress(OSError):
-                found.append(locks.read_owner(path.read_bytes()))
-    return found
+                owners.append(locks.read_owner(path.read_bytes()))
+    return owners
 
 
 def status(directory: Path) -> Status:
@@ -91,7 +91,7 @@ def status(directory: Path) -> Status:
 
 
 def reset(directory: Path) -> None:
-    """Forgets the failed attempts at a unit, unless a worker is training it."""
+    """Removes the records of failed attempts at a unit, unless a worker is training it."""
     if not status(directory).live:
         for kind in ("claim", "error"):
             for path in _numbered(directory, kind).values():
@@ -135,7 +135,7 @@ class Claim:
         return max(_numbered(self.directory, "claim"), default=0) > self.number
 
     def check(self) -> None:
-        """Notes progress; raises `Lost` if another worker has taken the unit.
+        """Records progress; raises `Lost` if another worker has taken the unit.
 
         It reads the directory itself instead of waiting for the thread: a process that was stopped
         may wake up at any point, and must not write before it has noticed the loss.
@@ -173,12 +173,12 @@ def take(directory: Path, parent: int | None = None) -> Claim | None:
         Unwritable: the file system refuses it.
     """
     with files.writing():
-        for path in (directory.parent, directory):  # a sweep that was removed is not made again
+        for path in (directory.parent, directory):  # a sweep that was removed is not created again
             path.mkdir(exist_ok=True)
-        found = status(directory)
-        if found.live or found.attempts >= ATTEMPTS:
+        now = status(directory)
+        if now.live or now.attempts >= ATTEMPTS:
             return None
-        number = found.attempts + 1
+        number = now.attempts + 1
         text = json.dumps(locks.identity()).encode()
         try:
             # Linked into place, so that a claim is complete as soon as it is visible.

@@ -13,15 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from rich.console import Console
 
-from gacf.lab import (
-    config,
-    experiment_file,
-    files,
-    locks,
-    provenance,
-    records,
-    run_directory,
-)
+from gacf.lab import config, experiment_file, files, locks, provenance, records, run_directory
 from gacf.lab.config import Config
 from gacf.lab.errors import BadInput
 from gacf.lab.experiment_file import Experiment
@@ -77,18 +69,18 @@ class Sweep(NamedTuple):
 
 
 def start(
-    directory: Path | None, loaded: Experiment, found: Variants, err: Console, workers: int = 1
+    directory: Path | None, loaded: Experiment, variants: Variants, err: Console, workers: int = 1
 ) -> Sweep:
     """Makes a sweep's directory, or adds to the existing one; trains nothing.
 
-    Variants that are in the directory but not in `found` stay, so that several sweeps in one
+    Variants that are in the directory but not in `variants` stay, so that several sweeps in one
     directory do not drop each other's variants. One process at a time reads the directory and adds
     its variants.
 
     Args:
         directory: its path; None: a new name in `runs`.
         loaded: the experiment.
-        found: its variants.
+        variants: its variants.
         err: where warnings go.
         workers: how many workers will train at once.
 
@@ -98,18 +90,18 @@ def start(
     for place in itertools.repeat(directory) if directory else run_directory.fresh(loaded.name):
         if directory and (directory / SWEEP).exists():
             with run_directory.alone(directory, WAIT):
-                made, contents, replaced = _added(directory, loaded, found, err, workers)
+                sweep, contents, replaced = _added(directory, loaded, variants, err, workers)
                 _close(directory, replaced)
                 with run_directory.refusing(directory):
                     for name, data in contents.items():
                         files.write_atomically(directory / name, data)
-            return made
+            return sweep
         try:
             run_directory.check_free(place)
-            made, contents = _planned(place, loaded, found, workers)
+            sweep, contents = _planned(place, loaded, variants, workers)
             with run_directory.refusing(place):
                 locks.make(place, contents).release()
-            return made
+            return sweep
         except (locks.Taken, locks.Held):
             # Another process was faster: add to its sweep, or try another name.
             if directory and not _appears(directory / SWEEP):
@@ -128,27 +120,27 @@ def _appears(path: Path) -> bool:
 def _planned(
     directory: Path,
     loaded: Experiment,
-    found: Variants,
+    variants: Variants,
     workers: int,
     stored: Mapping[str, Any] | None = None,
-    kept: Sequence[Unit] = (),
+    unchanged: Sequence[Unit] = (),
 ) -> tuple[Sweep, dict[str, bytes]]:
-    """A sweep of the kept units and the new ones, and the files that describe it."""
+    """A sweep of the unchanged units and new ones, and the files that describe it."""
     stored = stored or {"variants": {}, "units": []}
-    held = {name for unit in kept for name in unit.variants}
+    planned_before = {name for unit in unchanged for name in unit.variants}
     new = {
-        name: made
-        for name, made in found.items()
-        if name not in held and not records.finished(directory / name)
+        name: settings
+        for name, settings in variants.items()
+        if name not in planned_before and not records.finished(directory / name)
     }
     planned = units.plan(loaded, new, workers, _next(directory, stored))
     notes = list(dict.fromkeys([*stored.get("notes", []), *planned.notes]))
-    added = {name: config.to_json(made) for name, made in found.items()}
+    added = {name: config.to_json(settings) for name, settings in variants.items()}
     done = {n: x for n, x in stored["variants"].items() if records.finished(directory / n)}
     text = {
         "experiment": loaded.name,
         "variants": {**stored["variants"], **added, **done},
-        "units": [unit._asdict() for unit in (*kept, *planned.units)],
+        "units": [unit._asdict() for unit in (*unchanged, *planned.units)],
         "notes": notes,
         "key_metric": loaded.key_metric,
         "goal": loaded.goal,
@@ -156,28 +148,28 @@ def _planned(
         "code": provenance.code(loaded.path),
         "devices": run_directory.devices(),
     }
-    made = Sweep(
+    sweep = Sweep(
         directory,
         loaded,
         text["variants"],
-        [*kept, *planned.units],
+        [*unchanged, *planned.units],
         notes,
         planned.programs,
         text["code"],
     )
-    files = {"experiment.py": loaded.source, SWEEP: json.dumps(text, indent=2).encode()}
-    return made, files
+    contents = {"experiment.py": loaded.source, SWEEP: json.dumps(text, indent=2).encode()}
+    return sweep, contents
 
 
 def _next(directory: Path, stored: Mapping[str, Any]) -> int:
-    """The number of the next unit; no directory has it, not even one of a plan since replaced."""
+    """The number of the next unit, which no directory has, not even that of a replaced unit."""
     taken = [unit["name"] for unit in stored["units"]]
     taken += [path.name for path in directory.glob("units/*") if path.name.isdigit()]
     return 1 + max(map(int, taken), default=-1)
 
 
 def _added(
-    directory: Path, loaded: Experiment, found: Variants, err: Console, workers: int
+    directory: Path, loaded: Experiment, variants: Variants, err: Console, workers: int
 ) -> tuple[Sweep, dict[str, bytes], list[Unit]]:
     """The existing sweep with the variants of this call added, its files, and replaced units."""
     stored = {"units": [], **read_sweep(directory)}
@@ -186,20 +178,20 @@ def _added(
             f"workdir: {str(directory)!r} is a sweep of {stored['experiment']!r}; "
             f"{loaded.name!r} was given"
         )
-    _check_names(directory, [*stored["variants"], *found])
-    _check_same(directory, stored, found)
+    _check_names(directory, [*stored["variants"], *variants])
+    _check_same(directory, stored, variants)
     changed = _source(directory / "experiment.py") != loaded.source
     if changed:
         err.print("gacf: experiment.py has changed since the sweep began", markup=False)
-    wanted = {**_unfinished(directory, stored, loaded, found), **found}
-    kept, replaced = _kept(directory, stored, wanted, changed)
-    return *_planned(directory, loaded, wanted, workers, stored, kept), replaced
+    union = {**_unfinished(directory, stored, loaded, variants), **variants}
+    unchanged, replaced = _divided(directory, stored, union, changed)
+    return *_planned(directory, loaded, union, workers, stored, unchanged), replaced
 
 
 def _check_names(directory: Path, names: Sequence[str]) -> None:
-    seen: dict[str, str] = {}
+    distinct: dict[str, str] = {}
     for name in names:
-        if (other := seen.setdefault(run_directory.same_name(name), name)) != name:
+        if (other := distinct.setdefault(run_directory.same_name(name), name)) != name:
             raise BadInput(
                 f"workdir: {str(directory)!r} has the variant {other!r}; {name!r} was given; "
                 "allowed: names that differ in more than capital letters"
@@ -207,28 +199,29 @@ def _check_names(directory: Path, names: Sequence[str]) -> None:
 
 
 def _unfinished(
-    directory: Path, stored: Mapping[str, Any], loaded: Experiment, found: Variants
+    directory: Path, stored: Mapping[str, Any], loaded: Experiment, variants: Variants
 ) -> Variants:
     """The variants of earlier calls that this call leaves out and that have not finished."""
-    left = {}
-    for name, made in stored["variants"].items():
-        if name in found or records.finished(directory / name):
+    unfinished = {}
+    for name, settings in stored["variants"].items():
+        if name in variants or records.finished(directory / name):
             continue
         try:
-            left[name] = config.from_json(loaded, made)
+            unfinished[name] = config.from_json(loaded, settings)
         except BadInput as error:
             raise BadInput(
                 f"workdir: variant {name!r} in {str(directory)!r} has not finished, and "
                 f"experiment.py has changed: {error}; allowed: another --workdir"
             ) from error
-    return left
+    return unfinished
 
 
-def _kept(
-    directory: Path, stored: dict[str, Any], wanted: Mapping[str, Any], changed: bool
+def _divided(
+    directory: Path, stored: dict[str, Any], variants: Mapping[str, Any], changed: bool
 ) -> tuple[list[Unit], list[Unit]]:
     """The units that stay as they are, and the units that are to be replaced."""
-    kept, replaced = [], []
+    before = stored["variants"]
+    unchanged, replaced = [], []
     for unit in (Unit(**entry) for entry in stored["units"]):
         place = directory / "units" / unit.name
         status = claims.status(place)
@@ -238,23 +231,21 @@ def _kept(
                 "another process; allowed: wait for it, or stop it"
             )
         differ = [
-            f"{name}: {', '.join(found)}"
+            f"{name}: {', '.join(keys)}"
             for name in unit.variants
-            if name in wanted
-            and (
-                found := config.differences(stored["variants"][name], config.to_json(wanted[name]))
-            )
+            if name in variants
+            and (keys := config.differences(before[name], config.to_json(variants[name])))
         ]
-        begun = (place / "checkpoints").exists() and set(unit.variants) <= set(wanted)
+        begun = (place / "checkpoints").exists() and set(unit.variants) <= set(variants)
         done = all(records.finished(directory / name) for name in unit.variants)
         if differ and not changed and not done and (status.live or not status.attempts):
             raise BadInput(
-                f"workdir: {str(directory)!r} is to train variants under another config; "
+                f"workdir: {str(directory)!r} is to train variants with another config; "
                 f"differing: {'; '.join(differ)}; allowed: another --workdir"
             )
         stays = done or begun or status.live or not (changed or differ)
-        (kept if stays else replaced).append(unit)
-    return kept, replaced
+        (unchanged if stays else replaced).append(unit)
+    return unchanged, replaced
 
 
 def _close(directory: Path, replaced: Sequence[Unit]) -> None:
@@ -263,19 +254,19 @@ def _close(directory: Path, replaced: Sequence[Unit]) -> None:
     Raises:
         BadInput: one of them is being trained; then all stay as they were.
     """
-    taken = []
+    held = []
     for unit in replaced:
         place = directory / "units" / unit.name
         if claim := claims.take(place):
-            taken.append(claim)
+            held.append(claim)
         elif claims.status(place).live:
-            for other in taken:
+            for other in held:
                 other.release()
             raise BadInput(
                 f"workdir: {str(directory)!r} is being trained by another process; "
                 "allowed: wait for it, or stop it"
             )
-    for claim in taken:
+    for claim in held:
         claim.fail("another sweep in this directory has replaced it", "", claims.ATTEMPTS)
 
 
@@ -306,23 +297,23 @@ def open_sweep(directory: Path) -> Sweep:
     stored = read_sweep(directory)
     loaded = experiment_file.load(directory / "experiment.py", stored["experiment"])
     grouped = [Unit(**unit) for unit in stored.get("units", [])]
-    held = {name for unit in grouped for name in unit.variants}
+    in_units = {name for unit in grouped for name in unit.variants}
     # Variants without a unit, as older versions left them, are trained one by one.
-    alone = [name for name in stored["variants"] if name not in held]
+    alone = [name for name in stored["variants"] if name not in in_units]
     first = 1 + max((int(unit.name) for unit in grouped), default=-1)
     grouped += [Unit(f"{first + i:04d}", [name], []) for i, name in enumerate(alone)]
     notes, code = stored.get("notes", []), stored.get("code")
-    made = Sweep(directory, loaded, stored["variants"], grouped, notes, {}, code)
-    _check_same(directory, stored, {name: made.settings(name) for name in made.missing()})
-    return made
+    sweep = Sweep(directory, loaded, stored["variants"], grouped, notes, {}, code)
+    _check_same(directory, stored, {name: sweep.settings(name) for name in sweep.missing()})
+    return sweep
 
 
 def _source(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _check_same(directory: Path, stored: dict[str, Any], found: Variants) -> None:
-    for name, settings in found.items():
+def _check_same(directory: Path, stored: dict[str, Any], variants: Variants) -> None:
+    for name, settings in variants.items():
         if (directory / name / "config.json").exists():
             was = records.read_stored(directory / name)["config"]
         elif _begun(directory, stored, name):
@@ -331,7 +322,7 @@ def _check_same(directory: Path, stored: dict[str, Any], found: Variants) -> Non
             continue
         if differ := config.differences(was, config.to_json(settings)):
             raise BadInput(
-                f"workdir: variant {name!r} in {str(directory)!r} was made under another "
+                f"workdir: variant {name!r} in {str(directory)!r} was made with another "
                 f"config; differing: {', '.join(differ)}"
             )
 
@@ -354,7 +345,7 @@ def write_table(sweep: Sweep) -> dict[str, Any]:
     """
     parts = []
     keys = swept_keys(sweep.variants)
-    flat = {name: config.leaves(made) for name, made in sweep.variants.items()}
+    flat = {name: config.leaves(settings) for name, settings in sweep.variants.items()}
     for name in sweep.variants:
         if records.finished(sweep.directory / name):
             one = pd.read_parquet(sweep.directory / name / "metrics.parquet")
@@ -402,6 +393,6 @@ def swept_keys(variants: Mapping[str, Any]) -> list[str]:
         >>> swept_keys({"a": {"rate": 1, "steps": 5}, "b": {"rate": 2, "steps": 5}})
         ['rate']
     """
-    flat = [config.leaves(made) for made in variants.values()]
+    flat = [config.leaves(settings) for settings in variants.values()]
     keys: Iterable[str] = dict.fromkeys(key for one in flat for key in one)
     return [key for key in keys if len({repr(one.get(key)) for one in flat}) > 1]

@@ -84,7 +84,8 @@ def environment(devices: int, workers: int = 1) -> dict[str, str]:
     return {
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}".strip(),
         "XLA_PYTHON_CLIENT_MEM_FRACTION": part,
-        "PYTHONSAFEPATH": "1",  # nor does what starts a worker import from its folder
+        # What starts a worker imports nothing from its folder either.
+        "PYTHONSAFEPATH": "1",
     }
 
 
@@ -131,10 +132,10 @@ def _on_ray(call: list[str], added: dict[str, str], log: str) -> int:
     import subprocess
 
     with open(log, "ab") as file:
-        made = subprocess.run(
+        result = subprocess.run(
             call, stdout=file, stderr=file, env={**os.environ, **added}, check=False
         )
-    return made.returncode
+    return result.returncode
 
 
 def with_ray(
@@ -182,14 +183,14 @@ def slurm(directory: Path, workers: int, more: Sequence[str], settings: Mapping[
     """Workers as SLURM jobs by submitit; `cluster=local` or `debug` runs them on this machine."""
     submitit: Any = __import__("submitit")
     helpers: Any = __import__("submitit.helpers").helpers
-    given = {k: int(v) if v.isdigit() else v for k, v in settings.items()}
+    parameters = {k: int(v) if v.isdigit() else v for k, v in settings.items()}
     executor = submitit.AutoExecutor(
-        folder=directory.resolve() / "workers" / "slurm", cluster=given.pop("cluster", None)
+        folder=directory.resolve() / "workers" / "slurm", cluster=parameters.pop("cluster", None)
     )
-    each = int(given.setdefault("cpus_per_task", max(1, len(cores()) // workers)))
-    given.setdefault("timeout_min", 24 * 60)
+    each = int(parameters.setdefault("cpus_per_task", max(1, len(cores()) // workers)))
+    parameters.setdefault("timeout_min", 24 * 60)
     try:
-        executor.update_parameters(**given)
+        executor.update_parameters(**parameters)
     except (TypeError, ValueError, NameError) as error:
         raise BadInput(f"--executor.KEY: {str(error).splitlines()[0]}") from error
 
@@ -225,7 +226,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 
 
 def parse(executor: str, tokens: Sequence[str]) -> dict[str, str]:
-    """The settings that `--executor.KEY=VALUE` give.
+    """The settings in arguments of the form `--executor.KEY=VALUE`.
 
     Raises:
         BadInput: no value, or a key that the executor does not take.
@@ -299,7 +300,9 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
                         (lost_in_a_row + 1, attempts) if now == attempts else (1, now)
                     )
                     if lost_in_a_row > ATTEMPTS * workers:
-                        raise BadInput(f"workers end at once: {_tail(sweep.directory, i)}")
+                        raise BadInput(
+                            f"workers end as soon as they start: {_tail(sweep.directory, i)}"
+                        )
                     if any(n < ATTEMPTS for _, n in now):
                         running[i] = start(i)
                 _end_silent(sweep, running, silent)
@@ -321,8 +324,8 @@ def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) 
 
 def _nothing_left(sweep: Sweep) -> bool:
     """Whether every unit has been trained or given up."""
-    found = [claims.status(sweep.place(unit)) for unit in sweep.left()]
-    return all(not status.live and status.attempts >= ATTEMPTS for status in found)
+    statuses = [claims.status(sweep.place(unit)) for unit in sweep.left()]
+    return all(not status.live and status.attempts >= ATTEMPTS for status in statuses)
 
 
 def _end_silent(sweep: Sweep, running: Mapping[int, Handle], silent: dict[int, float]) -> None:
@@ -358,9 +361,8 @@ def _end(handles: Collection[Handle], patience: float) -> None:
 
 def _refused(directory: Path, number: int) -> files.Unwritable:
     """Why a worker could not write, from the last line of its output."""
-    said = _tail(directory, number).removeprefix("gacf: ")
-    found = files.unwritable(Exception(said))
-    return found or files.Unwritable(errno.EIO, said)
+    line = _tail(directory, number).removeprefix("gacf: ")
+    return files.unwritable(Exception(line)) or files.Unwritable(errno.EIO, line)
 
 
 def _tail(directory: Path, number: int) -> str:

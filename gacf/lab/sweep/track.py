@@ -90,8 +90,8 @@ def _mlflow(place: Path) -> tuple[Log, Callable[[], None]]:
     uri = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{place.resolve() / 'mlflow.db'}")
     client = mlflow.MlflowClient(tracking_uri=uri)
     name = str(place.parent.parent)
-    found = client.get_experiment_by_name(name)
-    number = found.experiment_id if found else client.create_experiment(name)
+    experiment = client.get_experiment_by_name(name)
+    number = experiment.experiment_id if experiment else client.create_experiment(name)
     runs: dict[str, str] = {}
 
     def log(run: str, step: int, means: Mapping[str, float], seeds: Any) -> None:
@@ -194,10 +194,10 @@ class Tracker:
 
 def _rows(ends: np.ndarray, scalars: Mapping[str, np.ndarray]) -> Any:
     """Step, means and seeds of every window that was evaluated, and of the last one."""
-    known = [v for k, v in scalars.items() if k.startswith("evaluate/")]
+    evaluations = [v for k, v in scalars.items() if k.startswith("evaluate/")]
     last = len(ends) - 1
     for w, end in enumerate(ends):
-        if w == last or any(np.isfinite(v[:, w]).any() for v in known):
+        if w == last or any(np.isfinite(v[:, w]).any() for v in evaluations):
             seeds = {
                 name: np.asarray(v[:, w], float)
                 for name, v in scalars.items()

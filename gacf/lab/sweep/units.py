@@ -53,21 +53,21 @@ class Plan(NamedTuple):
     programs: dict[str, dict[str, Program]]
 
 
-def plan(loaded: Experiment, found: Variants, workers: int = 1, first: int = 0) -> Plan:
+def plan(loaded: Experiment, variants: Variants, workers: int = 1, first: int = 0) -> Plan:
     """Groups variants, and splits groups that do not fit into memory or leave a worker idle.
 
     Args:
         loaded: the experiment.
-        found: the variants.
+        variants: the variants.
         workers: how many workers will train at once, sharing this machine's memory.
         first: the number of the first unit.
     """
     classes: dict[str, list[str]] = {}
-    for name, settings in found.items():
+    for name, settings in variants.items():
         classes.setdefault(_kind(settings), []).append(name)
     groups, notes = [], []
     for members in classes.values():
-        for group, program in _split(loaded, {n: found[n] for n in members}, notes):
+        for group, program in _split(loaded, {n: variants[n] for n in members}, notes):
             most = _most(program, len(group[0]), workers) if program else 1
             groups.append((*group, most, program))
     idle = math.ceil(workers / max(1, len(groups)))
@@ -76,8 +76,8 @@ def plan(loaded: Experiment, found: Variants, workers: int = 1, first: int = 0) 
         pieces = min(len(members), max(math.ceil(len(members) / most), idle))
         for i in range(pieces):
             piece = members[i * len(members) // pieces : (i + 1) * len(members) // pieces]
-            kept = traced if len(piece) > 1 else []
-            units.append(Unit(f"{first + len(units):04d}", piece, kept))
+            keys = traced if len(piece) > 1 else []
+            units.append(Unit(f"{first + len(units):04d}", piece, keys))
         if program and pieces == 1 and len(programs) < KEPT:
             programs[units[-1].name] = program
     return Plan(units, list(dict.fromkeys(notes)), programs)
@@ -117,9 +117,9 @@ def _split(
     jax.config.update("jax_enable_x64", members[names[0]].x64)
     refused = [name for name in names if not _builds(loaded, members[name])]
     if refused:  # as tracers, its values would not be checked
-        kept = {name: made for name, made in members.items() if name not in refused}
+        rest = {name: each for name, each in members.items() if name not in refused}
         return [one for one in alone if one[0][0][0] in refused] + (
-            _split(loaded, kept, notes) if kept else []
+            _split(loaded, rest, notes) if rest else []
         )
     program, _ = _trace(loaded, members, varying)
     if program:
@@ -127,22 +127,24 @@ def _split(
     concrete = {}
     for key in varying:
         two = {n: config.replaced(members[names[0]], {key: members[n][key]}) for n in names[:2]}
-        made, why = _trace(loaded, two, [key])
-        if not made:
+        traced, why = _trace(loaded, two, [key])
+        if not traced:
             concrete[key] = why
     if not concrete:
-        concrete = dict.fromkeys(varying, "not together with the others")
+        concrete = dict.fromkeys(varying, "not together with the other keys")
     for key, why in concrete.items():
-        notes.append(f"{key}: one program for each of its values, for it cannot be traced: {why}")
+        notes.append(
+            f"{key}: one program for each of its values, because it cannot be traced: {why}"
+        )
     smaller: dict[str, Variants] = {}
-    for name, made in members.items():
-        flat = config.leaves(made)
-        smaller.setdefault(repr([flat[key] for key in concrete]), {})[name] = made
+    for name, settings in members.items():
+        flat = config.leaves(settings)
+        smaller.setdefault(repr([flat[key] for key in concrete]), {})[name] = settings
     return [one for part in smaller.values() for one in _split(loaded, part, notes)]
 
 
 def _varying(members: Variants) -> list[str]:
-    flat = [config.leaves(made) for made in members.values()]
+    flat = [config.leaves(settings) for settings in members.values()]
     return [k for k, v in flat[0].items() if any(other[k] != v for other in flat)]
 
 

@@ -48,17 +48,17 @@ def variants(
         given = _of_the_file(loaded, base)
         blamed = lambda name, error: f"get_sweep(config): variant {name!r}: {error}"  # noqa: E731
     taken = overridden(overrides)
-    found = {}
+    configs = {}
     for name, changes in given.items():
-        _check_name(name, found)
+        _check_name(name, configs)
         if both := [key for key in changes if key in taken]:
             raise BadInput(f"{both[0]}: was given, but variant {name!r} sets it too")
         own = [f"--config.{key}={value}" for key, value in changes.items()]
         try:
-            found[name] = resolve(loaded, [*overrides, *own])
+            configs[name] = resolve(loaded, [*overrides, *own])
         except BadInput as error:
             raise BadInput(blamed(name, error)) from error
-    return found
+    return configs
 
 
 def _check_name(name: str, others: Iterable[str]) -> None:
@@ -66,8 +66,8 @@ def _check_name(name: str, others: Iterable[str]) -> None:
     given = f"get_sweep(config): the variant {name[:60] + '…' * (len(name) > 60)!r}"
     if not re.fullmatch(r"\w([\w .,=+-]*[\w,=+-])?", name):
         raise BadInput(
-            f"{given} was given; allowed: names of directories: letters, digits, _, and after the "
-            "first also , = + -, and between others space and ."
+            f"{given} was given; allowed: names of directories: letters, digits and _; after the "
+            "first character also , = + -; and between others also space and ."
         )
     if len(name.encode()) > files.LONGEST:
         raise BadInput(
@@ -105,8 +105,8 @@ def _of_the_file(loaded: Experiment, base: Config) -> Any:
         given: Any = get_sweep(base)
     if not (isinstance(given, Mapping) and given and all(map(_named, [given, *given.values()]))):
         raise BadInput(
-            f"CONFIG: get_sweep(config) of {loaded.path.name} gave {given!r:.60}; "
-            "allowed: a dict {variant: {dotted key: value}} with a variant or more"
+            f"CONFIG: get_sweep(config) of {loaded.path.name} returned {given!r:.60}; "
+            "allowed: a dict {variant: {dotted key: value}} with at least one variant"
         )
     return given
 

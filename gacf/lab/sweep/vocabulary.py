@@ -75,7 +75,7 @@ def integers(low: int, high: int) -> Distribution:
 
 def choice(*values: Any) -> Distribution:
     """One of several values, all equally likely."""
-    require("values", values, bool, "a value or more")
+    require("values", values, bool, "at least one value")
     return Distribution(lambda rng: values[int(rng.integers(len(values)))])
 
 
@@ -107,7 +107,7 @@ def zipped(values: Mapping[str, Sequence[Any]]) -> dict[str, Changes]:
     """
     lengths = {key: len(row) for key, row in values.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"zipped: {lengths} values were given; allowed: as many of each key")
+        raise ValueError(f"zipped: {lengths} values were given; allowed: equally many for each key")
     rows = zip(*values.values(), strict=True)
     return named([dict(zip(values, row, strict=True)) for row in rows])
 
@@ -157,18 +157,18 @@ def named(rows: Sequence[Changes]) -> dict[str, Changes]:
     short = [
         last if lasts.count(last) == 1 else key for key, last in zip(varying, lasts, strict=True)
     ]
-    made: dict[str, Changes] = {}
+    changes: dict[str, Changes] = {}
     names: dict[str, str] = {}  # some file systems do not distinguish capital letters
     for row in rows:
         name = ",".join(
             f"{title}={_word(row[key])}" for key, title in zip(varying, short, strict=True)
         )
         name = shortened(name)
-        while made.get(names.get(name.casefold(), ""), row) != row:
+        while changes.get(names.get(name.casefold(), ""), row) != row:
             name += "+"
         names.setdefault(name.casefold(), name)
-        made[names[name.casefold()]] = row
-    return made
+        changes[names[name.casefold()]] = row
+    return changes
 
 
 def _short(x: float) -> float:
@@ -188,7 +188,7 @@ _CALL = re.compile(r"(uniform|log_uniform|integers|choice)\((.*)\)")
 
 
 def parse(tokens: Sequence[str], samples: int, seed: int) -> dict[str, Changes]:
-    """The variants that the command line asks for; values stay text.
+    """The variants that the command line states; values stay text.
 
         --sweep.KEY=A,B,C            a grid over all keys of this kind
         --sweep.KEY,OTHER=A:X,B:Y    several keys that vary together
@@ -207,15 +207,15 @@ def parse(tokens: Sequence[str], samples: int, seed: int) -> dict[str, Changes]:
         ['rate=1,a=3,b=4', 'rate=1,a=5,b=6', 'rate=2,a=3,b=4', 'rate=2,a=5,b=6']
     """
     parts, drawn = [], {}
-    seen: set[str] = set()
+    swept: set[str] = set()
     for token in tokens:
         key, equals, text = token.lstrip("-").removeprefix("sweep.").partition("=")
         keys = key.split(",")
         if not equals or not text:
             raise ValueError(f"{key}: no value was given; allowed: --sweep.{key}=A,B,C")
-        if twice := [k for i, k in enumerate(keys) if k in seen or k in keys[:i]]:
+        if twice := [k for i, k in enumerate(keys) if k in swept or k in keys[:i]]:
             raise ValueError(f"{twice[0]}: is swept twice; allowed: once")
-        seen |= set(keys)
+        swept |= set(keys)
         if match := _CALL.fullmatch(text):
             if len(keys) > 1:
                 raise ValueError(f"{key}: {text!r} was given; allowed: for one key at a time")
@@ -228,7 +228,7 @@ def parse(tokens: Sequence[str], samples: int, seed: int) -> dict[str, Changes]:
                 if len(row) != len(keys):
                     raise ValueError(
                         f"{key}: {':'.join(row)!r} was given; "
-                        f"allowed: {len(keys)} values with : between, one a key"
+                        f"allowed: {len(keys)} values separated by :, one for each key"
                     )
             columns = zip(*rows, strict=True)
             parts.append(zipped(dict(zip(keys, columns, strict=True))))
@@ -238,13 +238,13 @@ def parse(tokens: Sequence[str], samples: int, seed: int) -> dict[str, Changes]:
 
 
 def _distribution(key: str, name: str, inside: str) -> Distribution:
-    given = split(inside)
+    arguments = split(inside)
     if name == "choice":
-        return choice(*given)
+        return choice(*arguments)
     kinds = {"uniform": (uniform, float), "log_uniform": (log_uniform, float)}
     make, kind = lookup("distribution", name, {**kinds, "integers": (integers, int)})
     try:
-        low, high = map(kind, given)
+        low, high = map(kind, arguments)
         return make(low, high)
     except ValueError as error:
         raise ValueError(

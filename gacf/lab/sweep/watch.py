@@ -15,7 +15,7 @@ from gacf.lab.errors import BadInput
 from gacf.lab.escape import plain
 from gacf.lab.inspect.progress import PROGRESS, label
 from gacf.lab.records import SWEEP, read_sweep
-from gacf.lab.report.table import direction, read, stated_goal
+from gacf.lab.report.table import direction, read_summary, stated_goal
 from gacf.lab.sweep import claims
 from gacf.lab.sweep.directory import check_idle
 
@@ -92,16 +92,16 @@ def snapshot(directory: Path) -> Snapshot:
         place = directory / "units" / unit["name"]
         status = claims.status(place)
         failed += not status.live and status.attempts >= claims.ATTEMPTS
-        found = _json(place / PROGRESS)
-        if found:
-            values |= found["values"]
-            work += lanes * steps * found["step"] / found["steps"]
+        progress = _json(place / PROGRESS)
+        if progress:
+            values |= progress["values"]
+            work += lanes * steps * progress["step"] / progress["steps"]
         if status.live:
             running += 1
-            if found:
-                made = (found["step"] - found["since"]) / found["steps"]
-                rate += lanes * steps * made / max(found["seconds"], 1e-9)
-                diverged += found["diverged"]
+            if progress:
+                share = (progress["step"] - progress["since"]) / progress["steps"]
+                rate += lanes * steps * share / max(progress["seconds"], 1e-9)
+                diverged += progress["diverged"]
     goal = stated_goal(directory, stored)
     pick = min if goal == "min" else max
     best = pick(values.items(), key=lambda item: item[1]) if values and goal else None
@@ -121,31 +121,31 @@ def snapshot(directory: Path) -> Snapshot:
     )
 
 
-def line(found: Snapshot, key_metric: str | None = None) -> str:
+def line(now: Snapshot, key_metric: str | None = None) -> str:
     """The progress of a sweep in one line.
 
     Example:
-        >>> found = Snapshot(3, 1, 1, 0, (2, 6), (8, 24), 0.5, 90.0, ("a", 1.5), 0, "max")
-        >>> line(found, "evaluate/modes").partition("  seeds ")[2]
+        >>> now = Snapshot(3, 1, 1, 0, (2, 6), (8, 24), 0.5, 90.0, ("a", 1.5), 0, "max")
+        >>> line(now, "evaluate/modes").partition("  seeds ")[2]
         '8/24  1:30 left  best modes 1.5 (a), more is better'
     """
     parts = [
-        f"{100 * found.share:.0f} %",
-        f"units {found.done}/{found.units}, {found.running} running"
-        + (f", {found.failed} failed" if found.failed else ""),
-        f"variants {found.variants[0]}/{found.variants[1]}",
-        f"seeds {found.seeds[0]:,}/{found.seeds[1]:,}",
+        f"{100 * now.share:.0f} %",
+        f"units {now.done}/{now.units}, {now.running} running"
+        + (f", {now.failed} failed" if now.failed else ""),
+        f"variants {now.variants[0]}/{now.variants[1]}",
+        f"seeds {now.seeds[0]:,}/{now.seeds[1]:,}",
     ]
-    if found.seconds_left is not None and found.share < 1:
-        parts.append(_clock(found.seconds_left))
+    if now.seconds_left is not None and now.share < 1:
+        parts.append(_clock(now.seconds_left))
     name = (key_metric or "").rpartition("/")[2]
-    if found.best:
-        way = direction(found.goal)
-        parts.append(f"best {name} {found.best[1]:.4g} ({found.best[0]}), {way}")
-    elif name and not found.goal:
+    if now.best:
+        way = direction(now.goal)
+        parts.append(f"best {name} {now.best[1]:.4g} ({now.best[0]}), {way}")
+    elif name and not now.goal:
         parts.append(f"no best {name}, {direction(None)}")
-    if found.diverged:
-        parts.append(f"diverged {found.diverged}")
+    if now.diverged:
+        parts.append(f"diverged {now.diverged}")
     return plain("  ".join(parts))
 
 
@@ -156,9 +156,9 @@ def _clock(left: float) -> str:
     return f"{clock} left"
 
 
-def over(found: Snapshot) -> bool:
+def over(now: Snapshot) -> bool:
     """Whether the sweep is over: nothing more will happen by itself."""
-    return found.done + found.failed == found.units
+    return now.done + now.failed == now.units
 
 
 def _is_trained(directory: Path) -> bool:
@@ -185,7 +185,7 @@ def of_run(directory: Path) -> tuple[str, bool]:
     key, goal = stored.get("key_metric"), stored.get("goal")
     way = f", {direction(goal)}" if goal else ""
 
-    def shown(values: dict[str, float]) -> list[str]:
+    def selected(values: dict[str, float]) -> list[str]:
         """The key metric first, then metrics of evaluations, then metrics of training."""
         names = [key, *(n for n in values if n.startswith("evaluate/")), *values]
         chosen = [n for n in dict.fromkeys(names) if n in values][:4]
@@ -194,31 +194,31 @@ def of_run(directory: Path) -> tuple[str, bool]:
 
     if (directory / "summary.json").exists():
         parts = ["100 %  finished"]
-        cells = read(directory)["cells"]
+        cells = read_summary(directory)["cells"]
         for cell, entry in cells.items():
             metrics = {n: m["iqm"] for n, m in entry["metrics"].items() if m["iqm"] is not None}
             parts += [cell] if len(cells) > 1 else []
-            parts += [f"{entry['steps']:,} steps", f"{entry['seeds']} seeds", *shown(metrics)]
+            parts += [f"{entry['steps']:,} steps", f"{entry['seeds']} seeds", *selected(metrics)]
             parts += [f"diverged {len(entry['diverged'])}"] if entry["diverged"] else []
         return plain("  ".join(parts)), True
     trained = _is_trained(directory)
-    found = _json(directory / PROGRESS)
-    if found:
-        share = found["step"] / found["steps"]
-        parts = [f"{100 * share:.0f} %  {found['cell']}: {found['step']:,}/{found['steps']:,}"]
-        made = found["step"] - found["since"]
-        if trained and made and found["step"] < found["steps"]:
-            left = (found["steps"] - found["step"]) * found["seconds"] / made
+    progress = _json(directory / PROGRESS)
+    if progress:
+        step, last = progress["step"], progress["steps"]
+        parts = [f"{100 * step / last:.0f} %  {progress['cell']}: {step:,}/{last:,}"]
+        recent = step - progress["since"]
+        if trained and recent and step < last:
+            left = (last - step) * progress["seconds"] / recent
             parts.append(_clock(left))
-        parts += shown(found["metrics"])
-        parts += [f"diverged {found['diverged']}"] if found["diverged"] else []
+        parts += selected(progress["metrics"])
+        parts += [f"diverged {progress['diverged']}"] if progress["diverged"] else []
     else:
         steps = stored["config"].get("steps")
         done = [int(p.name) for p in directory.glob("checkpoints/*/[0-9]*") if p.name.isdigit()]
         parts = [f"step {max(done, default=0):,} of {steps:,} saved"]
         parts += ["building or compiling"] if trained else []
     if not trained:
-        parts.append(f"nobody trains it; go on with: gacf resume {directory}")
+        parts.append(f"no process is training it; go on with: gacf resume {directory}")
     return plain("  ".join(parts)), not trained
 
 
@@ -228,8 +228,8 @@ def of_sweep(directory: Path) -> tuple[str, bool]:
     Raises:
         BadInput: there is no sweep.
     """
-    found = snapshot(directory)
-    return line(found, read_sweep(directory).get("key_metric")), over(found)
+    now = snapshot(directory)
+    return line(now, read_sweep(directory).get("key_metric")), over(now)
 
 
 def watch(directory: Path, out: Console, every: float = 1.0, once: bool = False) -> None:
@@ -245,15 +245,15 @@ def watch(directory: Path, out: Console, every: float = 1.0, once: bool = False)
         BadInput: there is neither a run nor a sweep.
     """
     if not (directory / SWEEP).exists() and not (directory / "config.json").exists():
-        raise BadInput(f"DIR: {str(directory)!r} is no directory of a run or a sweep")
+        raise BadInput(f"DIR: {str(directory)!r} is not the directory of a run or a sweep")
     look = of_sweep if (directory / SWEEP).exists() else of_run
-    shown = ""
+    printed = ""
     if not out.is_terminal:
         while True:
             text, done = look(directory)
-            if text != shown:
+            if text != printed:
                 out.print(text, markup=False, soft_wrap=True)
-            shown = text
+            printed = text
             if once or done:
                 return
             time.sleep(every)

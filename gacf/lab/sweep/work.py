@@ -65,7 +65,7 @@ def work(sweep: Sweep, out: Console, err: Console, options: Options = Options())
             taken = True
             begun += claim.number == 1
             if unit in sweep.left():  # it may have been finished just before it was taken
-                _tell(sweep, unit, f"({min(begun, everything)}/{everything})", out)
+                _announce(sweep, unit, f"({min(begun, everything)}/{everything})", out)
                 _attempt(sweep, unit, claim, out, err, options)
             else:
                 claim.release()
@@ -75,7 +75,7 @@ def work(sweep: Sweep, out: Console, err: Console, options: Options = Options())
             time.sleep(POLL)
 
 
-def _tell(sweep: Sweep, unit: Unit, count: str, out: Console) -> None:
+def _announce(sweep: Sweep, unit: Unit, count: str, out: Console) -> None:
     if len(unit.variants) == 1:
         text = f"{sweep.directory / unit.variants[0]} {count}"
     else:
@@ -137,13 +137,13 @@ def words(unit: Unit) -> str:
 
 def failures(sweep: Sweep) -> dict[str, dict[str, str]]:
     """Unit -> message and traceback, of the units that have been given up."""
-    lost = {"message": "its worker was lost, time and again", "traceback": ""}
-    found = {}
+    lost = {"message": "its worker was lost in every attempt", "traceback": ""}
+    messages = {}
     for unit in sweep.left():
         status = claims.status(sweep.place(unit))
         if status.attempts >= ATTEMPTS:
-            found[unit.name] = status.failure or lost
-    return found
+            messages[unit.name] = status.failure or lost
+    return messages
 
 
 def _train(
@@ -165,8 +165,8 @@ def _train(
         training.train(run, programs, out, err, on_window, claim.check)
     else:
         runs = [
-            _opened(sweep.directory / name, sweep, made, claim, create=False)
-            for name, made in zip(unit.variants, settings, strict=True)
+            _opened(sweep.directory / name, sweep, each, claim, create=False)
+            for name, each in zip(unit.variants, settings, strict=True)
         ]
         training.train_group(runs, programs, place, out, err, on_window, claim.check)
     compiled = [p.compile_seconds for p in programs.values()]

@@ -20,7 +20,7 @@ def main() -> int:
     """Trains until nothing is left; the exit code says whether a replacement is needed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--cores", help="those that it may use, with commas between")
+    parser.add_argument("--cores", help="the cores that it may use, separated by commas")
     parser.add_argument("--track")
     parser.add_argument("--traceback", action="store_true")
     given = parser.parse_args()

@@ -4,7 +4,7 @@ from gacf.methods.actor_critic import heads, policies
 from gacf.methods.actor_critic.actions import Actions, action_box, actions_of
 from gacf.methods.actor_critic.constructor import Source, actor_critic
 from gacf.methods.actor_critic.ddpg import ddpg, td3
-from gacf.methods.actor_critic.divergence import DIVERGENCES
+from gacf.methods.actor_critic.divergence import DIVERGENCES, cross_entropy, squared_error
 from gacf.methods.actor_critic.dpg import dpg
 from gacf.methods.actor_critic.environment import as_environment, environment
 from gacf.methods.actor_critic.exploration import gaussian_noise, ornstein_uhlenbeck
@@ -65,6 +65,7 @@ __all__ = [
     "advantage",
     "as_environment",
     "clipped",
+    "cross_entropy",
     "ddpg",
     "deterministic",
     "dpg",
@@ -90,6 +91,7 @@ __all__ = [
     "reward_target",
     "sac",
     "score_function",
+    "squared_error",
     "standardised",
     "state_action_view",
     "state_view",

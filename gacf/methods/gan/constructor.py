@@ -272,7 +272,7 @@ def gan(
         if isinstance(seen, int | np.integer) and not isinstance(seen, bool) and seen >= 1:
             seen = conditions(world, key, int(seen))
         like = jax.eval_shape(lambda: sees(sample(begin(key), key)))
-        given = inputs.check_seen(seen, _inputs(like))
+        given = inputs.check_seen(seen, as_inputs(like))
 
         def make(parts: tuple[Any, ...], key: Key) -> jax.Array:
             return actor.apply(params["actor"], world, *parts, key=key, train=False)[0]

@@ -15,6 +15,7 @@ from gacf.methods.flows.parts import (
     adversary,
     game_of_stages,
     no_metrics,
+    of_noise,
     real_and_noise,
 )
 from gacf.networks import model
@@ -112,4 +113,5 @@ def bigan(
         return judge.fool(params, world, pairs, judge_key), Outcome({}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
-    return game_of_stages(losses, stages, sample, evaluate)
+    propose = of_noise(actor, noise)
+    return game_of_stages(losses, stages, sample, evaluate)._replace(propose=propose)

@@ -23,6 +23,7 @@ from gacf.methods.flows.parts import (
     rows,
 )
 from gacf.methods.gan.inputs import check_output, described
+from gacf.methods.gan.proposals import proposals
 from gacf.networks import model
 from gacf.networks.labels import check_labels
 
@@ -72,7 +73,8 @@ def domain_adversarial(
         evaluate: `(params, world, key) -> metrics`.
 
     Returns:
-        A `Game` of the players `encoder`, `posterior` and `critic`.
+        A `Game` of the players `encoder`, `posterior` and `critic`. `gacf.propose` takes examples
+        [n, …] and yields the logits of their labels [n, K].
 
     Reference:
         Ganin et al. 2016, eqs. 9 and 10.
@@ -160,4 +162,11 @@ def domain_adversarial(
         return error - strength * domain_loss, Outcome({"domain_loss": domain_loss}, entries)
 
     losses = {"encoder": encoder_loss, "posterior": posterior_loss, "critic": critic_loss}
-    return game_of_stages(losses, stages, sample, evaluate)
+
+    def classify(params: Params, world: World, inputs: tuple[Any, ...], key: Key) -> jax.Array:
+        code_key, read_key = jax.random.split(key)
+        features = coder.apply(params["encoder"], world, *inputs, key=code_key, train=False)[0]
+        return reader.apply(params["posterior"], world, features, key=read_key, train=False)[0]
+
+    propose = proposals(classify, lambda: sample({}, jax.random.key(0))["target"])
+    return game_of_stages(losses, stages, sample, evaluate)._replace(propose=propose)

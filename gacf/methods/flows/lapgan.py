@@ -16,8 +16,8 @@ from gacf.core.types import Batch, Key, Loss, Metrics, Outcome, Params, PyTree, 
 from gacf.methods.actor_critic.constructor import Penalty
 from gacf.methods.flows.parts import no_metrics
 from gacf.methods.gan import gan, normal
-from gacf.methods.gan.constructor import DRAWS
 from gacf.methods.gan.inputs import check_examples
+from gacf.methods.gan.proposals import DRAWS, proposals
 from gacf.networks import model
 from gacf.networks.images import doubled, halved
 
@@ -194,7 +194,8 @@ def lapgan(
         evaluate: `(params, world, key) -> metrics`.
 
     Returns:
-        A `Game` of the players `level/actor` and `level/critic`.
+        A `Game` of the players `level/actor` and `level/critic`. `gacf.propose` takes noise of all
+        K levels, [n, K, Z], or n.
 
     Raises:
         ValueError: the discriminators have other levels than the generators.
@@ -228,7 +229,18 @@ def lapgan(
             generators[level], lookup("discriminators", level, discriminators), examples, loss,
             batch_size, noise, penalty=penalty,
         )  # fmt: skip
-    return side_by_side(games)._replace(evaluate=evaluate)
+    latent, levels = normal(noise), len(generators)
+
+    def draw(world: World, key: Key, n: int) -> jax.Array:
+        del world
+        return jnp.stack([latent(k, n) for k in jax.random.split(key, levels)], axis=1)
+
+    def make(params: Params, world: World, inputs: tuple[Any, ...], key: Key) -> jax.Array:
+        images = _pyramid(generators, params, world, inputs[0], jax.random.split(key, levels))
+        return list(images.values())[-1]
+
+    like = lambda: draw({}, jax.random.key(0), 1)  # noqa: E731
+    return side_by_side(games)._replace(evaluate=evaluate, propose=proposals(make, like, draw))
 
 
 def draw_pyramid(
@@ -244,15 +256,26 @@ def draw_pyramid(
         n: the number of samples.
         noise: as given to `lapgan`.
     """
+    keys = jax.random.split(key, len(generators))
+    noises = jnp.stack([normal(noise)(own_key, n) for own_key in keys], axis=1)
+    draws = jax.vmap(lambda own_key: jax.random.fold_in(own_key, DRAWS))(keys)
+    return _pyramid(generators, params, world, noises, draws)
+
+
+def _pyramid(
+    generators: Mapping[str, Any], params: Params, world: World, noises: jax.Array, keys: Key
+) -> dict[str, jax.Array]:
+    """Level -> images, from the noise of all levels [n, K, Z] and a key for what each draws."""
     by_level: dict[str, jax.Array] = {}
     images = None
-    for level, own_key in zip(generators, jax.random.split(key, len(generators)), strict=True):
-        actor, latent = model("actor", generators[level]), normal(noise)(own_key, n)
+    for index, level in enumerate(generators):
+        actor, latent = model("actor", generators[level]), noises[:, index]
         prefix = f"{level}/"
         own = {k.removeprefix(prefix): v for k, v in world.items() if k.startswith(prefix)}
         inputs = (latent,) if images is None else (latent, up(images))
-        draw_key = jax.random.fold_in(own_key, DRAWS)
-        detail, _ = actor.apply(params[f"{level}/actor"], own, *inputs, key=draw_key, train=False)
+        detail, _ = actor.apply(
+            params[f"{level}/actor"], own, *inputs, key=keys[index], train=False
+        )
         images = detail if images is None else up(images) + detail
         by_level[level] = images
     return by_level

@@ -18,6 +18,7 @@ from gacf.methods.actor_critic import DIVERGENCES
 from gacf.methods.actor_critic.constructor import Groups, Penalty, penalty_judge
 from gacf.methods.gan import inputs as checks
 from gacf.methods.gan import normal
+from gacf.methods.gan.proposals import by_actor, proposals
 from gacf.networks import Model, column
 from gacf.networks.network import as_inputs
 
@@ -102,6 +103,17 @@ def real_and_noise(
         return {"real": real(real_key, batch_size)[0], **drawn}
 
     return sample
+
+
+def of_noise(actor: Model, noise: int) -> Callable[[Params, World, PyTree, Key], PyTree]:
+    """The `propose` of a game whose actor makes samples of standard normal noise [n, Z]."""
+    latent = normal(noise)
+
+    def draw(world: World, key: Key, n: int) -> jax.Array:
+        del world
+        return latent(key, n)
+
+    return proposals(by_actor(actor), lambda: draw({}, jax.random.key(0), 1), draw)
 
 
 class Stage(NamedTuple):

@@ -17,6 +17,7 @@ from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic import DIVERGENCES
 from gacf.methods.flows.parts import no_metrics, rows
 from gacf.methods.gan.inputs import check_output, traced
+from gacf.methods.gan.proposals import proposals
 from gacf.networks import column, model
 
 
@@ -216,7 +217,8 @@ def seqgan(
         evaluate: `(params, world, key) -> metrics`.
 
     Returns:
-        A `Game` of the players `actor` and `critic`.
+        A `Game` of the players `actor` and `critic`. `gacf.propose` takes Gumbel noise [n, T, V],
+        or n.
 
     Raises:
         ValueError: the data are not sequences of whole numbers.
@@ -320,4 +322,14 @@ def seqgan(
     verdict = traced("discriminator", data, judge, jax.random.key(0))
     check_output("discriminator", verdict, [(batch_size,), (batch_size, 1)])
     losses = {"actor": actor_loss, "critic": critic_loss}
-    return Game(losses, init, sample=sample, evaluate=evaluate)
+
+    def draw(world: World, key: Key, n: int) -> jax.Array:
+        del world
+        return jax.random.gumbel(key, (n, length, vocabulary))
+
+    def make(params: Params, world: World, inputs: tuple[Any, ...], key: Key) -> jax.Array:
+        del world, key
+        return speak(generator, params["actor"], inputs[0])
+
+    propose = proposals(make, lambda: draw({}, jax.random.key(0), 1), draw)
+    return Game(losses, init, sample=sample, evaluate=evaluate, propose=propose)

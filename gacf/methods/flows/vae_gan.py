@@ -17,6 +17,7 @@ from gacf.methods.flows.parts import (
     adversary,
     game_of_stages,
     no_metrics,
+    of_noise,
     real_and_noise,
     square_error,
 )
@@ -162,4 +163,5 @@ def vae_gan(
         return weight * error + detected, Outcome({"told": detected}, entries)
 
     losses = {"actor": actor_loss, "encoder": encoder_loss, "critic": critic_loss}
-    return game_of_stages(losses, stages, sample, evaluate)
+    propose = of_noise(actor, noise)
+    return game_of_stages(losses, stages, sample, evaluate)._replace(propose=propose)

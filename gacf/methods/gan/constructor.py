@@ -14,7 +14,6 @@ from gacf.core.checks import lookup, require, whole
 from gacf.core.clock import steps_made
 from gacf.core.game import Game
 from gacf.core.rows import where_rows
-from gacf.core.tracing import in_chunks
 from gacf.core.types import Batch, Key, Metrics, Params, PyTree, World
 from gacf.data import Feed
 from gacf.methods.actor_critic import Source, actor_critic, pathwise, reward_target
@@ -22,6 +21,7 @@ from gacf.methods.actor_critic.constructor import Penalty
 from gacf.methods.actor_critic.improve import Evidence, Improve
 from gacf.methods.gan import inputs
 from gacf.methods.gan.losses import LOSSES, GanLoss
+from gacf.methods.gan.proposals import DRAWS, by_actor, proposals
 from gacf.methods.gan.relativistic import Judged, in_pairs
 from gacf.methods.gan.targets import check_transform
 from gacf.networks import model
@@ -29,8 +29,6 @@ from gacf.networks.labels import check_labels, classes_read
 from gacf.networks.network import as_inputs
 
 Draw = Callable[[Key, int], Any]
-# Folded into the key of samples for what the network draws itself; the noise takes the key.
-DRAWS = 0x6E657477
 
 
 def _drawer(name: str, given: Any) -> Draw:
@@ -267,17 +265,9 @@ def gan(
         drawn = generate(actor, params, world, draw_key, samples, lambda key, n: actor_inputs)
         return evaluate((drawn, actor_inputs[1]) if labelled else drawn, metric_key)
 
-    def propose(params: Params, world: World, seen: Any, key: Key) -> jax.Array:
-        """Samples [n, …] for noise [n, Z], for (noise, labels), or for n draws of these."""
-        if isinstance(seen, int | np.integer) and not isinstance(seen, bool) and seen >= 1:
-            seen = conditions(world, key, int(seen))
-        like = jax.eval_shape(lambda: sees(sample(begin(key), key)))
-        given = inputs.check_seen(seen, as_inputs(like))
-
-        def make(parts: tuple[Any, ...], key: Key) -> jax.Array:
-            return actor.apply(params["actor"], world, *parts, key=key, train=False)[0]
-
-        return in_chunks(make, given, jax.random.fold_in(key, DRAWS))
+    def like() -> Any:
+        key = jax.random.key(0)
+        return sees(sample(begin(key), key))
 
     judged = Judged(
         critic=critic,
@@ -332,7 +322,13 @@ def gan(
     return actor_critic(
         actor,
         judged.critic,
-        source=Source(begin, sample, read_on if feed else None, measure, propose=propose),
+        source=Source(
+            begin,
+            sample,
+            read_on if feed else None,
+            measure,
+            propose=proposals(by_actor(actor), like, conditions),
+        ),
         view=judged.view,
         target=reward_target(judged.rewards),
         divergence=judged.divergence,

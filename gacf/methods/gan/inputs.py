@@ -129,12 +129,13 @@ def check_samples(argument: str, output: Any, name: str, examples: Any) -> None:
         )
 
 
-def check_seen(seen: Any, like: tuple[Any, ...]) -> tuple[jax.Array, ...]:
+def check_seen(seen: Any, like: tuple[Any, ...], counted: bool) -> tuple[jax.Array, ...]:
     """What a generator is given to make samples of, as arrays [n, …].
 
     Args:
         seen: noise, or `(noise, labels)`.
         like: what the generator was built for: arrays [B, …], or their shapes.
+        counted: whether a number of samples would have been allowed as well, for the message.
 
     Raises:
         ValueError: other shapes, or whole numbers for real ones or the reverse.
@@ -151,10 +152,11 @@ def check_seen(seen: Any, like: tuple[Any, ...]) -> tuple[jax.Array, ...]:
     if fits and list(map(kind, known)) == list(map(kind, like)):
         return tuple(known)
     shapes = ", ".join(f"{x.dtype}[{', '.join(['n', *map(str, x.shape[1:])])}]" for x in like)
-    named = f"noise {shapes}" if len(like) == 1 else f"(noise, labels) {shapes}"
+    named = shapes if len(like) == 1 else f"(noise, labels) {shapes}"
+    named += ", or the number n of samples" if counted else ""
     whole = all(x is not None for x in arrays)
     given = described(seen) if whole else shown(seen)
-    raise ValueError(f"seen: {given} was given; allowed: {named}, or the number n of samples")
+    raise ValueError(f"seen: {given} was given; allowed: {named}")
 
 
 def reached(function: Callable[..., Any], *args: Any) -> tuple[float, float] | None:

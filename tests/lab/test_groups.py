@@ -293,7 +293,7 @@ def test_the_gan_of_a_ring_is_one_program():
         ("--sweep.actor.learning_rate=0.1,x", "sweep.actor.learning_rate: 'x' was given"),
         ("--sweep.actor.learning_rate=-1", "sweep.actor.learning_rate: -1.0 was given; allowed:"),
         ("--sweep.rate=log_uniform(0,1)", "sweep.rate: log_uniform(0,1) was given; allowed: log"),
-        ("--sweep.rate,bad=1:2,3", "sweep.rate,bad: '3' was given; allowed: 2 values separated by :"),
+        ("--sweep.rate,bad=1:2,3", "sweep.rate,bad: '3' was given; allowed: 2 values separated by"),
         ("--sweep.steps=4,8", "steps: was given, but variant 'steps=4' sets it too"),
     ],
 )  # fmt: skip

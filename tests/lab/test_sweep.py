@@ -214,7 +214,7 @@ def test_variants_follow_the_command_line(tmp_path: Path):
         ("{'a': {'steps': 3}}", "steps: was given, but variant 'a' sets it too"),
         ("{'a/b': {}}", "get_sweep(config): the variant 'a/b' was given; allowed: names of dir"),
         ("{'.a': {}}", "get_sweep(config): the variant '.a' was given; allowed: names of dir"),
-        ("{}", "CONFIG: get_sweep(config) of swept.py returned {}; allowed: a dict {variant: {dotted"),
+        ("{}", "CONFIG: get_sweep(config) of swept.py returned {}; allowed: a dict {variant: {dot"),
         ("{'a': 3}", "CONFIG: get_sweep(config) of swept.py returned {'a': 3}; allowed: a dict"),
         ("{3: {}}", "CONFIG: get_sweep(config) of swept.py returned {3: {}}; allowed: a dict"),
         ("config.akter", "get_sweep(config) (swept.py:"),

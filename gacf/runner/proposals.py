@@ -86,13 +86,18 @@ def propose(game: Game | Algorithm, state: State, seen: PyTree, key: Key | None 
         function = game.propose
     else:
         parts, function = (state,), game.propose
-    if n is not None:
-        return _compiled_for(function, n)(*parts, key)
     try:
-        arrays = jax.tree.map(jnp.asarray, seen)
+        arrays = seen if n is not None else jax.tree.map(jnp.asarray, seen)
     except (TypeError, ValueError):
         raise ValueError(f"seen: {shown(seen)} was given; allowed: arrays") from None
-    return _compiled(function)(*parts, arrays, key)
+    try:
+        if n is not None:
+            return _compiled_for(function, n)(*parts, key)
+        return _compiled(function)(*parts, arrays, key)
+    except ValueError as error:
+        if str(error).startswith("seen: "):  # without JAX's note about frames that it has removed
+            raise ValueError(str(error)) from None
+        raise
 
 
 def _number(seen: Any) -> int | None:

@@ -29,7 +29,7 @@ ROWS = [
     {"methods"},
     # the runner and the lab
     {"runner"},
-    {"lab", "lab.children", "lab.console", "lab.errors", "lab.escape", "lab.files"},
+    {"lab", "lab.children", "lab.console", "lab.errors", "lab.escape", "lab.files", "lab.shipped"},
     {"lab.provenance", "lab.statistics", "lab.structure"},
     {"lab.blame", "lab.checkpoint", "lab.curves", "lab.locks", "lab.painter", "lab.processes"},
     {"lab.experiment_file", "lab.failure", "lab.inspect", "lab.records", "lab.results"},

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gacf.core.checks import require, whole
+from gacf.core.distribution import install
 from gacf.core.types import Key, PyTree
 
 AHEAD_BYTES = 2**30  # at most, of records that were read ahead and not used yet
@@ -209,7 +210,7 @@ def _order(n: int, order: int) -> Any:
         import grain
     except ImportError as error:
         raise ValueError(
-            "data: a Feed needs grain; install it with: pip install 'gacf[feed]'"
+            f"data: a Feed needs grain; install it with: {install('feed')}"
         ) from error
     return grain.MapDataset.range(n).shuffle(seed=order).repeat()
 

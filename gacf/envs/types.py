@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gacf.core.distribution import install
 from gacf.core.types import Key, PyTree
 
 
@@ -139,5 +140,5 @@ def check_installed(package: str, name: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise ValueError(
             f"environment: {name!r} needs {package}, which is not installed; "
-            f"allowed after: pip install 'gacf[{package}]'"
+            f"allowed after: {install(package)}"
         )

@@ -11,7 +11,7 @@ from typing import NamedTuple, NoReturn
 from gacf import __version__
 from gacf.lab.errors import BadInput, check_text
 
-COMMANDS = ("run", "sweep", "resume", "watch", "report", "draw", "list")
+COMMANDS = ("run", "sweep", "resume", "watch", "report", "sample", "play", "draw", "new", "list")
 TRAINING = ("run", "sweep")
 EXECUTORS = ("processes", "ray", "slurm")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
@@ -91,7 +91,9 @@ def parser() -> argparse.ArgumentParser:
             + (" [--sweep.KEY=A,B,C ...]" if sweeps else ""),
             allow_abbrev=False,
         )
-        train.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
+        train.add_argument(
+            "config", metavar="CONFIG", help="a Python file, or the name of a shipped experiment"
+        )
         train.add_argument(
             "--workdir", metavar="DIR", help=f"{where}; default: runs/<experiment>-<time>"
         )
@@ -154,10 +156,63 @@ def parser() -> argparse.ArgumentParser:
     form.add_argument("--markdown", action="store_true")
     form.add_argument("--latex", action="store_true", help="for the package booktabs")
 
+    for name, does, description in (
+        (
+            "sample",
+            "draw samples from the generators of a run",
+            "Draws samples from the generators of a run, and keeps them as pictures and arrays.",
+        ),
+        (
+            "play",
+            "play episodes with the actors of a run",
+            "Plays episodes with the actors of a run, without exploration, and prints their "
+            "returns.",
+        ),
+    ):
+        use = commands.add_parser(
+            name,
+            help=does,
+            description=f"{description} This executes the file DIR/experiment.py, whoever wrote "
+            "it: use only what you would run.",
+            allow_abbrev=False,
+        )
+        use.add_argument("directory", metavar="DIR", help="what `gacf run` made")
+        use.add_argument("--cell", help="which cell, if the run has several")
+        use.add_argument("--seed", type=int, default=0, help="which seed of the run; default 0")
+        use.add_argument("--key", type=int, default=0, help="of what is drawn at random; default 0")
+        use.add_argument("--workdir", metavar="PLACE", help=f"for what is made; default DIR/{name}")
+        if name == "sample":
+            use.add_argument("-n", type=int, default=64, help="how many; default 64")
+            use.add_argument(
+                "--truncation",
+                type=float,
+                metavar="T",
+                help="draw noise anew where it is beyond ±T (Brock et al. 2019)",
+            )
+            use.add_argument(
+                "--interpolate",
+                type=int,
+                metavar="STEPS",
+                help="rows that lead from one sample to another in so many steps",
+            )
+            use.add_argument("--files", action="store_true", help="also a file for each sample")
+        else:
+            use.add_argument("--episodes", type=int, default=10, help="how many; default 10")
+            use.add_argument(
+                "--video", choices=("gif", "mp4"), help="film the first episode; mp4 needs ffmpeg"
+            )
+
+    new = commands.add_parser(
+        "new", help="write a commented experiment to start from", allow_abbrev=False
+    )
+    new.add_argument("name", metavar="NAME", help="of the file to write, NAME.py")
+
     draw = commands.add_parser(
         "draw", help="draw how information flows in an experiment's games", allow_abbrev=False
     )
-    draw.add_argument("config", metavar="CONFIG", help="the experiment's Python file")
+    draw.add_argument(
+        "config", metavar="CONFIG", help="a Python file, or the name of a shipped experiment"
+    )
     draw.add_argument("--workdir", metavar="DIR", help="for the drawings; default: drawings")
 
     commands.add_parser(

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.markup import escape
 
+from gacf.core.distribution import install
 from gacf.lab import children, files, locks
 from gacf.lab.errors import BadInput
 from gacf.lab.sweep import claims, watch, worker
@@ -258,7 +259,7 @@ def check(executor: str) -> None:
     """Raises a `BadInput` if an executor is not installed."""
     package, _ = EXECUTORS[executor]
     if importlib.util.find_spec(package) is None:
-        raise BadInput(f"--executor: {executor} needs {package}; pip install 'gacf[{executor}]'")
+        raise BadInput(f"--executor: {executor} needs {package}; {install(executor)}")
 
 
 def drive(sweep: Sweep, start: Start, workers: int, out: Console, err: Console) -> None:

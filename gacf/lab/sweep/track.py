@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from gacf.core.distribution import install
 from gacf.lab.errors import BadInput
 from gacf.lab.statistics import iqm
 
@@ -120,7 +121,7 @@ def check(kind: str) -> None:
     """Raises a `BadInput` if the tracker is not installed."""
     package, _ = TRACKERS[kind]
     if importlib.util.find_spec(package) is None:
-        raise BadInput(f"--track: {kind} needs {package}; pip install 'gacf[track]'")
+        raise BadInput(f"--track: {kind} needs {package}; {install('track')}")
 
 
 class Tracker:

@@ -34,7 +34,7 @@ ROWS = [
     {"lab.blame", "lab.checkpoint", "lab.curves", "lab.locks", "lab.painter", "lab.processes"},
     {"lab.experiment_file", "lab.failure", "lab.inspect", "lab.records", "lab.results"},
     {"lab.config", "lab.registry", "lab.report"},
-    {"lab.overrides", "lab.run_directory", "lab.schedule"},
+    {"lab.episodes", "lab.overrides", "lab.run_directory", "lab.sampling", "lab.schedule"},
     {"lab.finishing", "lab.preparation", "lab.states"},
     {"lab.training"},
     {"lab.sweep"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -135,6 +136,7 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
         world = with_clock(state.world, state.step, state.step * updates)
         return game.evaluate(state.params, world, jax.random.fold_in(state.key, EVALUATION))
 
+    @functools.wraps(game.propose)
     def propose(state: State, seen: PyTree, key: Key) -> PyTree:
         world = with_clock(state.world, state.step, state.step * updates)
         return game.propose(state.params, world, seen, key)

@@ -209,9 +209,7 @@ def _order(n: int, order: int) -> Any:
     try:
         import grain
     except ImportError as error:
-        raise ValueError(
-            f"data: a Feed needs grain; install it with: {install('feed')}"
-        ) from error
+        raise ValueError(f"data: a Feed needs grain; install it with: {install('feed')}") from error
     return grain.MapDataset.range(n).shuffle(seed=order).repeat()
 
 

@@ -113,6 +113,7 @@ class Environment(NamedTuple):
         horizon: the number of steps after which every episode has ended; may be traced.
         release: `state -> 0.0`, called for a state that will not be stepped again, so that what it
             holds on the host is freed. None if a state consists only of arrays.
+        render: `state -> picture [H, W, 3]`, numbers in [0, 1], for films; None: there is none.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Environment(NamedTuple):
     action: Space
     horizon: int | jax.Array
     release: Callable[[PyTree], jax.Array] | None = None
+    render: Callable[[PyTree], jax.Array] | None = None
 
 
 def restart(done: jax.Array, fresh: PyTree, state: PyTree) -> PyTree:

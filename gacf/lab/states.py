@@ -153,6 +153,12 @@ def load_algorithm(directory: str | Path, cell: str | None = None) -> Algorithm:
         return _cell(experiment_file.build(run.experiment, run.config), cell, run.directory)
 
 
+def load_cell(directory: str | Path, cell: str | None = None) -> tuple[Algorithm, State]:
+    """The algorithm of a run's cell and its newest batched state; see `load`."""
+    algorithm = load_algorithm(directory, cell)
+    return algorithm, _cell(load_cells(directory, cell), cell, Path(directory))
+
+
 def load_cells(directory: str | Path, cell: str | None = None) -> dict[str, State]:
     """Cell -> the newest batched state of a run, of all cells or of one; see `load`."""
     run = _open(directory)

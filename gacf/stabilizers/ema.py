@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -87,6 +88,7 @@ def ema(
     def evaluate(params: Params, world: World, key: Key) -> Metrics:
         return game.evaluate(averaged(params, world), world, key)
 
+    @functools.wraps(game.propose)
     def propose(params: Params, world: World, seen: PyTree, key: Key) -> PyTree:
         return game.propose(averaged(params, world), world, seen, key)
 

@@ -14,11 +14,13 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from gacf.lab import processes, provenance, run_directory
+from gacf.core.types import Algorithm, State
+from gacf.lab import processes, provenance, records, run_directory, states
 from gacf.lab.console import console
 from gacf.lab.errors import BadInput
 from gacf.lab.records import SWEEP
 from gacf.lab.sweep import track
+from gacf.runner import take_seed
 
 
 def processes_of(args: argparse.Namespace) -> Any:
@@ -94,6 +96,17 @@ def announce_execution(directory: Path) -> None:
     """Names the code that is about to be executed, because somebody else may have written it."""
     text = f"executing {directory / 'experiment.py'}, as it is now"
     console().print(text, markup=False, soft_wrap=True)
+
+
+def load_trained(directory: Path, cell: str | None, seed: int) -> tuple[Algorithm, State]:
+    """The algorithm that a run trained, and one seed's newest state; says what is executed."""
+    records.read_stored(directory)
+    announce_execution(directory)
+    algorithm, batched = states.load_cell(directory, cell)
+    (seeds,) = batched.key.shape
+    if not 0 <= seed < seeds:
+        raise BadInput(f"--seed: {seed} was given; allowed: 0 to {seeds - 1}")
+    return algorithm, take_seed(batched, seed)
 
 
 def consoles() -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -15,27 +16,25 @@ from gacf.envs.types import Box, Space, is_space
 from gacf.methods.actor_critic.acting import Exploit
 
 
-def proposals(
-    env: Environment, exploit: Exploit, to_env: Callable[[jax.Array], jax.Array]
-) -> Callable[[Params, World, PyTree, Key], jax.Array]:
-    """The actions of a policy that exploits what it knows, for `Source.propose`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Policy:
+    """`(params, world, observations, key) -> actions` of an actor that exploits what it knows.
 
-    Args:
-        env: the environment.
+    Attributes:
+        env: the environment; its observations have leaves [B, …].
         exploit: `(params, world, observations, key) -> actions`.
         to_env: one action as the environment wants it.
-
-    Returns:
-        `(params, world, observations, key) -> actions`, whose observations have leaves [B, …].
     """
 
-    def propose(params: Params, world: World, seen: PyTree, key: Key) -> jax.Array:
+    env: Environment
+    exploit: Exploit
+    to_env: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, params: Params, world: World, seen: PyTree, key: Key) -> jax.Array:
         def act(observations: PyTree, key: Key) -> jax.Array:
-            return jax.vmap(to_env)(exploit(params, world, observations, key))
+            return jax.vmap(self.to_env)(self.exploit(params, world, observations, key))
 
-        return in_chunks(act, _observations(env, seen), key)
-
-    return propose
+        return in_chunks(act, _observations(self.env, seen), key)
 
 
 def _observations(env: Environment, seen: PyTree) -> PyTree:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -28,29 +29,28 @@ def by_actor(actor: Model) -> Make:
     return make
 
 
-def proposals(
-    make: Make, like: Callable[[], Any], draw: Callable[[World, Key, int], Any] | None = None
-) -> Callable[[Params, World, PyTree, Key], PyTree]:
-    """The `propose` of a game whose actor is a generator.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Generator:
+    """`(params, world, seen, key) -> samples` of a game whose actor is a generator.
 
-    Args:
+    Attributes:
         make: `(params, world, inputs [n, …], key) -> samples [n, …]`.
         like: `() -> inputs` as in training, of which only shapes and types are read.
         draw: `(world, key, n) -> inputs` for n samples; None if only given inputs make sense.
-
-    Returns:
-        `(params, world, seen, key) -> samples`, where `seen` is what the generator reads, or n.
     """
 
-    def propose(params: Params, world: World, seen: PyTree, key: Key) -> PyTree:
+    make: Make
+    like: Callable[[], Any]
+    draw: Callable[[World, Key, int], Any] | None = None
+
+    def __call__(self, params: Params, world: World, seen: PyTree, key: Key) -> PyTree:
         number = isinstance(seen, int | np.integer) and not isinstance(seen, bool) and seen >= 1
-        if draw is not None and number:
-            seen = draw(world, key, int(seen))
-        inputs = check_seen(seen, as_inputs(jax.eval_shape(like)), counted=draw is not None)
+        if self.draw is not None and number:
+            seen = self.draw(world, key, int(seen))
+        like = as_inputs(jax.eval_shape(self.like))
+        inputs = check_seen(seen, like, counted=self.draw is not None)
 
         def chunk(inputs: tuple[Any, ...], key: Key) -> PyTree:
-            return make(params, world, inputs, key)
+            return self.make(params, world, inputs, key)
 
         return in_chunks(chunk, inputs, jax.random.fold_in(key, DRAWS))
-
-    return propose

@@ -100,8 +100,16 @@ def distance(a, b):
     return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("x64", "bound"), [(True, 1e-10), (False, 1e-2)])
+@pytest.mark.parametrize(
+    ("case", "x64", "bound"),
+    [
+        ("mlp", True, 1e-10),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("mlp", False, 1e-2), ("conv", True, 1e-10), ("conv", False, 1e-2))
+        ),
+    ],
+)
 def test_the_actor_critic_takes_the_textbooks_steps(case, x64, bound):
     generator, discriminator, data = CASES[case]
     with jax.enable_x64(x64):
@@ -125,6 +133,7 @@ def test_the_actor_critic_takes_the_textbooks_steps(case, x64, bound):
         assert distance(end.params["critic"], d) < bound
 
 
+@pytest.mark.long
 def test_the_bernoulli_environment_has_half_the_textbooks_gradients_in_expectation():
     generator, discriminator, data = CASES["mlp"]
     game = gan(generator, discriminator, data, batch_size=BATCH, noise=NOISE, show="bernoulli")

@@ -139,6 +139,7 @@ def test_every_evaluation_of_a_field_sees_one_batch_and_key() -> None:
     assert bool(jnp.any(outcome.metrics["key"] != other.metrics["key"])), "losses share a key"
 
 
+@pytest.mark.long
 def test_simultaneous_players_share_the_batch_and_a_step_draws_a_new_one() -> None:
     algorithm = gacf.compose(stochastic(), rules.simultaneous(sgd()))
     _, metrics = gacf.run(algorithm, KEY, 2)
@@ -333,6 +334,7 @@ def test_orthogonal_networks_train_on_all_devices_without_hanging() -> None:
 # --- hyperparameters may be tracers -------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_one_trace_serves_a_batch_of_hyperparameters() -> None:
     traces = []
 

@@ -42,6 +42,7 @@ def test_samples_follow_the_mixture():
     assert abs(np.mean(np.prod(residual, axis=1))) < 0.03
 
 
+@pytest.mark.long
 def test_samples_are_fresh_and_the_scale_may_be_traced():
     first, second = (data.ring().sample(key, 10) for key in jax.random.split(KEY))
     assert not np.array_equal(first, second)

@@ -62,6 +62,7 @@ def test_an_epoch_is_a_permutation_and_every_seed_has_its_own() -> None:
     assert orders[0] != orders[1]
 
 
+@pytest.mark.long
 def test_the_oldest_rows_give_way() -> None:
     feed = Feed(ROWS, rows=2, buffer=6)
     entry = feed.init(KEY)
@@ -115,6 +116,7 @@ def test_a_state_of_before_reads_the_same_again() -> None:
     np.testing.assert_array_equal(fresh.refresh(entries[5])["held"], entries[6]["held"])
 
 
+@pytest.mark.long
 def test_bytes_are_held_as_they_are_and_scaled_when_drawn() -> None:
     images = np.arange(12, dtype=np.uint8).reshape(6, 2)
     feed = Feed(

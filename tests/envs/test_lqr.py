@@ -54,6 +54,7 @@ def test_it_follows_its_equations_and_is_cut_short():
     assert float(regulator(bound=3.0).action.high[0]) == 3
 
 
+@pytest.mark.long
 def test_noise_and_start_have_the_stated_deviations():
     env = envs.make("LQR", a=0.0, b=0.0, noise=0.3, spread=2.0, horizon=1)
     _, _, seen = jax.jit(lambda: play_all(env, 4000))()
@@ -63,6 +64,7 @@ def test_noise_and_start_have_the_stated_deviations():
     assert abs(cross) < 5 * 0.6 / 4000**0.5
 
 
+@pytest.mark.long
 def test_values_are_those_of_the_closed_form():
     noise, copies = 0.2, 2000
     env = regulator(noise=noise, horizon=200)

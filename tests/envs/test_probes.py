@@ -71,6 +71,7 @@ def test_what_is_played_obeys_the_bellman_equation(name, actions):
     np.testing.assert_allclose(top[free], v[free], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_episodes_end_as_they_should():
     ends = {
         "probe-constant": (1, "terminated"),

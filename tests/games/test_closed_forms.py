@@ -129,6 +129,7 @@ def test_three_levels_are_a_nested_minimisation() -> None:
     assert tuple(float(found[p][0]) for p in sizes) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.long
 def test_dirac_gan_gradients() -> None:
     """The field by hand."""
     theta, psi = 0.7, -0.4

@@ -137,6 +137,7 @@ def test_with_no_whole_checkpoint_training_starts_again(
     same_results(whole, directory)
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_another_config_is_refused_with_the_keys(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -101,6 +101,7 @@ def test_one_bad_seed_is_flagged_and_changes_no_other(whole: Path, bad: Path):
     assert entry["n"] == 4 and entry["finals"][3] is None
 
 
+@pytest.mark.long
 def test_reports_compare_runs(whole: Path, bad: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["report", str(whole), str(bad), "--markdown"]) == 0
     said = capsys.readouterr().out

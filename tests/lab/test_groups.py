@@ -106,6 +106,7 @@ def test_a_variant_of_a_group_is_what_run_makes(grid: Path, tmp_path: Path):
     assert main(["resume", str(variant)]) == 0
 
 
+@pytest.mark.long
 def test_the_tidy_table_holds_all_of_it(grid: Path):
     whole = pd.read_parquet(grid / "sweep.parquet")
     assert list(whole.columns[:3]) == ["variant", "actor.learning_rate", "clip"]

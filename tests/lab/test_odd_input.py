@@ -31,6 +31,7 @@ def one_line(capfd: pytest.CaptureFixture[str]) -> str:
     return line
 
 
+@pytest.mark.long
 def test_an_error_whose_text_fails_is_named_by_its_kind(tmp_path, capfd):
     path = edited(tmp_path, "def build(config):\n", ODD + "    raise Odd()\n")
     assert run(tmp_path / "run", experiment=path) == 2
@@ -117,6 +118,7 @@ def test_paths_that_are_too_long(capfd, arguments):
     assert "of at most 255 bytes a part" in one_line(capfd)
 
 
+@pytest.mark.long
 def test_names_do_not_speak_to_the_terminal(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     path = edited(tmp_path, '"evaluate/distance"', '"evaluate/\\x1b[31mred | $x$"')
@@ -135,6 +137,7 @@ def test_names_do_not_speak_to_the_terminal(tmp_path, monkeypatch, capfd):
     assert "red" in out and "ZeroDivisionError" in err
 
 
+@pytest.mark.long
 def test_a_damaged_summary_is_written_anew(tmp_path, capfd):
     directory = tmp_path / "run"
     assert run(directory, *SHORT) == 0

@@ -28,6 +28,7 @@ def broken():
     return figure
 
 
+@pytest.mark.long
 def test_the_second_process_draws_the_same_bytes_with_the_settings_of_the_first(monkeypatch):
     monkeypatch.setattr(picture, "png", None)  # nothing can be drawn here
     with matplotlib.rc_context({"axes.unicode_minus": False, "path.sketch": (2, 100, 2)}):
@@ -42,6 +43,7 @@ def test_the_second_process_draws_the_same_bytes_with_the_settings_of_the_first(
     assert image.imread(io.BytesIO(found["b"])).shape == (300, 300, 4)
 
 
+@pytest.mark.long
 def test_more_figures_than_the_second_process_takes_are_drawn_here():
     with picture.Painter(beside=True) as painter:
         drawn = [painter.draw({str(i): line(lw=i)}) for i in range(picture.WAITING + 2)]

@@ -75,6 +75,7 @@ def test_a_variant_is_what_run_makes(swept: Path, tmp_path: Path):
         assert (variant / name).read_bytes() == (tmp_path / "run" / name).read_bytes(), name
 
 
+@pytest.mark.long
 def test_finished_variants_are_left_alone_and_failing_ones_told(
     swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -96,6 +97,7 @@ def test_finished_variants_are_left_alone_and_failing_ones_told(
         assert re.search(r"^ *fast, 0.5 +swept +.* 2/2 +none", said.out, flags=re.MULTILINE)
 
 
+@pytest.mark.long
 def test_a_mended_file_trains_what_had_failed_alone(
     swept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -89,6 +89,7 @@ def test_a_seed_that_diverged_is_left_out_of_the_effect_and_is_the_worst():
     assert found.better == expected.better
 
 
+@pytest.mark.long
 def test_without_a_difference_five_per_cent_of_the_intervals_miss_zero():
     rng = np.random.default_rng(1)
     missed = 0

@@ -57,6 +57,7 @@ def test_a_slow_tracker_is_not_waited_for_and_what_it_missed_is_counted(
     assert f"{made.dropped} updates were dropped" in said
 
 
+@pytest.mark.long
 def test_a_dead_tracker_kills_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

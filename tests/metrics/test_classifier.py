@@ -18,12 +18,14 @@ def test_it_knows_digits_and_says_how_well():
     assert digits_classifier() is digits_classifier()
 
 
+@pytest.mark.long
 def test_it_is_the_same_when_trained_again():
     first, second = digits_classifier(), digits_classifier.__wrapped__()
     images, _ = digits("test")
     np.testing.assert_array_equal(first.features(images), second.features(images))
 
 
+@pytest.mark.long
 def test_it_may_be_made_and_used_inside_a_trace():
     images, _ = digits("test")
     features = digits_classifier().features

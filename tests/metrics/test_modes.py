@@ -42,6 +42,7 @@ def test_against_counting_by_hand():
     assert found["reverse_kl"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.long
 def test_collapse_to_one_mode():
     mixture = data.ring()
     found = values(jnp.tile(mixture.means[3:4], (100, 1)), mixture)

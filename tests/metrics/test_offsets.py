@@ -70,6 +70,7 @@ def test_distances_and_neighbours(kind: str) -> None:
     assert min(right.values()) > 0.1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_gaussian_kernels(kind: str) -> None:
     real, fake = samples(kind)
@@ -133,6 +134,7 @@ def test_what_was_exact_already_stays_so() -> None:
         assert float(moved) == float(value)
 
 
+@pytest.mark.long
 def test_halves_and_whole_numbers_are_measured_in_float32() -> None:
     levels = np.random.default_rng(0).integers(0, 256, (2, 40, 6), dtype=np.uint8)
     right = cdist(levels[0].astype(float), levels[1].astype(float), "sqeuclidean")

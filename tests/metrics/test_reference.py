@@ -29,6 +29,7 @@ def test_prdc_is_that_of_prdc(case, k, known):
     assert found == pytest.approx(known[case]["prdc"][str(k)], rel=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("case", "order"), [("few", 1), ("many", 2)])
 def test_sliced_wasserstein_is_that_of_pot(case, order, known):
     real, fake = map(jax.numpy.asarray, reference.features(case))

@@ -106,6 +106,7 @@ def test_layers_compute_in_the_asked_dtype():
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(param_dtype)}
 
 
+@pytest.mark.long
 def test_under_scan_and_vmap():
     """Descent on many kernels at once, in a loop, as a run over seeds does it."""
     x = jax.random.normal(KEY, (3, 6, 6, 2))

@@ -88,6 +88,7 @@ def test_conditional_verdicts_and_images_depend_on_the_label(kind, condition):
             )
 
 
+@pytest.mark.long
 def test_a_projection_by_hand():
     judge = model("critic", ResNetCritic(width=4, stages=1, classes=3, condition="projection"))
     x, y = jax.random.normal(KEY, (3, 2, 2, 1)), jnp.array([2, 0, 1])
@@ -168,6 +169,7 @@ def test_every_seed_strategy_trains_the_same_networks():
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.long
 def test_maxout_keeps_the_largest_piece():
     x = jax.random.normal(KEY, (3, 10))
     pieces = np.asarray(x).reshape(3, 2, 5)

@@ -297,6 +297,7 @@ def test_such_networks_train():
     assert "critic/loss" in metrics and "spread" in jax.eval_shape(algorithm.evaluate, state)
 
 
+@pytest.mark.long
 def test_a_model_that_sees_the_actor_keeps_doing_so():
     """`then` acts on what the bound model yields, within other wrappers too."""
     line = (lambda key: jnp.ones(()), lambda k, s: k * s)

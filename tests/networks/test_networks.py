@@ -305,6 +305,7 @@ def test_a_players_step_renews_its_own_statistics_alone():
         assert np.abs(mean).min() > 1e-3
 
 
+@pytest.mark.long
 def test_real_and_fake_have_statistics_of_their_own():
     game = normed()
     algorithm = gacf.compose(game, rules.player_step("critic", optax.sgd(0.1)), still="actor")
@@ -376,6 +377,7 @@ def test_the_world_moves_once_an_update(rule, updates, evaluations):
     assert int(state.world["stats/critic"]["count"]["n"]) == evaluations
 
 
+@pytest.mark.long
 def test_an_nnx_stream_goes_on_from_step_to_step():
     network = factory(2, 1, dropout=0.5)
     game = gacf.gan(MLP((), (2,)), network, gacf.data.ring(), batch_size=4, noise=2)
@@ -457,6 +459,7 @@ def test_another_players_model_is_refused():
         model("critic", model("actor", MLP((2,))))
 
 
+@pytest.mark.long
 def test_mlp_shapes():
     x, y = jnp.ones((3, 2, 2)), jnp.ones((3, 5))
     for shape in ((), (2,), (2, 3)):
@@ -485,6 +488,7 @@ def test_an_ensemble_is_separate_networks_side_by_side(network):
     assert bool(news) == bool(entries) == (isinstance(network, Linen))
 
 
+@pytest.mark.long
 def test_ensembles_of_one_and_of_several_outputs():
     network = MLP((5,), (4,))
     assert ensemble(network, 1) is network
@@ -519,6 +523,7 @@ def test_a_network_computes_in_bfloat16_and_learns_in_float32():
     assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (ours, expected)), strict=True))
 
 
+@pytest.mark.long
 def test_statistics_and_ensembles_of_a_bfloat16_network():
     x = jax.random.normal(KEY, (16, 3))
     normed = model("critic", ensemble(computed_in("bfloat16", Normed()), 2))

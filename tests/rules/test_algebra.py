@@ -188,6 +188,7 @@ def test_delayed_rules_rest_without_a_trace() -> None:
             assert bool(jnp.all(state.params["actor"] != before.params["actor"]))
 
 
+@pytest.mark.long
 def test_two_optimisers_of_one_player() -> None:
     """Of one structure they share the moments; of two structures they are refused."""
     fast = rules.player_step("critic", optax.adam(0.1))
@@ -199,6 +200,7 @@ def test_two_optimisers_of_one_player() -> None:
         gacf.compose(game(), mixed, still="actor").init(KEY)
 
 
+@pytest.mark.long
 def test_optimisers_receive_step_metrics_value_and_gradient() -> None:
     def spy() -> optax.GradientTransformationExtraArgs:
         def init(params: Any) -> Any:

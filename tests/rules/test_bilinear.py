@@ -198,6 +198,7 @@ def test_growth_of_a_long_run(name: str) -> None:
         assert radius == pytest.approx(2**0.5 * factor**400, rel=1e-9)
 
 
+@pytest.mark.long
 def test_per_player_lookahead_is_something_else_when_players_alternate() -> None:
     def joint(o: Any) -> Rule:
         return rules.lookahead(rules.alternating(o, steps={"critic": 2}), 2, 0.5)

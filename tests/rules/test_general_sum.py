@@ -195,6 +195,7 @@ def test_a_chain_of_three_levels(order: tuple[str, ...], direction: Any) -> None
         assert any(np.abs(other[p] - expected[p]).max() > 1e-2 for p in order), "a weak test"
 
 
+@pytest.mark.long
 def test_several_followers_respond_jointly() -> None:
     optimizers = sgd(RATE, RATE, RATE, players=("a", "b", "c"))
     direction = rules.implicit("a", ("b", "c"), "gmres", 3)
@@ -203,6 +204,7 @@ def test_several_followers_respond_jointly() -> None:
         np.testing.assert_allclose(end[player], point, atol=1e-7)
 
 
+@pytest.mark.long
 def test_competitive_with_three_players_solves_the_joint_system() -> None:
     rates = {"a": 0.1, "b": 0.3, "c": 0.2}
     rule = rules.competitive(rates, iterations=6)
@@ -258,6 +260,7 @@ def test_follow_the_ridge_keeps_minimax_points_alone() -> None:
     assert radius(gmres, spurious) > 1.05
 
 
+@pytest.mark.long
 def test_consensus_may_settle_on_a_maximum_and_symplectic_does_not() -> None:
     """F = f = −½(x² + y²): (I + γJᵀ)J = γ − 1, stable for γ > 1; A = 0 leaves the field be."""
     spec = pair(-np.eye(2), -np.eye(2))

@@ -85,6 +85,7 @@ def test_the_closed_form_itself_against_a_difference() -> None:
     assert hypergradient() == pytest.approx(slope, rel=1e-7)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("terms", [1, 4])
 def test_k_neumann_terms_are_k_unrolled_steps_at_the_optimum(terms: int) -> None:
@@ -184,6 +185,7 @@ def test_a_gradient_that_has_been_zero_passes_nothing_through_adam() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_single_loop_tracks_the_linear_system() -> None:
     """With the weights at their optimum u converges, and with it the vector and its residual."""

@@ -127,6 +127,7 @@ def test_the_solution_may_be_differentiated(solver: str) -> None:
         assert float(derivative) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.long
 def test_float32_curvature_of_rounding_size_is_not_refused() -> None:
     """A definite system of condition 100 in float32, far beyond convergence."""
     with jax.enable_x64(False):

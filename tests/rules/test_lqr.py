@@ -68,6 +68,7 @@ def test_total_derivative_through_a_td_critic(name: str, solver: str) -> None:
     np.testing.assert_allclose(gradient, partial, rtol=1e-10)
 
 
+@pytest.mark.long
 def test_cg_refuses_a_td_critic() -> None:
     game = GAMES["two slots"]()
     params, _, batch = at_fixed_point(game)

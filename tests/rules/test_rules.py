@@ -265,6 +265,7 @@ def test_sweeping_a_rule_is_one_trace_and_equals_single_runs() -> None:
         assert abs(float(state.params[player][0, 0]) - expected) > 1e-3
 
 
+@pytest.mark.long
 def test_consensus_under_simultaneous_computes_the_field_once() -> None:
     """Two players, the same joint products: the compiler merges them."""
 

@@ -135,6 +135,7 @@ def test_a_leader_looks_through_what_moves(name: str, keeper: str) -> None:
         assert np.abs(expected(moves) - expected(ALL)).max() > 1e-2, "what is kept matters"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_steps_that_do_not_know_each_other_see_what_moves_too() -> None:
     """The follower's step is another atom, whose optimiser the leader's is not given."""
@@ -144,6 +145,7 @@ def test_steps_that_do_not_know_each_other_see_what_moves_too() -> None:
     np.testing.assert_allclose(X - params["x"], total(moves), rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_single_loop_solves_for_what_moves() -> None:
     optimizer, moves = KEEPERS["elements"]

@@ -144,6 +144,7 @@ def spread(actor: Any, critic: Any, data: Any, batch: int = 16) -> gacf.Algorith
     return gacf.compose(gacf.data_parallel(game), rules.alternating(moves))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("shape", "axes", "given", "way"), SHARED)
 def test_devices_may_share_a_batch(shape: Any, axes: Any, given: str, way: str) -> None:
     ring = spread(MLP((8,), (2,)), MLP((8,)), gacf.data.ring())
@@ -191,6 +192,7 @@ def test_a_shared_batch_costs_a_sum_of_gradients_a_move(norm: bool) -> None:
     chex.assert_trees_all_close(raw(program.state_of(lanes)), raw(expected), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_batch_that_cannot_be_shared() -> None:
     mesh = Mesh(np.array(jax.devices()), ("batch",))
     with pytest.raises(ValueError, match="mesh: an axis 'batch' of 4 devices was given for a"):
@@ -241,6 +243,7 @@ def free_address() -> str:
         return f"127.0.0.1:{free.getsockname()[1]}"
 
 
+@pytest.mark.long
 def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     """5 seeds on 2 × 2 devices: not all lanes are real ones."""
     address = free_address()
@@ -290,6 +293,7 @@ def ended(started: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
     return [(p.returncode, *texts) for p, texts in zip(started, said, strict=True)]
 
 
+@pytest.mark.long
 def test_the_command_over_two_processes_and_on_with_one(tmp_path: Path) -> None:
     """5 seeds on 2 × 2 devices, 40 steps; then the last 16 again, by one process of 3 devices."""
     two, one = tmp_path / "two", tmp_path / "one"
@@ -358,6 +362,7 @@ def test_flags_that_do_not_go_together(flags: str, message: str, capsys: Any) ->
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_no_cluster_to_be_found(tmp_path: Path) -> None:
     place = tmp_path / "run"
     command = [sys.executable, "-m", "gacf", "run", str(TOY), "--distributed", "--workdir", place]

@@ -42,6 +42,7 @@ def reference(algorithm: Algorithm) -> tuple[Any, Any]:
     return jax.tree.map(lambda *x: np.stack(x), *out)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seeds", [3, 7])
 @pytest.mark.parametrize("way", MAPS)
 def test_all_maps_give_the_loops_numbers(
@@ -66,6 +67,7 @@ def test_the_lanes_are_spread_over_all_devices(algorithm: Algorithm) -> None:
     assert Program(algorithm, 7, map="loop").mesh.size == 1
 
 
+@pytest.mark.long
 def test_logs_are_of_every_nth_step(algorithm: Algorithm) -> None:
     full_state, full = gacf.run(algorithm, KEY, 7, seeds=2, map="vmap")
     state, metrics = gacf.run(algorithm, KEY, 7, seeds=2, log_every=3, map="vmap")
@@ -76,6 +78,7 @@ def test_logs_are_of_every_nth_step(algorithm: Algorithm) -> None:
     chex.assert_trees_all_close(raw(state), raw(full_state), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_evaluations_run_inside_at_their_steps(algorithm: Algorithm) -> None:
     _, metrics = gacf.run(
         algorithm, KEY, 9, seeds=2, log_every=2, evaluate_every=4, map="sharded-loop"
@@ -90,6 +93,7 @@ def test_evaluations_run_inside_at_their_steps(algorithm: Algorithm) -> None:
         assert metrics["evaluate/return"][i, 3] == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.long
 def test_hyperparameters_lead_the_seeds() -> None:
     def build(hyper: Any) -> Algorithm:
         game = worldly()
@@ -113,6 +117,7 @@ def test_hyperparameters_lead_the_seeds() -> None:
     assert one.params["actor"] == state.params["actor"][1, 2]
 
 
+@pytest.mark.long
 def test_a_seed_taken_out_goes_on_like_the_batch(algorithm: Algorithm) -> None:
     early, _ = gacf.run(algorithm, KEY, 3, seeds=3, map="vmap")
     late, metrics = gacf.run(algorithm, KEY, 5, seeds=3, map="vmap")
@@ -129,6 +134,7 @@ def test_a_seed_taken_out_goes_on_like_the_batch(algorithm: Algorithm) -> None:
                 np.testing.assert_allclose(got, values[i, 3:], rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.long
 def test_a_run_goes_on_from_a_batched_state(algorithm: Algorithm) -> None:
     whole, _ = gacf.run(algorithm, KEY, 5, seeds=3, map="sharded-vmap")
     program = Program(algorithm, 3, map="sharded-vmap")
@@ -165,6 +171,7 @@ def fragile(bad: int | None) -> Algorithm:
     return gacf.compose(game, rules.simultaneous({p: optax.adam(0.1) for p in game.losses}))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["vmap", "sharded-loop"])
 def test_one_diverged_seed_leaves_the_others_bit_identical(way: str) -> None:
     bad = 2
@@ -181,6 +188,7 @@ def test_one_diverged_seed_leaves_the_others_bit_identical(way: str) -> None:
     assert not np.any(clean_metrics["diverged"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["vmap", "sharded-loop"])
 def test_what_counts_as_diverged_lane_by_lane(way: str) -> None:
     """A critic's loss or an actor's parameter of a given size, which no update changes."""
@@ -216,12 +224,14 @@ def test_windows() -> None:
     assert plan_windows(2, 5, None) == ([2], [False])
 
 
+@pytest.mark.long
 def test_fewer_steps_than_a_window_log_nothing(algorithm: Algorithm) -> None:
     state, metrics = gacf.run(algorithm, KEY, 2, seeds=2, log_every=5, map="vmap")
     assert int(state.step) == 2
     assert {x.shape for x in metrics.values()} == {(2, 0)}
 
 
+@pytest.mark.long
 def test_two_runs_of_one_algorithm_compile_once() -> None:
     traces = []
 

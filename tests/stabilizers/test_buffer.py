@@ -48,6 +48,7 @@ def test_an_item_may_be_described_by_its_shape_alone():
     jax.tree.map(np.testing.assert_array_equal, replay.init(shape, 4), replay.init(ITEM, 4))
 
 
+@pytest.mark.long
 def test_samples_are_uniform_over_what_is_there_and_independent():
     buffer = replay.add(replay.init(jnp.array(-1), 100), jnp.arange(20))
     drawn = np.asarray(replay.sample(buffer, KEY, 20_000))

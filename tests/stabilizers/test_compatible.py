@@ -101,6 +101,7 @@ def test_the_gradient_of_a_stochastic_actor_is_the_true_one():
     np.testing.assert_allclose(params["critic"]["baseline"], np.sum(np.exp(BASE) * Q, 1), rtol=1e-8)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_the_natural_actor_moves_along_the_natural_gradient():
     here, params = fitted(stochastic(natural(lambda critic: critic["weights"])))

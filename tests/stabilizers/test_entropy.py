@@ -70,6 +70,7 @@ def test_its_slope_drives_neighbours_apart_and_is_finite_where_they_coincide():
     assert np.isfinite(jax.grad(nearest_neighbours)(same)).all()
 
 
+@pytest.mark.long
 def test_pulled_away_is_least_for_one_direction_and_most_for_all():
     assert float(pulled_away(jnp.arange(1.0, 4.0)[:, None, None])) == pytest.approx(-1)
     assert float(pulled_away(jnp.eye(4))) == pytest.approx(0, abs=1e-6)

@@ -31,6 +31,7 @@ class Judge(linen.Module):
         return linen.Dense(1)(x)
 
 
+@pytest.mark.long
 def test_identical_and_far_examples():
     same = jnp.ones((6, 3, 2))
     np.testing.assert_array_equal(closeness(same), np.full((6, 3), 5.0))

@@ -67,6 +67,7 @@ def test_warmup_runs_before_the_first_step_with_a_negative_clock():
     assert set(world) == {"env", "fresh", "buffer"}  # the clock is taken out again
 
 
+@pytest.mark.long
 def test_steps_add_what_they_observed_and_batches_come_from_the_buffer():
     algorithm = algorithm_of(replay(counting_game(), 18, 500, warmup=2), updates=2)
     state, metrics = gacf.run(algorithm, KEY, 6)
@@ -79,11 +80,13 @@ def test_steps_add_what_they_observed_and_batches_come_from_the_buffer():
         assert set(batch) == set(newest)
 
 
+@pytest.mark.long
 def test_without_warmup_the_first_batch_is_the_first_experience():
     _, metrics = gacf.run(algorithm_of(replay(counting_game(), 9, 50)), KEY, 1)
     assert set(np.unique(metrics["actor/batch"])) == {0.0}
 
 
+@pytest.mark.long
 def test_record_stores_something_else_and_join_puts_batches_together():
     def record(params, world, batch, key):
         noise = jax.random.uniform(key, (N,))
@@ -102,6 +105,7 @@ def test_record_stores_something_else_and_join_puts_batches_together():
     assert set(batch[N:]) == set(made)
 
 
+@pytest.mark.long
 def test_ages_are_uniform_over_what_the_buffer_holds():
     """18 items, 3 a step: ages 0 … 5, each with probability 1/6, whatever the step."""
     algorithm = algorithm_of(replay(counting_game(), 18, 3000, warmup=6))
@@ -141,6 +145,7 @@ def test_a_share_of_the_batch_is_old_and_none_is_the_plain_game_to_the_bit():
     assert np.any(one[0] != one[1])
 
 
+@pytest.mark.long
 def test_a_gans_critic_remembers_past_generators():
     """A generator that makes what its parameter says, which grows by 1 a step."""
     generator = (lambda key: jnp.zeros(()), lambda theta, z: theta + 0 * z)

@@ -66,6 +66,7 @@ def best_critic(real: Any, fake: Any, transform: Any) -> jax.Array:
     return jax.nn.sigmoid(end.params["critic"])
 
 
+@pytest.mark.long
 def test_the_best_critic_of_one_sided_labels_says_half_of_alpha_where_fakes_are_perfect():
     """D* = α p_data / (p_data + p_g), α = 1 − amount (Salimans et al. 2016, section 3.4)."""
     p, q = [0, 0, 1, 2], [0, 1, 2, 2]

@@ -68,6 +68,7 @@ def test_one_power_iteration_by_hand():
     np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_norm_follows_the_weights():
     """With a power iteration a step, of a matrix that drifts."""
     judge = spectral_norm(linen.Dense(6, use_bias=False))
@@ -118,6 +119,7 @@ def test_vectors_move_in_their_players_step_alone():
         assert np.isfinite(algorithm.evaluate(after)["spread"])
 
 
+@pytest.mark.long
 def test_statistics_of_the_network_itself_go_on():
     class Normed(linen.Module):
         @linen.compact

@@ -102,6 +102,7 @@ def test_evaluation_sees_live_parameters():
     assert float(states[-1].world["slow"]["actor"]) == 0.5 != float(states[-1].params["actor"])
 
 
+@pytest.mark.long
 def test_rate_one_without_alternation_is_the_plain_game():
     def params_of(game):
         rule = rules.simultaneous({name: optax.sgd(0.1) for name in game.losses})

@@ -93,6 +93,7 @@ def test_the_gradient_paths_are_the_jacobians_pattern(name: str) -> None:
         assert through <= flow.depends[i], f"{i}'s gradient passes through who does not matter"
 
 
+@pytest.mark.long
 def test_the_paths_of_known_games() -> None:
     bigan, gail = draw.trace(TRACED["bigan"]()), draw.trace(TRACED["gail"]())
     assert bigan.gradient["encoder"] == {("encoder", "critic"), ("critic", "loss")}

@@ -44,11 +44,13 @@ def walk(algorithm: gacf.Algorithm, steps: int) -> Any:
     return jax.jit(lambda key: jax.lax.scan(step, algorithm.init(key), length=steps)[1])(KEY)
 
 
+@pytest.mark.long
 def test_termination_masks_the_bootstrap():
     params, _, _ = walk(critic_only(make(one_reward(), discount=0.9)), 5)
     np.testing.assert_allclose(params["critic"], 1.0, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_truncation_is_bootstrapped_through():
     game = make(one_reward(truncates=True), discount=0.9, target_rate=1.0)
     q = walk(critic_only(game), 150)[0]["critic"]
@@ -57,6 +59,7 @@ def test_truncation_is_bootstrapped_through():
     assert float(q[-1]) == pytest.approx(10, rel=1e-5)
 
 
+@pytest.mark.long
 def test_slow_copies_follow_the_closed_form():
     rate, rewards = 0.3, one_reward(truncates=True)
     params, world, _ = walk(critic_only(make(rewards, discount=0.5, target_rate=rate)), 6)
@@ -98,6 +101,7 @@ def test_the_actor_finds_the_best_action():
     assert float(action[0, 0]) == pytest.approx(1.3, abs=0.1)
 
 
+@pytest.mark.long
 def test_warm_up_acts_uniformly():
     game = make(one_reward(), warmup=500, num_envs=8, capacity=4000, exploration=0.0)
     _, world = jax.jit(game.init)(KEY)
@@ -124,6 +128,7 @@ def test_exploration_has_the_stated_deviation(deviation):
     assert actions.std() == pytest.approx(deviation, rel=5 / 8000**0.5)
 
 
+@pytest.mark.long
 def test_noisy_actions_stay_in_bounds_and_reach_the_environment_scaled():
     seen = probe(lambda t, action: action[0], low=-3.0, high=5.0)
     game = make(seen, warmup=0, num_envs=64, exploration=10.0, capacity=64)
@@ -154,6 +159,7 @@ def test_evaluation_starts_are_common_to_all_keys():
     assert float(found(KEY, 2.0)["return_std"]) > float(first["return_std"])
 
 
+@pytest.mark.long
 def test_an_episode_counts_once_it_has_ended():
     game = make(probe(lambda t, action: t + 1.0, length=3), warmup=0, episodes=3)
     algorithm = critic_only(game)
@@ -163,6 +169,7 @@ def test_an_episode_counts_once_it_has_ended():
     assert (float(found["return"]), float(found["return_std"])) == (6, 0)
 
 
+@pytest.mark.long
 def test_episodes_of_the_warm_up_count():
     game = make(probe(lambda t, action: t + 1.0, length=3), warmup=4)
     _, _, metrics = walk(critic_only(game), 1)

@@ -45,6 +45,7 @@ def test_gaussian_noise_has_no_memory():
     assert abs(np.mean(seen[1:] * seen[:-1])) < 0.005
 
 
+@pytest.mark.long
 def test_memory_is_that_of_the_episode():
     still = (lambda key: jnp.zeros(1), lambda p, o: jnp.zeros((len(o), 1)) + p[None])
     number = (lambda key: jnp.zeros(()), lambda w, o, a: jnp.zeros(len(o)) + w)

@@ -79,6 +79,7 @@ def test_the_critic_that_shifts_all_advantages_alike_has_no_cross_gradient_in_th
     np.testing.assert_allclose(found[3], -slope, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_standardised_advantages():
     game = of_states(advantage(POLICY, standardise=True))
     here, params = at(game)
@@ -224,6 +225,7 @@ def test_equal_advantages_have_a_cross_gradient():
     assert not np.any(cross(params["critic"]))
 
 
+@pytest.mark.long
 def test_a_single_advantage_is_not_standardised():
     message = "standardise: True was given with an advantage of one transition"
     here, params = at(recorded(0.5))

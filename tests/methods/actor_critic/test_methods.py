@@ -74,6 +74,7 @@ def test_twins_of_quantiles(head):
     assert outcome.metrics["verdict/taken"].shape == ()
 
 
+@pytest.mark.long
 def test_td3_smooths_its_target_within_the_clip():
     env = one_reward(truncates=True)
     actor = (lambda key: jnp.array(0.0), lambda p, o: jnp.arctanh(p * o))
@@ -183,6 +184,7 @@ def test_a_leader_differentiates_through_the_critic(name):
     assert added > 1e-3 if name == "ddpg" else added == 0
 
 
+@pytest.mark.long
 def test_ppo_records_what_it_will_be_judged_by():
     env = envs.make("probe-truncation", length=3)
     critic = (lambda key: jnp.array([0.5, 0.2]), lambda v, o: v[0] + v[1] * o[:, 0])
@@ -402,6 +404,7 @@ def test_networks_and_environments_may_differ_in_precision(name, of_env, of_netw
     assert of_networks in {leaf.dtype.name for leaf in weights}
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_svg_with_precise_networks_has_the_gradient_of_the_true_chain():
     """r = −a², a = θ + σ ξ, and each step ends an episode: −∇ is 2 a, summed over time steps."""

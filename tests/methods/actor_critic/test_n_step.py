@@ -171,6 +171,7 @@ def test_one_step_is_the_source_itself():
         n_step(source, 0, GAMMA)
 
 
+@pytest.mark.long
 def test_values_do_not_depend_on_n():
     """On the delayed probe, seen two steps at a time: γ² merit(a) at the start, then γ and 1."""
     # still at 0.5, so that all that is seen belongs to the policy

@@ -18,6 +18,7 @@ from tests.methods.actor_critic.probes import probe
 KEY = jax.random.key(0)
 
 
+@pytest.mark.long
 def test_statistics_are_those_of_all_that_was_seen():
     random = np.random.default_rng(0)
     batches = [random.normal(3, 2, size=(n, 2)).astype(np.float32) for n in (1, 5, 40, 200)]
@@ -94,6 +95,7 @@ def steps(game, number):
     return play(KEY)
 
 
+@pytest.mark.long
 def test_a_batch_is_judged_by_the_statistics_it_was_collected_with():
     world, _ = steps(tell(normalize_observations=True), 4)
     rows, now, then = (
@@ -133,6 +135,7 @@ def journey(length=5, offset=2e3, last=1e6):
     return envs.Environment("journey", reset, step, space, action, length)
 
 
+@pytest.mark.long
 def test_statistics_are_those_of_the_observations_that_are_acted_on():
     """Each once, first ones of episodes among them, ends of episodes not."""
     acted = []
@@ -175,6 +178,7 @@ def test_statistics_are_those_of_the_observations_that_are_acted_on():
     np.testing.assert_allclose(shown[8], wanted, atol=2e-3)
 
 
+@pytest.mark.long
 def test_contexts_of_a_bandit_reach_the_policy_standardised():
     offset, spread = 1e3, 0.5
     env = probe(lambda t, a: 1.0, starts=lambda key: offset + spread * jax.random.normal(key, (1,)))
@@ -224,6 +228,7 @@ def test_evaluation_sees_by_the_statistics_too():
     assert float(found(KEY, 0.0)) != float(found(KEY, 1.0))
 
 
+@pytest.mark.long
 def test_rewards_are_divided_by_the_deviation_of_the_discounted_return():
     discount, num_envs, length = 0.9, 2, 2
     env = probe(lambda t, action: 5.0 + 3.0 * t, length=3)

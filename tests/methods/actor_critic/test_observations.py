@@ -175,6 +175,7 @@ def test_names_are_one_hot_and_their_numbers_mean_nothing():
     np.testing.assert_allclose(moved[order], plain, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 def test_a_network_of_ones_own_gets_observations_as_they_are_unless_it_is_wrapped():
     seen = []
 

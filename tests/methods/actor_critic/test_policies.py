@@ -60,6 +60,7 @@ def test_squashed_gaussian_is_a_density_and_the_right_one(mean, scale):
     np.testing.assert_allclose(density[middle], slope[middle], rtol=2e-2, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_squashed_gaussian_tells_of_its_samples_what_it_tells_of_actions():
     policy: Any = squashed_gaussian(2)
@@ -165,6 +166,7 @@ def test_masked_actions_are_left_out(mask):
     )
 
 
+@pytest.mark.long
 def test_a_row_in_which_all_is_masked_is_uniform():
     policy: Any = categorical(3)
     logits = jnp.array([[-jnp.inf, -jnp.inf, -jnp.inf], [0.0, 1.0, -jnp.inf]])

@@ -82,6 +82,7 @@ def test_its_difference_from_the_value_is_the_generalised_advantage():
     np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_lambda_target_reads_the_live_critic_time_before_copies():
     reward, terminated, over, then = episodes(3)
@@ -156,6 +157,7 @@ def test_a_smoothed_action_stays_in_bounds():
     np.testing.assert_allclose(action, 1, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_policy_adds_its_entropy_at_the_live_temperature():
     policy = gaussian(1)
     actor = model("actor", (lambda key: 0.0, lambda k, o: jnp.concatenate([k * o, 0 * o], 1)))

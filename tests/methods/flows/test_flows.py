@@ -65,6 +65,7 @@ def test_infogan_pays_the_actor_for_being_read() -> None:
     assert told["actor"] - plain["actor"] == pytest.approx(2 * lost, rel=1e-4)
 
 
+@pytest.mark.long
 def test_bigan_tells_pairs_apart() -> None:
     params, batch, losses, _ = at(flows.bigan(linear(2), linear(3), linear(1), X, 3, 6))
     x, z = batch["real"], batch["noise"]
@@ -102,6 +103,7 @@ def test_bigan_inverts_in_the_plane() -> None:
     assert found["evaluate/code"][0, -1] < 0.3
 
 
+@pytest.mark.long
 def test_the_adversarial_autoencoder_is_judged_by_its_codes() -> None:
     game = flows.adversarial_autoencoder(linear(2), linear(3), linear(1), X, 3, 0.5, 6)
     params, batch, losses, _ = at(game)
@@ -114,6 +116,7 @@ def test_the_adversarial_autoencoder_is_judged_by_its_codes() -> None:
     assert losses["actor"] == pytest.approx(lost, rel=1e-5)
 
 
+@pytest.mark.long
 def test_vae_gan_reconstructs_in_the_critics_features() -> None:
     game = flows.vae_gan(linear(2), linear(6), linear(5), X, 3, 2.0, 0.1, 6)
     params, batch, losses, _ = at(game)

@@ -25,6 +25,7 @@ def made(**settings: Any) -> gacf.Game:
     return flows.lapgan(MAKERS, JUDGES, jnp.asarray(IMAGES), 2, batch_size=4, **settings)
 
 
+@pytest.mark.long
 def test_a_pyramid_is_rebuilt_exactly() -> None:
     # eighths, as the digits' pixels are: no rounding
     images = jnp.asarray(np.random.RandomState(0).randint(0, 17, (5, 8, 16, 2)) / 8 - 1)
@@ -77,6 +78,7 @@ def test_levels_do_not_hear_of_each_other() -> None:
         jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
+@pytest.mark.long
 def test_samples_are_chained() -> None:
     game = made()
     params, world = game.init(jax.random.key(0))
@@ -109,6 +111,7 @@ class Counting:
         )
 
 
+@pytest.mark.long
 def test_side_by_side_is_each_alone() -> None:
     """Each of two games with worlds of their own goes its way, whatever the other does."""
     rule = lambda *players: gacf.rules.simultaneous({p: optax.sgd(0.1) for p in players})  # noqa: E731

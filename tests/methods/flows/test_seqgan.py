@@ -100,6 +100,7 @@ def test_cross_derivatives_are_right_in_expectation(player: str) -> None:
     assert np.all(np.abs(mean - exact) <= 4.5 * error + 1e-6)
 
 
+@pytest.mark.long
 def test_the_critic_sees_real_sequences_and_the_actors() -> None:
     made = game()
     params, _world = made.init(jax.random.key(0))
@@ -116,6 +117,7 @@ def test_the_drawing_shows_the_score_function() -> None:
     assert ("actor", "critic") in flow.forward["actor"] - flow.gradient["actor"]
 
 
+@pytest.mark.long
 def test_pretraining_is_maximum_likelihood() -> None:
     made = game(pretrain=5)
     params, world = made.init(jax.random.key(0))

@@ -107,6 +107,7 @@ def test_transform_target_acts_on_the_labels(transform, labels):
     assert float(losses["critic"][0]) == pytest.approx(value, rel=1e-5)
 
 
+@pytest.mark.long
 def test_bernoulli_shows_one_image_an_example():
     losses, (real, fake), (_, batch, _) = at(make(show="bernoulli", batch_size=64))
     coin = np.asarray(batch["coin"], float)
@@ -131,6 +132,7 @@ def test_bernoulli_masks_the_actor_where_the_image_is_real():
     assert np.all(gradient(jnp.array(False)) != 0)
 
 
+@pytest.mark.long
 def test_r1_takes_a_norm_per_example():
     # one gentle and one steep example: a norm over the batch, or of the mean, would differ
     def judge(x: jax.Array) -> jax.Array:

@@ -187,6 +187,7 @@ def test_labels_of_a_source_domain_are_the_posteriors_classes() -> None:
         refusal(lambda labels=labels: make(labels), "labels:", "classes=10")
 
 
+@pytest.mark.long
 def test_a_label_that_is_no_class_is_never_taken_for_another() -> None:
     """Where its value is not known beforehand: NaN, in place of class 0's or the last one's row."""
     for network in (flows.Labelled((4,), 3), flows.Projection((4,), 3)):

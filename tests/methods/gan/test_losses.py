@@ -144,6 +144,7 @@ RELATIVE = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", RELATIVE)
 def test_relativistic_losses_are_their_formulas(loss):
     game = gacf.gan(GENERATOR, CRITIC, DATA, loss, batch_size=6, noise=2, penalty=r1(3.0))
@@ -191,6 +192,7 @@ def test_energy_based_pushes_no_further_than_its_margin():
     np.testing.assert_allclose(loss.utility(v), -v)
 
 
+@pytest.mark.long
 def test_the_autoencoders_energy_is_its_error():
     critic, x = Autoencoder((3, 2), linen.tanh), jax.random.normal(KEY, (4, 2, 3))
     energy, variables = critic.init_with_output(KEY, x)

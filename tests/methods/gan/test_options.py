@@ -126,6 +126,7 @@ CONDITIONAL = (
 LABELLED = (DATA, np.arange(20) % 4)
 
 
+@pytest.mark.long
 def test_labels_reach_actor_and_critic():
     seen: list[Any] = []
     game = gacf.gan(
@@ -147,6 +148,7 @@ def test_labels_reach_actor_and_critic():
     assert float(loss) == pytest.approx(verdicts + 1.0, rel=1e-5)  # the slope is (1, 1)
 
 
+@pytest.mark.long
 def test_evaluation_of_a_conditional_actor_draws_labels():
     def measure(made: Any, key: jax.Array) -> Any:
         samples, labels = made

@@ -114,6 +114,7 @@ def test_on_a_linear_q_function(penalty, wanted):
     assert found == pytest.approx(wanted, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.long
 def test_labels_are_not_differentiated():
     x, label = jnp.ones((4, 2)), jnp.arange(4)
 

@@ -57,6 +57,7 @@ def test_what_is_taken_has_a_best_verdict_that_moves_with_the_label(loss: str) -
     assert -7 < low < middle - 0.1 < middle < high - 0.1 < 7
 
 
+@pytest.mark.long
 def test_labels_of_a_function_of_ones_own_are_looked_at() -> None:
     make("wasserstein", lambda t: 1 - t)  # still 0 and 1
     make("least_squares", lambda t: 1.2 * t)  # a square has a best verdict for any number

@@ -136,8 +136,8 @@ def textbook(config):
         return state, {"critic/loss": d_loss, "actor/loss": g_loss}
 
     def evaluate(state):
-        def act(key, state):
-            noise = jax.random.normal(key, (len(state), config.noise))
+        def act(key, states):
+            noise = jax.random.normal(key, (len(states), config.noise))
             return generator.apply({"params": state.params["actor"]}, noise)
 
         return quality(act, jax.random.fold_in(state.key, 3))
@@ -174,9 +174,9 @@ def actor_critic_row(
     actor = model("actor", generator)
 
     def evaluate(params, world, key):
-        def act(key, state):
-            noise = jax.random.normal(key, (len(state), config.noise))
-            inputs = sees({"noise": noise, "real": state})
+        def act(key, states):
+            noise = jax.random.normal(key, (len(states), config.noise))
+            inputs = sees({"noise": noise, "real": states})
             inputs = inputs if isinstance(inputs, tuple) else (inputs,)
             return actor.apply(params["actor"], world, *inputs)[0]
 

@@ -245,7 +245,10 @@ def test_every_stream_has_a_key_and_what_is_sown_is_dropped():
     # dropout alone draws as it would without the others
     alone = model("critic", linen.Dropout(0.5)).apply({}, {}, jnp.ones_like(X), key=keys[0])[0]
     assert set(np.unique(alone)) == {0.0, 2.0}
-    with pytest.raises(ValueError, match="critic: key: None was given; its network draws from"):
+    with pytest.raises(
+        ValueError,
+        match="critic: key: None was given; allowed: a key, since its network draws from",
+    ):
         made.apply(params, world, X)
 
 

@@ -35,7 +35,7 @@ ROWS = [
     {"lab.experiment_file", "lab.failure", "lab.inspect", "lab.records", "lab.results"},
     {"lab.config", "lab.registry", "lab.report"},
     {"lab.episodes", "lab.overrides", "lab.run_directory", "lab.sampling", "lab.schedule"},
-    {"lab.finishing", "lab.preparation", "lab.states"},
+    {"lab.extension", "lab.finishing", "lab.preparation", "lab.states"},
     {"lab.training"},
     {"lab.sweep"},
     {"lab.cli"},

@@ -44,9 +44,14 @@ def resolve(experiment: Experiment, overrides: Sequence[str] = ()) -> Config:
         BadInput: an unknown key, a wrong type or an impossible value.
     """
     config = base_config(experiment)
+    apply(config, overrides)
+    return checked(completed(experiment, config))
+
+
+def apply(config: Config, overrides: Sequence[str]) -> None:
+    """Sets the keys that the command line overrides; only each value's type is checked here."""
     for key, tokens in _grouped(overrides):
         _override(config, key, tokens)
-    return checked(completed(experiment, config))
 
 
 def overridden(overrides: Sequence[str]) -> set[str]:

@@ -38,7 +38,9 @@ def _resumed(
             damaged = True
             err.print(f"gacf: checkpoint {saved}", markup=False)
             continue
-        if differ := config.differences(saved.manifest["config"], manifest["config"]):
+        then, now = saved.manifest["config"], manifest["config"]
+        # a run may be extended after it has ended
+        if differ := config.differences({**then, "steps": now.get("steps")}, now):
             raise BadInput(
                 f"DIR: checkpoint {saved.path.name} was made with another config; "
                 f"differing: {', '.join(differ)}"
@@ -120,6 +122,9 @@ def _train(
         return f"cell {cell!r}, after step {at:,}"
 
     done = int(np.searchsorted(grid.ends, start, side="right"))
+    if resumed and done < len(counts):
+        history = [_begun(history[0], grid.due[:done])]
+        counts[done] = int(grid.ends[done]) - start
     key_metric = first.experiment.key_metric
     with Display(out, cell, steps, program.lanes, start, key_metric) as display:
         program.compile(lanes, width)
@@ -156,6 +161,18 @@ def _train(
     # The state comes back on one device, because LAPACK calls in the experiment's `finish` can hang
     # when the state is spread over several.
     return jax.device_put(state, on_one_device()), history[0], seconds
+
+
+def _begun(history: History, due: np.ndarray) -> History:
+    """The windows of a run that goes on; of one that is extended, without those of its old end.
+
+    Where a run ends, a window ends and is evaluated, which would not be so in a longer run.
+    """
+    windows = {name: values[..., : len(due)] for name, values in history.items()}
+    return {
+        name: np.where(due, values, np.nan) if name.startswith("evaluate/") else values
+        for name, values in windows.items()
+    }
 
 
 def _joined(history: Sequence[History]) -> History:

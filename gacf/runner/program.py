@@ -131,6 +131,11 @@ class Program:
         """The traced program of one step of one lane."""
         return self._traces.step.jaxpr
 
+    @property
+    def code(self) -> list[tuple[Any, list[jax.Array]]]:
+        """The traced programs of a step and of an evaluation, and the data that they read."""
+        return [(t.jaxpr, t.consts) for t in (self._traces.step, self._traces.evaluate)]
+
     def bytes_a_lane(self) -> int:
         """Bytes of one lane's state: params, optimiser state, world with its buffers, key."""
         return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(self.one()))

@@ -136,6 +136,9 @@ def parser() -> argparse.ArgumentParser:
     resume.add_argument(
         "directory", metavar="DIR", help="a directory that `gacf run` or `gacf sweep` made"
     )
+    resume.add_argument(
+        "--config.steps", metavar="N", help="train a run for N steps in all, more than it has"
+    )
     resume.add_argument("--track", choices=TRACKERS, help="also send all metrics to a tracker")
     _add_executor(resume)
     _add_processes(resume)
@@ -292,7 +295,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Dotted]:
             key = f"--config.{word[2:]}={value}"
             hint = f"allowed: --workdir, --traceback, --config.KEY, as in {key}"
         raise BadInput(f"{unknown[0]!r} was given; {hint}")
-    if dotted.config and args.command not in (*TRAINING, "draw"):
+    if dotted.config and args.command not in (*TRAINING, "draw", "resume"):
         raise BadInput(f"{dotted.config[0]}: only `gacf run` and `gacf sweep` take overrides")
     if dotted.sweep and args.command != "sweep":
         raise BadInput(f"{dotted.sweep[0]}: only `gacf sweep` takes it")

@@ -63,9 +63,11 @@ def describe(node: Any) -> Any:
     if jax.tree_util.all_leaves([node]):
         return LEAF
     if dataclasses.is_dataclass(node):
-        children = {id(child) for child in jax.tree.leaves(node, is_leaf=lambda x: x is not node)}
         values = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
-        parts = {name: x for name, x in values.items() if x is None or id(x) in children}
+        parts: dict[str, Any] = {}  # in the order in which JAX flattens the class
+        for child in jax.tree.leaves(node, is_leaf=lambda x: x is not node):
+            name = next(n for n, x in values.items() if x is child and n not in parts)
+            parts[name] = child
         static = {name: _frozen(x) for name, x in values.items() if name not in parts}
         described = {name: describe(child) for name, child in parts.items()}
         return ["data", _name(kind), described, static]
@@ -143,7 +145,8 @@ def build(structure: Any, leaves: Iterator[Any]) -> Any:
     }:
         raise Indescribable(f"load: {rest[0]} has other fields than when the state was saved")
     node = object.__new__(cls)
+    values = {name: build(part, leaves) for name, part in parts.items()}
     for name in (field.name for field in dataclasses.fields(cls)):
-        value = build(parts[name], leaves) if name in parts else _thawed(static[name])
+        value = values[name] if name in values else _thawed(static[name])
         object.__setattr__(node, name, value)
     return node

@@ -249,7 +249,7 @@ def complete(config: Any) -> None:
     """Fills in keys that are left open: first what the loss needs, then what the data need."""
     task = lookup("data", config.data, TASKS)
     of_loss = dict(OF_LOSS.get(config.loss, ({}, {}))[len(task.shape) == 3])
-    if config.penalty not in (None, of_loss.get("penalty")):
+    if config.penalty not in (None, of_loss.get("penalty", "r1")):
         of_loss.pop("weight", None)  # it belongs to another penalty
     usual = {"penalty": "r1", "critic_steps": 1}
     if config.kernels and config.penalty is None:

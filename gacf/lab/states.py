@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gacf.core.checks import lookup, shown
+from gacf.core.checks import nearest, shown
 from gacf.core.types import Algorithm, State
 from gacf.lab import experiment_file, run_directory
 from gacf.lab.checkpoint import Checkpoint, cell_directory, newest_first, restore
@@ -190,8 +190,10 @@ def _open(directory: str | Path) -> run_directory.Run:
 
 
 def _cell(cells: Mapping[str, Any], cell: str | None, directory: Path) -> Any:
+    if cell is not None and cell not in cells:
+        raise BadInput(f"cell: {cell!r} is unknown; {nearest(cell, cells)}")
     if cell is not None:
-        return lookup("cell", cell, cells)
+        return cells[cell]
     if len(cells) > 1:
         raise BadInput(
             f"cell: none was given, and {str(directory)!r} has several; allowed: {', '.join(cells)}"

@@ -206,7 +206,7 @@ def test_places_and_states_that_do_not_fit_are_refused(tmp_path: Path):
     state, _ = gacf.run(algorithm(OPTIMIZERS["adam"]), KEY, 1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("all of it")
-    with pytest.raises(ValueError, match="directory: '.*full' holds something else"):
+    with pytest.raises(ValueError, match=r"directory: '.*full' holds something else"):
         gacf.save(tmp_path / "full", state)
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
     with pytest.raises(ValueError, match="state: 3 was given; allowed: a State"):

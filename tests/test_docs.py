@@ -53,9 +53,11 @@ def test_the_skeletons_for_contributors_run_and_keep_the_contract() -> None:
 
 
 @pytest.mark.long
-def test_the_readme_runs() -> None:
+def test_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     names = execute("README.md")
     assert isinstance(names["state"], gacf.State)
+    assert names["samples"].shape == (50_000, 2)
 
 
 @pytest.mark.long

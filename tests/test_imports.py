@@ -30,7 +30,7 @@ ROWS = [
     # the runner and the lab
     {"runner"},
     {"lab", "lab.children", "lab.console", "lab.errors", "lab.escape", "lab.files"},
-    {"lab.provenance", "lab.statistics", "lab.structure"},
+    {"lab.experiment_path", "lab.provenance", "lab.statistics", "lab.structure"},
     {"lab.blame", "lab.checkpoint", "lab.curves", "lab.locks", "lab.painter", "lab.processes"},
     {"lab.experiment_file", "lab.failure", "lab.inspect", "lab.records", "lab.results"},
     {"lab.config", "lab.registry", "lab.report"},

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
 import jax.core
 import jax.extend
 
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A clause for an error message: the nearest allowed name and the list of all.
-
-    Example:
-        >>> nearest("hinje", ["hinge", "wasserstein"])
-        "did you mean 'hinge'? allowed: hinge, wasserstein"
-    """
-    names = [str(a) for a in allowed]
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(names)}"
+from gacf.core.names import nearest as nearest
 
 
 def lookup(argument: str, name: str, table: Mapping[str, Any]) -> Any:

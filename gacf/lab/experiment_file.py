@@ -27,8 +27,9 @@ from typing import Any, NamedTuple
 
 from gacf.core.checks import nearest
 from gacf.core.types import Algorithm
+from gacf.lab import experiment_path
 from gacf.lab.blame import blame
-from gacf.lab.errors import BadInput, check_text
+from gacf.lab.errors import BadInput
 
 Config = Any  # a ConfigDict, whose own annotations make every value a union of six types
 GOALS = ("max", "min")
@@ -73,13 +74,7 @@ def load(path: str | Path, name: str | None = None) -> Experiment:
     Raises:
         BadInput: there is no such file, it does not run, or it lacks `get_config` or `build`.
     """
-    check_text("CONFIG", str(path), "a Python file")
-    path = Path(path)
-    if not path.is_file():
-        known = [str(p) for p in sorted(Path("experiments").glob("*.py"))]
-        hint = f"; {nearest(str(path), known)}" if known else ""
-        raise BadInput(f"CONFIG: there is no file {str(path)!r}{hint}")
-    path = path.resolve()
+    path = experiment_path.find(path).resolve()
     # Registered, because dataclasses and Flax look a class's module up by its name.
     spec = importlib.util.spec_from_file_location(f"gacf_experiment_{path.stem}", path)
     if spec is None or spec.loader is None:

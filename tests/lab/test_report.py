@@ -126,13 +126,14 @@ def test_a_runaway_seed_does_not_flatten_the_curves():
     assert single.axes[0].get_ylim()[0] < 1 < single.axes[0].get_ylim()[1]
 
 
-@pytest.mark.long
-def test_help_and_reports_do_without_jax():
+def test_help_reports_and_wrong_names_do_without_jax():
     code = (
         "import sys, contextlib\n"
         "from gacf.lab.cli import main\n"
         "with contextlib.suppress(SystemExit): main(['--help'])\n"
-        "assert main(['report', 'nowhere']) == 2\n"
+        "for wrong in ('report nowhere', 'run nothing.py', 'sweep nothing.py', 'draw nothing.py', "
+        "'resume nowhere', 'list nonsense'):\n"
+        "    assert main(wrong.split()) == 2\n"
         "assert 'jax' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)

@@ -30,10 +30,13 @@ def _named(source: Callable[..., Environment], name: str, doc: str) -> Callable[
 
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
-    **{name: _named(from_gymnax, name, "Of gymnax.") for name in gymnax.NAMES},
+    **{name: _named(from_gymnax, name, line) for name, line in gymnax.NAMES.items()},
     "LQR": lqr,
     **probes.CONSTRUCTORS,
-    **{f"brax-{name}": _named(from_brax, name, "Of brax (extra: brax).") for name in brax.NAMES},
+    **{
+        f"brax-{name}": _named(from_brax, name, f"{line[:-1]} (extra: brax).")
+        for name, line in brax.NAMES.items()
+    },
 }
 
 

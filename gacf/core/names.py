@@ -29,5 +29,7 @@ def did_you_mean(name: str, allowed: Iterable[str], cutoff: float = 0.4) -> str:
         >>> did_you_mean("hinje", ["hinge", "wasserstein"]), did_you_mean("x", ["hinge"])
         ("did you mean 'hinge'? ", '')
     """
-    close = difflib.get_close_matches(str(name), list(map(str, allowed)), n=1, cutoff=cutoff)
+    names = [str(a) for a in allowed]
+    same = [n for n in names if n.casefold() == str(name).casefold()]
+    close = same or difflib.get_close_matches(str(name), names, n=1, cutoff=cutoff)
     return f"did you mean {close[0]!r}? " if close else ""

@@ -95,7 +95,10 @@ def _folded(text: str, width: int) -> str:
 
 
 def draw(
-    curves: Mapping[str, Mapping[str, Curve]], seeds: bool = True, width: float = 3.6
+    curves: Mapping[str, Mapping[str, Curve]],
+    seeds: bool = True,
+    width: float = 3.6,
+    columns: int = 3,
 ) -> Figure:
     """Draws one panel per metric and one colour per cell, with a legend of both.
 
@@ -103,10 +106,11 @@ def draw(
         curves: metric -> cell -> curve.
         seeds: whether single seeds are drawn too; of many cells in one panel they hide the means.
         width: inches of a panel.
+        columns: the largest number of panels side by side.
     """
     from matplotlib.figure import Figure
 
-    columns = min(3, len(curves))
+    columns = min(columns, len(curves))
     rows = -(-len(curves) // columns)
     names = list(dict.fromkeys(cell for cells in curves.values() for cell in cells))
     colours = {name: f"C{i % 10}" for i, name in enumerate(names)}
@@ -190,18 +194,44 @@ def _draw_one(ax: Axes, curve: Curve, colour: str, seeds: bool) -> None:
     marker = "o" if len(curve.steps) == 1 else None
     if seeds:
         _draw_seeds(ax, curve, colour, marker)
+    if (shown := band(curve)) is None:
+        return
+    ax.plot(shown.steps, shown.middle, color=colour, linewidth=1.8, marker=marker, ms=4)
+    if shown.low is not None:
+        ax.fill_between(shown.steps, shown.low, shown.high, color=colour, alpha=0.25, linewidth=0)
+
+
+class Band(NamedTuple):
+    """What is drawn of a curve, at some of its steps.
+
+    Attributes:
+        steps: [T].
+        middle: the interquartile mean over the seeds that did not diverge, [T].
+        low: the lower end of its 95 % bootstrap interval, [T]; None for one seed.
+        high: the upper end.
+    """
+
+    steps: np.ndarray
+    middle: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+
+def band(curve: Curve, points: int = POINTS) -> Band | None:
+    """Mean and interval of a curve at so many of its steps; None if every seed diverged."""
     values = np.delete(curve.values, list(curve.diverged), axis=0)
     if not values.size:
-        return
-    stride = max(1, math.ceil(len(curve.steps) / POINTS))
+        return None
+    stride = max(1, math.ceil(len(curve.steps) / points))
     at = slice((len(curve.steps) - 1) % stride, None, stride)
     steps, values = curve.steps[at], values[:, at]
-    ax.plot(steps, iqm(values, axis=0), color=colour, linewidth=1.8, marker=marker, ms=4)
-    if len(values) > 1:
-        with warnings.catch_warnings():  # a metric may have no value at first
-            warnings.simplefilter("ignore")
-            low, high = interval(values, axis=0, resamples=RESAMPLES)
-        ax.fill_between(steps, low, high, color=colour, alpha=0.25, linewidth=0)
+    middle = iqm(values, axis=0)
+    if len(values) == 1:
+        return Band(steps, middle)
+    with warnings.catch_warnings():  # a metric may have no value at first
+        warnings.simplefilter("ignore")
+        low, high = interval(values, axis=0, resamples=RESAMPLES)
+    return Band(steps, middle, low, high)
 
 
 def _draw_seeds(ax: Axes, curve: Curve, colour: str, marker: str | None) -> None:

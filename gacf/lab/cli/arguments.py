@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
@@ -234,8 +235,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Dotted]:
         argv: the arguments, at least one.
 
     Returns:
-        The parsed arguments, with `several` saying whether this is one process of several; and the
-        arguments whose names contain keys.
+        The parsed arguments, with `several` saying whether this is one process of several and
+        `line` repeating the command; and the arguments whose names contain keys.
 
     Raises:
         BadInput: a command or an argument is unknown.
@@ -271,6 +272,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Dotted]:
     kind = getattr(args, "kind", None)
     if kind is not None and kind not in KINDS:
         raise BadInput(f"KIND: {kind!r} was given; {nearest(kind, KINDS)}")
+    args.line = shlex.join(["gacf", *argv])
     args.several = args.command in ("run", "resume") and (
         args.distributed,
         args.coordinator,

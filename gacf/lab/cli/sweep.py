@@ -50,7 +50,7 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
     preparation.use_cache()
     stored = directory and (directory / SWEEP).exists() and records.read_sweep(directory)
     err = console.console(stderr=True)
-    opened = sweep.start(directory, loaded, variants, err, workers)
+    opened = sweep.start(directory, loaded, variants, err, workers, args.line)
     if stored and opened.missing():
         report_changes(stored)
     return _train_variants(opened, args, dotted, workers)

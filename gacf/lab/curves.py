@@ -197,8 +197,7 @@ def _draw_one(ax: Axes, curve: Curve, colour: str, seeds: bool) -> None:
     if (shown := band(curve)) is None:
         return
     ax.plot(shown.steps, shown.middle, color=colour, linewidth=1.8, marker=marker, ms=4)
-    if shown.low is not None:
-        ax.fill_between(shown.steps, shown.low, shown.high, color=colour, alpha=0.25, linewidth=0)
+    ax.fill_between(shown.steps, shown.low, shown.high, color=colour, alpha=0.25, linewidth=0)
 
 
 class Band(NamedTuple):
@@ -207,14 +206,14 @@ class Band(NamedTuple):
     Attributes:
         steps: [T].
         middle: the interquartile mean over the seeds that did not diverge, [T].
-        low: the lower end of its 95 % bootstrap interval, [T]; None for one seed.
+        low: the lower end of its 95 % bootstrap interval, [T]; of one seed the mean.
         high: the upper end.
     """
 
     steps: np.ndarray
     middle: np.ndarray
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
+    low: np.ndarray
+    high: np.ndarray
 
 
 def band(curve: Curve, points: int = POINTS) -> Band | None:
@@ -227,7 +226,7 @@ def band(curve: Curve, points: int = POINTS) -> Band | None:
     steps, values = curve.steps[at], values[:, at]
     middle = iqm(values, axis=0)
     if len(values) == 1:
-        return Band(steps, middle)
+        return Band(steps, middle, middle, middle)
     with warnings.catch_warnings():  # a metric may have no value at first
         warnings.simplefilter("ignore")
         low, high = interval(values, axis=0, resamples=RESAMPLES)

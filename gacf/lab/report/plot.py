@@ -42,8 +42,7 @@ def data(metric: str, names: Sequence[str], tracks: Sequence[Curve], shown: int)
     parts = []
     for name, track in zip(names, tracks, strict=False):
         if one := band(track, POINTS):
-            low, high = (one.middle if end is None else end for end in (one.low, one.high))
-            lines = {"middle": _rounded(one.middle), "low": _rounded(low), "high": _rounded(high)}
+            lines = {end: _rounded(getattr(one, end)) for end in ("middle", "low", "high")}
             parts.append({"name": escape.plain(name), "steps": one.steps.tolist(), **lines})
     return Data(escape.plain(metric), parts, shown)
 
@@ -137,6 +136,8 @@ _SCRIPT = r"""
       out += `<polygon points="${around}" fill="${colour(i)}" opacity="${pale ? .04 : .13}"/>` +
              `<polyline points="${path(steps, middle).join(" ")}" fill="none" ` +
              `stroke="${colour(i)}" stroke-width="2" opacity="${pale ? .25 : 1}"/>`;
+      if (steps.length === 1 && middle[0] !== null)
+        out += `<circle cx="${x(steps[0])}" cy="${y(middle[0])}" r="4" fill="${colour(i)}"/>`;
     }
     if (here !== null)
       out += `<line class="here" x1="${x(here)}" x2="${x(here)}" y1="${top}" ` +

@@ -395,10 +395,9 @@ def _effort(path: Path) -> str:
 def _origin(results: Results, stored: Mapping[str, Any]) -> Section:
     """What is recorded about how the sweep came about."""
     source = results.directory / "experiment.py"
+    name = stored["experiment"]
     rows: list[list[Entry]] = [
-        ["experiment", [Link(stored["experiment"], source.name)]]
-        if source.exists()
-        else ["experiment", stored["experiment"]]
+        ["experiment", [Link(name, source.name)] if source.exists() else name]
     ]
     rows += [["command", command] for command in stored.get("commands", [])]
     code = stored.get("code")

@@ -11,16 +11,15 @@ from typing import Any
 from flax import linen
 
 import gacf
-from gacf import networks
+from gacf import games, networks, rules
 from gacf.data import DATA
 from gacf.envs import ENVIRONMENTS
-from gacf.games import bilinear, dirac_gan, lqr, quadratic
 from gacf.methods.actor_critic import DIVERGENCES, METHODS
 from gacf.methods.flows import FLOWS
 from gacf.methods.gan import PENALTIES
 from gacf.methods.gan.losses import DESCRIPTIONS
 from gacf.metrics import METRICS
-from gacf.rules import CG, COMBINATORS, DIRECTIONS, GMRES, SCHEDULES, Neumann, Normal
+from gacf.rules import COMBINATORS, DIRECTIONS, SCHEDULES
 from gacf.stabilizers import STABILIZERS
 
 
@@ -40,6 +39,24 @@ def _modules(package: Any) -> dict[str, Callable[..., Any]]:
     }
 
 
+def _public(package: Any) -> dict[str, Any]:
+    return {name: getattr(package, name) for name in package.__all__}
+
+
+def _makes_game(value: Any) -> bool:
+    """Whether a function's signature says that it returns a game."""
+    return inspect.isfunction(value) and inspect.signature(value).return_annotation in (
+        "Game",
+        gacf.Game,
+    )
+
+
+def _is_solver(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, rules.Solver) and value is not rules.Solver
+
+
+GAME_TABLE = {name: value for name, value in _public(games).items() if _makes_game(value)}
+SOLVER_TABLE = {name: value for name, value in _public(rules).items() if _is_solver(value)}
 METHOD_TABLE = {"gan": gacf.gan, **METHODS, "actor_critic": gacf.actor_critic}
 NETWORK_TABLE = {
     **_modules(networks),
@@ -56,9 +73,9 @@ def _first(doc: str | None) -> str:
     return (doc or "").strip().partition("\n")[0]
 
 
-def _described(entries: Mapping[str, Callable[..., Any]]) -> dict[str, str]:
-    """Name -> the first line of the entry's docstring."""
-    return {name: _first(entry.__doc__) for name, entry in entries.items()}
+def _described(entries: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> the first line of the entry's docstring, or the entry if it is a text."""
+    return {k: x if isinstance(x, str) else _first(x.__doc__) for k, x in entries.items()}
 
 
 def experiments(directory: str | Path = "experiments") -> dict[str, str]:
@@ -79,54 +96,24 @@ def experiments(directory: str | Path = "experiments") -> dict[str, str]:
     return lines
 
 
-# The sections in the order in which they are printed, with what they hold and where it lives.
-SECTIONS: dict[str, tuple[str, Callable[[], dict[str, str]]]] = {
-    "experiments": ("for gacf run, sweep and draw", experiments),
-    "methods": ("games that learn: gacf.<name>", lambda: _described(METHOD_TABLE)),
-    "flows": (
-        "games of more than two models: gacf.flows.<name>",
-        lambda: _described(FLOWS),
-    ),
-    "games": (
-        "games whose solution is known: gacf.games.<name>",
-        lambda: _described(_named((bilinear, dirac_gan, lqr, quadratic))),
-    ),
-    "rules": ("who moves when: gacf.rules.<name>", lambda: _described(SCHEDULES)),
-    "rules: combinators": (
-        "make rules of other rules: gacf.rules.<name>",
-        lambda: _described(COMBINATORS),
-    ),
-    "rules: directions": (
-        "which way a player moves: gacf.rules.<name>",
-        lambda: _described(DIRECTIONS),
-    ),
-    "rules: solvers": (
-        "for the linear systems of implicit directions: gacf.rules.<name>",
-        lambda: _described(_named((CG, GMRES, Neumann, Normal))),
-    ),
-    "stabilizers": (
-        "change a game, a network or an optimiser: gacf.stabilizers",
-        lambda: _described(STABILIZERS),
-    ),
-    "losses": ("what a GAN's players minimise: gacf.gan(loss=…)", lambda: dict(DESCRIPTIONS)),
-    "penalties": (
-        "on the slope of a critic: gacf.methods.gan.<name>",
-        lambda: _described(PENALTIES),
-    ),
-    "divergences": (
-        "how wrong a critic was: gacf.methods.actor_critic.DIVERGENCES",
-        lambda: _described(DIVERGENCES),
-    ),
-    "networks": (
-        "Flax modules, and functions of networks: gacf.networks.<name>",
-        lambda: _described(NETWORK_TABLE),
-    ),
-    "environments": (
-        "for gacf.envs.make(name)",
-        lambda: {**_described(ENVIRONMENTS), **GYMNASIUM},
-    ),
-    "data": ("data sets: gacf.data.<name>", lambda: _described(DATA)),
-    "metrics": ("of samples and games: gacf.metrics.<name>", lambda: _described(METRICS)),
+# The sections in the order in which they are printed: a heading, and the entries by their names.
+SECTIONS: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "experiments": ("for gacf run, sweep and draw", {}),  # those of the current directory
+    "methods": ("games that learn: gacf.<name>", METHOD_TABLE),
+    "flows": ("games of more than two models: gacf.flows.<name>", FLOWS),
+    "games": ("games whose solution is known: gacf.games.<name>", GAME_TABLE),
+    "rules": ("who moves when: gacf.rules.<name>", SCHEDULES),
+    "rules: combinators": ("make rules of other rules: gacf.rules.<name>", COMBINATORS),
+    "rules: directions": ("which way a player moves: gacf.rules.<name>", DIRECTIONS),
+    "rules: solvers": ("of an implicit direction's linear system: gacf.rules.<name>", SOLVER_TABLE),
+    "stabilizers": ("change a game, a network or an optimiser: gacf.stabilizers", STABILIZERS),
+    "losses": ("what a GAN's players minimise: gacf.gan(loss=…)", DESCRIPTIONS),
+    "penalties": ("on the slope of a critic: gacf.methods.gan.<name>", PENALTIES),
+    "divergences": ("how wrong a critic was: gacf.methods.actor_critic.DIVERGENCES", DIVERGENCES),
+    "networks": ("modules, and functions of networks: gacf.networks.<name>", NETWORK_TABLE),
+    "environments": ("for gacf.envs.make(name)", {**ENVIRONMENTS, **GYMNASIUM}),
+    "data": ("data sets: gacf.data.<name>", DATA),
+    "metrics": ("of samples and games: gacf.metrics.<name>", METRICS),
 }
 
 
@@ -144,4 +131,7 @@ def names(kind: str | None = None) -> dict[str, dict[str, str]]:
         True
     """
     chosen = [title for title in SECTIONS if kind is None or kind in title.split(": ")]
-    return {title: SECTIONS[title][1]() for title in chosen}
+    return {
+        title: experiments() if title == "experiments" else _described(SECTIONS[title][1])
+        for title in chosen
+    }

@@ -10,7 +10,7 @@ import jax
 import jax.core
 import jax.extend
 
-from gacf.core.nearest import nearest as nearest
+from gacf.core.names import nearest as nearest
 
 
 def lookup(argument: str, name: str, table: Mapping[str, Any]) -> Any:

@@ -11,7 +11,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from gacf.core.checks import lookup, nearest
+from gacf.core.checks import nearest, shown
+from gacf.core.names import did_you_mean
 from gacf.envs import brax, gymnasium, gymnax, probes
 from gacf.envs.brax import from_brax
 from gacf.envs.check import check
@@ -30,11 +31,26 @@ def _named(source: Callable[..., Environment], name: str, doc: str) -> Callable[
 
 
 ENVIRONMENTS: dict[str, Callable[..., Environment]] = {
-    **{name: _named(from_gymnax, name, "Of gymnax.") for name in gymnax.NAMES},
+    **{name: _named(from_gymnax, name, line) for name, line in gymnax.NAMES.items()},
     "LQR": lqr,
     **probes.CONSTRUCTORS,
-    **{f"brax-{name}": _named(from_brax, name, "Of brax (extra: brax).") for name in brax.NAMES},
+    **{
+        f"brax-{name}": _named(from_brax, name, f"{line[:-1]} (extra: brax).")
+        for name, line in brax.NAMES.items()
+    },
 }
+
+
+def _alternatives(name: str) -> str:
+    """What a user may have meant by an unknown name, and what is allowed."""
+    allowed = "allowed: a name that `gacf list environments` prints"
+    if not gymnasium.ID.fullmatch(name):
+        return did_you_mean(name, ENVIRONMENTS) + allowed
+    # Gymnasium has many environments with names of this form: a name of gacf's own has to be close.
+    own = did_you_mean(name, filter(gymnasium.ID.fullmatch, ENVIRONMENTS), cutoff=0.75)
+    if own:
+        return f"{own}{allowed}, or {gymnasium.PREFIX}<id>"
+    return f"did you mean {gymnasium.PREFIX + name!r}? {allowed}, or {gymnasium.PREFIX}<id>"
 
 
 def make(name: str, **parameters: Any) -> Environment:
@@ -53,7 +69,9 @@ def make(name: str, **parameters: Any) -> Environment:
     """
     if isinstance(name, str) and name.startswith(gymnasium.PREFIX):
         return from_gymnasium(name.removeprefix(gymnasium.PREFIX), **parameters)
-    constructor = lookup("environment", name, ENVIRONMENTS)
+    constructor = ENVIRONMENTS.get(name) if isinstance(name, str) else None
+    if constructor is None:
+        raise ValueError(f"environment: {shown(name)} is unknown; {_alternatives(str(name))}")
     known = inspect.signature(constructor).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for parameter in parameters:

@@ -17,20 +17,20 @@ from gacf.core.types import Key, PyTree
 from gacf.envs.types import Box, Environment, Timestep, check_installed, restart
 
 # All that brax registers except "fast", which only tests its own training, and "swimmer", whose
-# fluid calls `clip` by a name that jax has dropped. It is a list because listing names should not
-# import brax, which may not even be installed.
-NAMES = (
-    "ant",
-    "halfcheetah",
-    "hopper",
-    "humanoid",
-    "humanoidstandup",
-    "inverted_double_pendulum",
-    "inverted_pendulum",
-    "pusher",
-    "reacher",
-    "walker2d",
-)
+# fluid calls `clip` by a name that jax has dropped. They are listed here because listing names
+# should not import brax, which may not even be installed.
+NAMES = {
+    "ant": "Walk forward on four legs.",
+    "halfcheetah": "Run forward on two legs in the plane.",
+    "hopper": "Hop forward on one leg.",
+    "humanoid": "Walk forward as a humanoid.",
+    "humanoidstandup": "Stand up as a humanoid.",
+    "inverted_double_pendulum": "Balance two poles, one on the other, on a cart.",
+    "inverted_pendulum": "Balance a pole on a cart.",
+    "pusher": "Push an object to a goal with an arm.",
+    "reacher": "Reach a goal with an arm of two links.",
+    "walker2d": "Walk forward on two legs in the plane.",
+}
 BACKENDS = ("spring", "positional", "generalized", "mjx")
 
 

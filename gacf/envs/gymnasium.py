@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import threading
 import weakref
 from collections import OrderedDict
@@ -28,12 +29,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gacf.core.checks import lookup, require, whole
+from gacf.core.checks import require, whole
+from gacf.core.names import did_you_mean
 from gacf.core.types import Key
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep, check_installed
 
 PREFIX = "gymnasium:"
 LONGEST = 1_000  # steps of an episode if the environment sets no limit
+ID = re.compile(r"([\w:.-]+/)?[\w:.-]+-v\d+")  # how Gymnasium names environments
 WIDEST = 2**24  # the whole numbers up to here are exact in float32
 
 
@@ -55,7 +58,8 @@ class HostState(NamedTuple):
     time: jax.Array
 
 
-def _space(name: str, space: Any) -> Space:
+def _space(name: str, role: str, space: Any) -> Space:
+    """The space of observations or actions, as `role` says, in gacf's terms."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Discrete):
@@ -64,9 +68,19 @@ def _space(name: str, space: Any) -> Space:
         low, high = (jnp.asarray(np.asarray(x), jnp.float32) for x in (space.low, space.high))
         return Box(tuple(space.shape), low, high)
     raise ValueError(
-        f"environment: {name} has the space {space}; allowed: Box and Discrete "
-        "(gymnasium.wrappers.FlattenObservation makes a Box of most)"
+        f"environment: {name} has {role}s in the space {space}; allowed: Box and Discrete"
+        + _way_out(role, space)
     )
+
+
+def _way_out(role: str, space: Any) -> str:
+    """How a user can turn a space into one that is allowed; empty if Gymnasium has no way."""
+    wrapped = "gacf.envs.from_gymnasium takes a function that returns the wrapped environment"
+    if role == "action":
+        return f", which a gymnasium.ActionWrapper of your own can offer; {wrapped}"
+    if space.is_np_flattenable:
+        return f", which gymnasium.wrappers.FlattenObservation makes of it; {wrapped}"
+    return ""
 
 
 def _counts(space: Any) -> bool:
@@ -80,7 +94,7 @@ def _actions(name: str, space: Any) -> Space:
     Real numbers in it are rounded to the nearest whole number (`_Pool.host_action`). So each whole
     number, including the lowest and the highest, gets a share of the same size.
     """
-    box = _space(name, space)
+    box = _space(name, "action", space)
     if not (isinstance(box, Box) and _counts(space)):
         return box
     low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
@@ -273,8 +287,12 @@ def from_gymnasium(
     import gymnasium
 
     if isinstance(name, str):
-        if ":" not in name:  # otherwise it is "module:id", and the module registers it
-            lookup("gymnasium", name, gymnasium.registry)
+        # "module:id" is registered by its module
+        if ":" not in name and name not in gymnasium.registry:
+            raise ValueError(
+                f"gymnasium: {name!r} is unknown; {did_you_mean(name, gymnasium.registry)}"
+                "allowed: the ids that gymnasium.pprint_registry() prints, and <module>:<id>"
+            )
         # its checks of an environment's author are none of the user's
         parameters = {"disable_env_checker": True, **parameters}
 
@@ -287,7 +305,7 @@ def from_gymnasium(
     require("horizon", horizon, whole, "a whole number >= 1")
     title = PREFIX + (name if isinstance(name, str) else type(first.unwrapped).__name__)
     with jax.ensure_compile_time_eval():
-        observations = _space(title, first.observation_space)
+        observations = _space(title, "observation", first.observation_space)
         actions = _actions(title, first.action_space)
     pool = _Pool(make, first, limit, horizon)
 

@@ -13,35 +13,36 @@ from gacf.core.checks import nearest, require
 from gacf.core.types import Key, PyTree
 from gacf.envs.types import Box, Discrete, Environment, Space, Timestep
 
-# All that gymnax registers except MNISTBandit, which downloads a data set when it is made. It is a
-# list because importing gymnax takes two seconds, for which the training of a GAN should not wait.
-NAMES = (
-    "CartPole-v1",
-    "Pendulum-v1",
-    "Acrobot-v1",
-    "MountainCar-v0",
-    "MountainCarContinuous-v0",
-    "Asterix-MinAtar",
-    "Breakout-MinAtar",
-    "Freeway-MinAtar",
-    "Seaquest-MinAtar",
-    "SpaceInvaders-MinAtar",
-    "Catch-bsuite",
-    "DeepSea-bsuite",
-    "MemoryChain-bsuite",
-    "UmbrellaChain-bsuite",
-    "DiscountingChain-bsuite",
-    "SimpleBandit-bsuite",
-    "FourRooms-misc",
-    "MetaMaze-misc",
-    "PointRobot-misc",
-    "BernoulliBandit-misc",
-    "GaussianBandit-misc",
-    "Reacher-misc",
-    "Swimmer-misc",
-    "Pong-misc",
-    "FrozenLake-misc",
-)
+# All that gymnax registers except MNISTBandit, which downloads a data set when it is made. They are
+# listed here because importing gymnax takes two seconds, for which the training of a GAN should not
+# wait.
+NAMES = {
+    "CartPole-v1": "Balance a pole on a cart; two actions.",
+    "Pendulum-v1": "Swing a pendulum up and hold it there; one torque.",
+    "Acrobot-v1": "Swing the lower of two links up to a height; three actions.",
+    "MountainCar-v0": "Rock a weak car up a hill; three actions.",
+    "MountainCarContinuous-v0": "Rock a weak car up a hill; one force.",
+    "Asterix-MinAtar": "MinAtar's Asterix: collect treasure and avoid enemies.",
+    "Breakout-MinAtar": "MinAtar's Breakout: break bricks with a ball and a paddle.",
+    "Freeway-MinAtar": "MinAtar's Freeway: cross a road between cars.",
+    "Seaquest-MinAtar": "MinAtar's Seaquest: rescue divers and shoot from a submarine.",
+    "SpaceInvaders-MinAtar": "MinAtar's Space Invaders: shoot aliens before they land.",
+    "Catch-bsuite": "bsuite's Catch: catch a falling ball with a paddle.",
+    "DeepSea-bsuite": "bsuite's Deep Sea: only one long sequence of actions pays (exploration).",
+    "MemoryChain-bsuite": "bsuite's memory chain: recall at the end what was shown at the start.",
+    "UmbrellaChain-bsuite": "bsuite's umbrella chain: only the first action matters, much later.",
+    "DiscountingChain-bsuite": "bsuite's discounting chain: the first action chooses the delay.",
+    "SimpleBandit-bsuite": "bsuite's bandit: eleven arms with fixed rewards.",
+    "FourRooms-misc": "Four rooms: find the goal in a grid through narrow doors.",
+    "MetaMaze-misc": "Find a goal in a maze again and again, within one episode.",
+    "PointRobot-misc": "Move a point to a goal in the plane; two real actions.",
+    "BernoulliBandit-misc": "A bandit with two arms, whose chances of a reward vary by episode.",
+    "GaussianBandit-misc": "A bandit with two arms: a sure reward against a normal one.",
+    "Reacher-misc": "Reach a goal with an arm of two links; two torques.",
+    "Swimmer-misc": "Swim forward by moving the joints; real torques.",
+    "Pong-misc": "Pong against a simple opponent.",
+    "FrozenLake-misc": "Cross a frozen lake with holes on a grid; four actions.",
+}
 
 LIMIT = "max_steps_in_episode"
 LONGEST = 1_000  # steps of an episode if the environment sets no limit

@@ -45,7 +45,9 @@ def lqr(
     start: Any = None,
     stop_target: bool = False,
 ) -> Game:
-    """The actor minimises the critic's verdict, and the critic its Bellman error at random (s, u).
+    """The linear-quadratic regulator as a game, in which every derivative is known.
+
+    The actor minimises the critic's verdict, and the critic its Bellman error at random (s, u).
 
         actor    min_K  mean_B Q_φ(s, −Ks)
         critic   min_φ  ½ mean_B (Q_φ(s, u) − [sᵀQs + uᵀRu + γ Q_φ(s', −Ks')])²,  target fixed

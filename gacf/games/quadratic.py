@@ -34,7 +34,7 @@ class Quadratic(NamedTuple):
 
 
 def quadratic(spec: Quadratic, start: Any = 0.0) -> Game:
-    """The game of the given losses.
+    """The game whose losses are quadratic functions of all players' parameters.
 
     Args:
         spec: sizes, Hessians and slopes.

@@ -170,4 +170,5 @@ def show(run: Run, summary: dict[str, Any], out: Console) -> None:
     """Prints the final table, and where everything is."""
     out.print(table.terminal(table.compare([(run.directory.name, summary)])))
     pictures = ", ".join(sorted(p.name for p in run.directory.glob("*.png")))
-    out.print(f"{run.directory}: metrics.parquet, summary.json, {pictures}", markup=False)
+    left = f"metrics.parquet, summary.json, {pictures}"
+    out.print(f"{run.directory}: {left}", markup=False, soft_wrap=True)

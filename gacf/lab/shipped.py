@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import gacf
-from gacf.core.nearest import nearest
+from gacf.core.names import nearest
 from gacf.lab.errors import BadInput, check_text
 
 

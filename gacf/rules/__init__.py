@@ -57,9 +57,10 @@ def _that_return(kind: type) -> dict[str, _Callable]:
 # rule is a schedule: it decides when each player moves.
 _COMBINATORS = ("every", "minibatches", "parallel", "player_step", "repeat", "sequence")
 
+COMBINATORS: dict[str, _Callable[..., _Rule]] = {name: _PUBLIC[name] for name in _COMBINATORS}
 DIRECTIONS: dict[str, _Callable[..., Direction]] = _that_return(Direction)
 SCHEDULES: dict[str, _Callable[..., _Rule]] = {
     name: make for name, make in _that_return(_Rule).items() if name not in _COMBINATORS
 }
 
-__all__ = ["DIRECTIONS", "SCHEDULES", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["COMBINATORS", "DIRECTIONS", "SCHEDULES", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -200,3 +200,32 @@ def test_a_missing_package_names_the_extra(monkeypatch):
         with pytest.raises(ValueError, match=rf"pip install 'gacf-jax\[{extra}\]'") as error:
             envs.make(name)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("LunarLander-v3", "gymnasium:LunarLander-v3"),
+        ("ALE/Pong-v5", "gymnasium:ALE/Pong-v5"),
+        ("Ant-v5", "gymnasium:Ant-v5"),
+        ("Reacher-v5", "gymnasium:Reacher-v5"),
+        ("Taxi-v3", "gymnasium:Taxi-v3"),
+        ("CartPole-v0", "CartPole-v1"),
+        ("cartpole-v1", "CartPole-v1"),
+        ("MountainCar-v1", "MountainCar-v0"),
+        ("brax-ants", "brax-ant"),
+        ("lqr", "LQR"),
+    ],
+)
+def test_an_unknown_name_points_to_what_was_meant(name, meant):
+    with pytest.raises(ValueError, match=f"'{name}' is unknown; did you mean '{meant}'") as error:
+        envs.make(name)
+    said = str(error.value)
+    assert "gacf list environments" in said and "Breakout" not in said and len(said) < 200
+
+
+def test_an_unknown_name_may_be_anything():
+    with pytest.raises(ValueError, match="environment: 3 is unknown; allowed: a name"):
+        envs.make(3)
+    with pytest.raises(ValueError, match=r"environment: \['LQR'\] is unknown"):
+        envs.make(["LQR"])

@@ -129,6 +129,38 @@ def test_spaces_begin_at_zero_and_a_horizon_cuts():
     assert not np.any(seen.terminated) and seen.observation.dtype == jnp.int32
 
 
+class Many(Odd):
+    """Several choices at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+
+class Chosen(gymnasium.ActionWrapper):
+    """One choice that stands for several."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.action_space = gymnasium.spaces.Discrete(6)
+
+    def action(self, action):
+        return np.array(divmod(int(action), 3))
+
+
+def test_the_advice_of_refusals_helps():
+    assert envs.from_gymnasium(lambda: Chosen(Many())).action == envs.Discrete(6)
+    space = gymnasium.spaces.MultiBinary(3)
+    binary = envs.from_gymnasium(lambda: gymnasium.wrappers.FlattenObservation(Odd(space=space)))
+    assert isinstance(binary.observation, envs.Box) and binary.observation.shape == (3,)
+
+
+def test_an_unknown_id_prints_no_list_of_all():
+    with pytest.raises(ValueError, match=r"gymnasium\.pprint_registry") as error:
+        envs.make("gymnasium:Nothing-v7")
+    assert len(str(error.value)) < 200
+
+
 class Counted(gymnasium.Env):
     """Episodes of 1 to 6 steps; it knows how many are open, and raises when it is asked to."""
 
@@ -294,7 +326,19 @@ def test_a_run_of_many_seeds(map):
         (lambda: envs.from_gymnasium("CartPole-v1", horizon=0), "horizon: 0 was given"),
         (
             lambda: envs.from_gymnasium(Odd, space=gymnasium.spaces.MultiBinary(3)),
-            r"has the space MultiBinary\(3\); allowed: Box and Discrete",
+            r"observations in the space MultiBinary\(3\); allowed: Box and Discrete, which "
+            r"gymnasium.wrappers.FlattenObservation makes of it",
+        ),
+        (
+            lambda: envs.from_gymnasium(
+                Odd, space=gymnasium.spaces.Sequence(gymnasium.spaces.Discrete(2))
+            ),
+            r"observations in the space Sequence\(.*\); allowed: Box and Discrete$",
+        ),
+        (
+            lambda: envs.from_gymnasium(Many),
+            r"actions in the space MultiDiscrete\(\[2 3\]\); "
+            r"allowed: Box and Discrete, which a gymnasium.ActionWrapper of your own can offer",
         ),
         *(
             (

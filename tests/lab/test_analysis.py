@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import json
 import re
@@ -9,14 +10,17 @@ import sys
 import types
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from gacf.lab.cli import main
+from gacf.lab.curves import Curve
 from gacf.lab.errors import BadInput
-from gacf.lab.report import analysis, page
+from gacf.lab.report import analysis, page, plot
+from gacf.lab.report.sections import Link
 
 
 def sweep(directory: Path, values: dict[tuple[float, int], np.ndarray], goal: str = "max") -> Path:
@@ -114,25 +118,99 @@ def test_statistics_are_those_of_rliable(monkeypatch: pytest.MonkeyPatch):
     assert analysis.middle(x)[0] == pytest.approx(metrics.aggregate_iqm(x[:, None]))
 
 
+@pytest.fixture(scope="module")
+def reported(made: Path) -> tuple[Path, str, str]:
+    """A sweep's directory with its report: the page, and the Markdown."""
+    stored = json.loads((made / "sweep.json").read_text())
+    stored |= {"commands": ["gacf sweep made.py --sweep.width=8,16"], "versions": {"jax": "1.2"},
+               "code": {"experiment": {"file": "made.py", "commit": "0123456789abc"}}}  # fmt: skip
+    (made / "sweep.json").write_text(json.dumps(stored))
+    for name in stored["variants"]:
+        (made / name / "samples.png").write_bytes(b"")
+    assert main(["report", str(made)]) == 0
+    return made, (made / "report.html").read_text(), (made / "report.md").read_text()
+
+
+def without_tags(text: str) -> str:
+    return re.sub(r"<[^>]*>", "", text)
+
+
 @pytest.mark.long
 def test_the_page_needs_nothing_else_and_the_markdown_says_the_same(
-    made: Path, capsys: pytest.CaptureFixture[str]
+    reported: tuple[Path, str, str],
 ):
-    assert main(["report", str(made)]) == 0
-    assert "report.html" in capsys.readouterr().out
-    text, other = (made / "report.html").read_text(), (made / "report.md").read_text()
-    assert not re.findall(r"""(?:src|href)=["'](?!data:)|https?://|@import|<script""", text)
-    assert text.count("<img") == other.count("![") == 4
+    made, text, other = reported
+    assert not re.findall(r"""src=["'](?!data:)|https?://|@import|<script[^>]*src""", text)
+    assert text.count("<img") == other.count("![") == 5
     for title in (
-        "Best cells", "Sensitivity", "Learning curves", "Performance profiles",
-        "Probability of improvement", "How many seeds",
+        "Best cells", "Curves overlaid", "Sensitivity", "Learning curves", "Performance profiles",
+        "Probability of improvement", "How many seeds", "Runs", "How it was made", "Config",
     ):  # fmt: skip
         assert f"<h2>{title}</h2>" in text and f"## {title}\n" in other
-    cells = re.findall(r"<td>(.*?)</td>", text)
-    lines = [line for line in other.splitlines() if line.startswith("| ")]
+    cells = [without_tags(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", text)]
+    plain = re.sub(r"\[([^\]]*)\]\(<[^>]*>\)", r"\1", other)
+    lines = [line for line in plain.splitlines() if line.startswith("| ")]
     assert cells and set(cells) <= {c for line in lines for c in line[2:-2].split(" | ")}
     for name in re.findall(r"!\[.*?\]\((.*?)\)", other):
         assert (made / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.long
+def test_all_links_of_a_report_lead_somewhere(reported: tuple[Path, str, str]):
+    made, text, other = reported
+    targets = re.findall(r'href="([^"]*)"', text)
+    ids = set(re.findall(r'id="([^"]*)"', text))
+    inside = [target[1:] for target in targets if target.startswith("#")]
+    assert len(inside) == len(ids) == text.count("<h2>") and set(inside) == ids
+    files = [html.unescape(target) for target in targets if not target.startswith("#")]
+    files += re.findall(r"\]\(<([^>]*)>\)", other)
+    assert any("samples.png" in file for file in files)
+    for file in files:
+        assert file.startswith("./") and (made / unquote(file)).exists()
+
+
+@pytest.mark.long
+def test_a_report_says_how_the_sweep_was_made(reported: tuple[Path, str, str]):
+    for said in ("gacf sweep made.py --sweep.width=8,16", "0123456789", "jax 1.2"):
+        assert all(said in without_tags(text) for text in reported[1:])
+
+
+@pytest.mark.long
+def test_the_value_comes_first_in_the_page(reported: tuple[Path, str, str]):
+    heads = re.findall(r"<thead>(.*?)</thead>", reported[1])[0]
+    assert re.findall(r">([^<>]+)</th>", heads)[:2] == ["value", "rank"]
+
+
+@pytest.mark.long
+def test_the_plot_has_every_cell(reported: tuple[Path, str, str]):
+    made, text, _ = reported
+    (found,) = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    content = json.loads(found)
+    cells = analysis.read(made).cells
+    assert [curve["name"] for curve in content["curves"]] == [cell.name for cell in cells]
+    assert content["metric"] == "evaluate/score" and content["shown"] == 6
+    first = content["curves"][0]
+    assert first["steps"] == [5, 10]
+    assert first["middle"][1] == pytest.approx(10 * analysis.middle(cells[0].finals)[0], rel=1e-4)
+
+
+def test_the_data_of_a_plot_cannot_end_its_script():
+    curve = Curve(np.arange(3), np.array([[0.0, np.nan, 1 / 3]]), [])
+    content = plot.data("a<b", ["</script><b>", "unused"], [curve], 1)
+    text = plot.markup(content)
+    assert text.count("</script>") == 2 and "<b>" not in text.replace("<body", "")
+    found = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', text)[0])
+    assert found["curves"] == [
+        {"name": "</script><b>", "steps": [0, 1, 2], "middle": [0.0, None, 0.33333],
+         "low": [0.0, None, 0.33333], "high": [0.0, None, 0.33333]}
+    ]  # fmt: skip
+
+
+def test_a_link_to_a_run_is_a_path_whatever_its_name():
+    for name in ("javascript:alert(1)", 'a"b', "a b#c?d", "//x"):
+        target = Link(name, f"{name}/").target
+        assert target.startswith("./") and not set(target) & set(':"#? ()<>')
+        assert unquote(target) == f"./{name}/"
 
 
 def test_what_cannot_be_reported_is_told(tmp_path: Path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -248,3 +249,5 @@ def test_the_sweep_says_what_it_holds(swept: Path):
     assert list(stored["variants"]) == ["slow", "broken", "fast, 0.5"]
     assert stored["variants"]["fast, 0.5"]["actor"] == {"hidden": [4], "learning_rate": 0.5}
     assert stored["devices"] == {"platform": "cpu", "count": 4}
+    words = ["gacf", "sweep", str(swept.parent / "swept.py"), "--workdir", str(swept), *SHORT]
+    assert stored["commands"] == [shlex.join(words)]

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from gacf.lab import records, shipped
 from gacf.lab.cli.arguments import Dotted, parse, parser
 from gacf.lab.cli.messages import INTERRUPTED, say
 from gacf.lab.errors import BadInput, Failed
@@ -57,10 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
+def _check_places(args: argparse.Namespace) -> None:
+    """Raises a `BadInput` if there is no such experiment, or no such run to resume."""
+    if args.command == "resume":
+        if not (Path(args.directory) / records.SWEEP).exists():
+            records.read_stored(args.directory)
+    elif "config" in args and not Path(args.config).is_dir():
+        shipped.find(args.config)
+
+
 def _do(args: argparse.Namespace, dotted: Dotted) -> int:
-    # Imported only now, so that help and mistakes in the arguments do not wait for JAX.
-    module = importlib.import_module(f"gacf.lab.cli.{args.command}")
     try:
+        # The command is imported last, so that help and mistakes do not wait for JAX.
+        _check_places(args)
+        module = importlib.import_module(f"gacf.lab.cli.{args.command}")
         return module.command(args, dotted)
     except KeyboardInterrupt:
         print("gacf: stopped", file=sys.stderr)

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 from gacf import __version__
+from gacf.core.names import nearest
 from gacf.lab.errors import BadInput, check_text
 
 COMMANDS = ("run", "sweep", "resume", "watch", "report", "sample", "play", "draw", "new", "list")
 TRAINING = ("run", "sweep")
 EXECUTORS = ("processes", "ray", "slurm")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
+KINDS = (
+    "experiments",
+    "methods",
+    "flows",
+    "games",
+    "rules",
+    "combinators",
+    "directions",
+    "solvers",
+    "stabilizers",
+    "losses",
+    "penalties",
+    "divergences",
+    "networks",
+    "environments",
+    "data",
+    "metrics",
+)  # of `gacf list`
 
 _EPILOG = """\
 examples:
@@ -218,10 +237,11 @@ def parser() -> argparse.ArgumentParser:
     )
     draw.add_argument("--workdir", metavar="DIR", help="for the drawings; default: drawings")
 
-    commands.add_parser(
-        "list",
-        help="list experiments, games, rules, stabilisers and environments",
-        allow_abbrev=False,
+    kinds = commands.add_parser(
+        "list", help="list what there is to choose from, by kind", allow_abbrev=False
+    )
+    kinds.add_argument(
+        "kind", metavar="KIND", nargs="?", help=f"{', '.join(KINDS)}; default: all of them"
     )
     for command in commands.choices.values():
         command.add_argument(
@@ -273,17 +293,15 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Dotted]:
         argv: the arguments, at least one.
 
     Returns:
-        The parsed arguments, with `several` saying whether this is one process of several; and the
-        arguments whose names contain keys.
+        The parsed arguments, with `several` saying whether this is one process of several and
+        `line` repeating the command; and the arguments whose names contain keys.
 
     Raises:
         BadInput: a command or an argument is unknown.
     """
     plain, dotted = _split(argv)
     if plain and not plain[0].startswith("-") and plain[0] not in COMMANDS:
-        close = difflib.get_close_matches(plain[0], COMMANDS, n=1, cutoff=0.4)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise BadInput(f"{plain[0]!r}: {hint}allowed: {', '.join(COMMANDS)}")
+        raise BadInput(f"{plain[0]!r}: {nearest(plain[0], COMMANDS)}")
     args, unknown = parser().parse_known_args(plain)
     if args.command is None:
         given = repr(unknown[0]) if unknown else "none"
@@ -309,6 +327,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, Dotted]:
     ):
         if given is not None:
             check_text(argument, given, "the name of a file or a directory")
+    kind = getattr(args, "kind", None)
+    if kind is not None and kind not in KINDS:
+        raise BadInput(f"KIND: {kind!r} was given; {nearest(kind, KINDS)}")
+    args.line = shlex.join(["gacf", *argv])
     args.several = args.command in ("run", "resume") and (
         args.distributed,
         args.coordinator,

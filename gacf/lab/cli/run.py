@@ -79,7 +79,8 @@ def _profile(run: Any, programs: Any) -> None:
         out.print(profile.table(costs, cell))
         out.print(profile.words(costs), markup=False)
         trace = max(place.rglob("*.trace.json.gz"))
-        out.print(f"trace for TensorBoard and ui.perfetto.dev: {trace}", markup=False)
+        text = f"trace for TensorBoard and ui.perfetto.dev: {trace}"
+        out.print(text, markup=False, soft_wrap=True)
 
 
 def train(run: Any, programs: Any, track: str | None, locks: Sequence[Any]) -> int:
@@ -90,7 +91,7 @@ def train(run: Any, programs: Any, track: str | None, locks: Sequence[Any]) -> i
             lock.check()
 
     out, err = consoles()
-    out.print(f"{run.directory}", markup=False)
+    out.print(f"{run.directory}", markup=False, soft_wrap=True)
     with contextlib.ExitStack() as stack:
         tracker = stack.enter_context(
             tracker_of(track if processes.first() else None, run.directory, err)

@@ -50,7 +50,7 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
     preparation.use_cache()
     stored = directory and (directory / SWEEP).exists() and records.read_sweep(directory)
     err = console.console(stderr=True)
-    opened = sweep.start(directory, loaded, variants, err, workers)
+    opened = sweep.start(directory, loaded, variants, err, workers, args.line)
     if stored and opened.missing():
         report_changes(stored)
     return _train_variants(opened, args, dotted, workers)
@@ -88,7 +88,8 @@ def _train_variants(opened: Any, args: argparse.Namespace, dotted: Dotted, worke
     out, err = console.console(), console.console(stderr=True)
     directory = opened.directory
     again = f"gacf resume {directory}"
-    out.print(f"{directory}: variants left to train: {len(opened.missing())}", markup=False)
+    text = f"{directory}: variants left to train: {len(opened.missing())}"
+    out.print(text, markup=False, soft_wrap=True)
     for note in opened.notes:
         out.print(f"note: {note}", markup=False, soft_wrap=True)
     try:
@@ -114,6 +115,7 @@ def _train_variants(opened: Any, args: argparse.Namespace, dotted: Dotted, worke
         f"{summary['compilations']} compilations, {summary['compile_seconds']:.1f} s of "
         f"{summary['wall_seconds']:.1f} s",
         markup=False,
+        soft_wrap=True,
     )
     failed = work.failures(opened)
     by_name = {unit.name: unit for unit in opened.units}

@@ -18,6 +18,7 @@ from gacf.lab.files import write_atomically
 from gacf.lab.statistics import iqm
 
 LINES = 20
+WIDE = 100  # columns of a terminal that has room for a bar beside the numbers
 PROGRESS = "progress.json"
 
 
@@ -124,10 +125,12 @@ class Display:
         self.start, self.key_metric = start, key_metric
         self.printed = start * LINES // steps
         self.value, self.diverged = "", 0
+        self.wide = out.width >= WIDE
+        drawn = [SpinnerColumn(), BarColumn(bar_width=24)] if self.wide else []
         self.bar = Progress(
-            SpinnerColumn(),
+            *drawn[:1],
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
+            *drawn[1:],
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TextColumn("{task.fields[speed]}", style="cyan"),
             TimeRemainingColumn(compact=True),
@@ -174,7 +177,8 @@ class Display:
         speed = self.seeds * (step - self.start) / max(elapsed, 1e-9)
         news = f"diverged {self.diverged}/{self.seeds}" if self.diverged else ""
         news = "  ".join(filter(None, [self.value, news]))
-        self.bar.update(self.task, completed=step, speed=f"{_rate(speed)} seed-steps/s", news=news)
+        unit = " seed-steps/s" if self.wide else "/s"
+        self.bar.update(self.task, completed=step, speed=f"{_rate(speed)}{unit}", news=news)
         if not self.out.is_terminal and step * LINES // self.steps > self.printed:
             self.printed = step * LINES // self.steps
             left = elapsed * (self.steps - step) / max(step - self.start, 1)

@@ -66,11 +66,12 @@ class Results(NamedTuple):
     missing: list[str]
 
 
-def _leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a config by their full keys, as in "actor.learning_rate"."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _leaves(value, f"{prefix}{key}.")
+            flat |= leaves(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = tuple(value) if isinstance(value, list) else value
     return flat
@@ -90,7 +91,7 @@ def read(directory: str | Path) -> Results:
             f"DIR: {str(directory)!r}: not finished: {', '.join(missing)}; "
             f"go on with: gacf resume {directory}"
         )
-    flat = {name: _leaves(config) for name, config in stored["variants"].items()}
+    flat = {name: leaves(config) for name, config in stored["variants"].items()}
     every = dict.fromkeys(key for one in flat.values() for key in one)
     keys = [k for k in every if len({repr(one.get(k)) for one in flat.values()}) > 1]
     summaries = {name: table.read_summary(place) for name, place in runs}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from gacf.lab import escape
 from gacf.lab.errors import BadInput
 from gacf.lab.records import SWEEP, read_sweep
+from gacf.lab.report.fitted import Fitted
 from gacf.lab.statistics import caution
 
 
@@ -169,24 +170,10 @@ def _note(summaries: Sequence[tuple[str, dict[str, Any]]]) -> str:
 
 def terminal(table: Table) -> Any:
     """The table as a rich console prints it."""
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table as Rich
-    from rich.text import Text
-
-    grid = Rich(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(table.columns):
-        last = len(table.columns) - 1
-        text = column in LEFT or i == last
-        grid.add_column(
-            Text(escape.plain(column)), justify="left" if text else "right", overflow="fold"
-        )
-    for row in table.rows:
-        warns = table.columns[-1] == "diverged" and row[-1] != "none"
-        style = "yellow" if warns else ""
-        *first, last = map(escape.plain, row)
-        grid.add_row(*map(Text, first), Text(last, style=style))
-    return Group(grid, Text(escape.plain(table.note), style="dim"))
+    last = len(table.columns) - 1
+    left = [i for i, column in enumerate(table.columns) if column in LEFT or i == last]
+    warns = [table.columns[-1] == "diverged" and row[-1] != "none" for row in table.rows]
+    return Fitted(table.columns, table.rows, table.note, left, warns)
 
 
 def markdown(table: Table) -> str:

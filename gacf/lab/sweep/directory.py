@@ -69,7 +69,12 @@ class Sweep(NamedTuple):
 
 
 def start(
-    directory: Path | None, loaded: Experiment, variants: Variants, err: Console, workers: int = 1
+    directory: Path | None,
+    loaded: Experiment,
+    variants: Variants,
+    err: Console,
+    workers: int = 1,
+    command: str = "",
 ) -> Sweep:
     """Makes a sweep's directory, or adds to the existing one; trains nothing.
 
@@ -83,6 +88,7 @@ def start(
         variants: its variants.
         err: where warnings go.
         workers: how many workers will train at once.
+        command: the command, which the directory records; empty: there is none.
 
     Raises:
         BadInput: the place is taken by something else, or by a variant of another config.
@@ -90,7 +96,9 @@ def start(
     for place in itertools.repeat(directory) if directory else run_directory.fresh(loaded.name):
         if directory and (directory / SWEEP).exists():
             with run_directory.alone(directory, WAIT):
-                sweep, contents, replaced = _added(directory, loaded, variants, err, workers)
+                sweep, contents, replaced = _added(
+                    directory, loaded, variants, err, workers, command
+                )
                 _close(directory, replaced)
                 with run_directory.refusing(directory):
                     for name, data in contents.items():
@@ -98,7 +106,7 @@ def start(
             return sweep
         try:
             run_directory.check_free(place)
-            sweep, contents = _planned(place, loaded, variants, workers)
+            sweep, contents = _planned(place, loaded, variants, workers, command)
             with run_directory.refusing(place):
                 locks.make(place, contents).release()
             return sweep
@@ -122,6 +130,7 @@ def _planned(
     loaded: Experiment,
     variants: Variants,
     workers: int,
+    command: str,
     stored: Mapping[str, Any] | None = None,
     unchanged: Sequence[Unit] = (),
 ) -> tuple[Sweep, dict[str, bytes]]:
@@ -142,6 +151,7 @@ def _planned(
         "variants": {**stored["variants"], **added, **done},
         "units": [unit._asdict() for unit in (*unchanged, *planned.units)],
         "notes": notes,
+        "commands": list(dict.fromkeys([*stored.get("commands", []), *filter(None, [command])])),
         "key_metric": loaded.key_metric,
         "goal": loaded.goal,
         "versions": run_directory.versions(),
@@ -169,7 +179,12 @@ def _next(directory: Path, stored: Mapping[str, Any]) -> int:
 
 
 def _added(
-    directory: Path, loaded: Experiment, variants: Variants, err: Console, workers: int
+    directory: Path,
+    loaded: Experiment,
+    variants: Variants,
+    err: Console,
+    workers: int,
+    command: str,
 ) -> tuple[Sweep, dict[str, bytes], list[Unit]]:
     """The existing sweep with the variants of this call added, its files, and replaced units."""
     stored = {"units": [], **read_sweep(directory)}
@@ -185,7 +200,7 @@ def _added(
         err.print("gacf: experiment.py has changed since the sweep began", markup=False)
     union = {**_unfinished(directory, stored, loaded, variants), **variants}
     unchanged, replaced = _divided(directory, stored, union, changed)
-    return *_planned(directory, loaded, union, workers, stored, unchanged), replaced
+    return *_planned(directory, loaded, union, workers, command, stored, unchanged), replaced
 
 
 def _check_names(directory: Path, names: Sequence[str]) -> None:

@@ -173,25 +173,20 @@ def relativistic(divergence: Callable[[jax.Array, jax.Array], jax.Array]) -> Gan
 
 
 LOSSES = {
-    # −log(1 − σ(v)): Goodfellow et al. 2014, eq. 1
     "minimax": GanLoss(
         DIVERGENCES["cross_entropy"], jax.nn.softplus, lambda verdict: jax.nn.softplus(-verdict)
     ),
-    # log σ(v): Goodfellow et al. 2014, section 3
     "non_saturating": GanLoss(
         DIVERGENCES["cross_entropy"],
         jax.nn.log_sigmoid,
         lambda verdict: jax.nn.log_sigmoid(-verdict),
     ),
-    # −(v − 1)² / 2: Mao et al. 2017, eq. 9
     "least_squares": GanLoss(
         DIVERGENCES["squared_error"],
         lambda verdict: -jnp.square(verdict - 1) / 2,
         lambda verdict: -jnp.square(verdict) / 2,
     ),
-    # v: Arjovsky et al. 2017, eq. 2; the critic has to be kept Lipschitz
     "wasserstein": GanLoss(DIVERGENCES["wasserstein"], identity),
-    # v: Lim & Ye 2017, eqs. 10 and 11
     "hinge": GanLoss(DIVERGENCES["hinge"], identity),
     **{name: f_gan(name) for name in F_DIVERGENCES},
     "energy_based": energy_based(),
@@ -201,4 +196,34 @@ LOSSES = {
         lambda verdict, label: jnp.square(verdict - (2 * label - 1))
     ),
     "relativistic_hinge": relativistic(DIVERGENCES["hinge"]),
+}
+
+# One line about each loss, as `gacf list losses` prints it.
+DESCRIPTIONS = {
+    "minimax": "The actor maximises the critic's own loss, −log(1 − σ(v)): Goodfellow et al. 2014, "
+    "eq. 1.",
+    "non_saturating": "The actor maximises log σ(v), whose slope does not vanish where the critic "
+    "is right: Goodfellow et al. 2014, section 3.",
+    "least_squares": "Squared errors from the labels; the actor maximises −(v − 1)² / 2: Mao et "
+    "al. 2017, eq. 9.",
+    "wasserstein": "Differences of mean verdicts; the critic has to be kept Lipschitz: Arjovsky et "
+    "al. 2017, eq. 2.",
+    "hinge": "Verdicts beyond ±1 count no further for the critic; the actor maximises v: Lim & Ye "
+    "2017, eqs. 10 and 11.",
+    **{
+        name: f"The f-GAN of {divergence}: Nowozin, Cseke & Tomioka 2016."
+        for name, divergence in {
+            "kl": "KL(P ‖ Q)",
+            "reverse_kl": "KL(Q ‖ P)",
+            "pearson": "∫ (p − q)² / q",
+            "squared_hellinger": "∫ (√p − √q)²",
+            "jensen_shannon": "twice the Jensen-Shannon divergence",
+        }.items()
+    },
+    "energy_based": "The verdict is an energy, low for real examples; margin 1: Zhao, Mathieu & "
+    "LeCun 2017.",
+    "relativistic": "How much more real an example looks than the mean of the other group, by "
+    "cross-entropy: Jolicoeur-Martineau 2019.",
+    "relativistic_least_squares": "The same with squared errors from labels of 1 and −1.",
+    "relativistic_hinge": "The same with the hinge loss.",
 }

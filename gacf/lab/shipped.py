@@ -44,5 +44,5 @@ def find(config: str | Path) -> Path:
         return path
     if str(config) in known:
         return directory() / f"{config}.py"
-    here = [str(p) for p in sorted(Path().glob("*.py")) + sorted(Path("experiments").glob("*.py"))]
+    here = [str(p) for p in sorted(Path("experiments").glob("*.py"))]
     raise BadInput(f"CONFIG: there is no file {str(path)!r}; {nearest(str(path), here + known)}")

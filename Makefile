@@ -5,7 +5,7 @@ WORKERS ?= auto
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint types fast notebooks long slow clean
+.PHONY: run test lint types fast notebooks docs long slow clean
 
 run: $(VENV)/.installed  ## sets up, then runs the main job
 	$(BIN)/gacf run experiments/ring_gan.py
@@ -26,6 +26,9 @@ notebooks: $(VENV)/.installed-dev
 	if ls notebooks/*.ipynb >/dev/null 2>&1; then \
 	    $(BIN)/python -m pytest -n $(WORKERS) --nbmake notebooks/*.ipynb; fi
 
+docs: $(VENV)/.installed-docs  ## builds the site into site/; a broken link or reference fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 long: $(VENV)/.installed-dev  ## the second tier: devices, processes, executors, fuzzing, matrices
 	$(BIN)/python -m pytest -n $(WORKERS) -m "long and not slow"
 
@@ -34,7 +37,7 @@ slow: $(VENV)/.installed-dev  ## the tests that train at length
 	    $(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 clean:  ## removes the environment and all caches; keeps runs/
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -48,4 +51,8 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/.created pyproject.toml constraints.txt
+	$(INSTALL) -e '.[docs]'
 	touch $@ $(VENV)/.installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import gacf
 import gacf.core.game
 from gacf import rules
+from gacf.lab.cli import main
 from tests.contract_cases import quadratic
 from tests.test_contract import check
 
@@ -33,6 +35,25 @@ def execute(document: str) -> dict[str, Any]:
     for code in found:
         exec(compile(code, document, "exec"), names)
     return names
+
+
+def pages(folder: str) -> list[str]:
+    return [f"docs/{folder}/{path.name}" for path in sorted((ROOT / "docs" / folder).glob("*.md"))]
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `gacf.run` train two seeds for four steps, whatever a page asks for."""
+    run = gacf.run
+
+    def short(*args: Any, **settings: Any) -> Any:
+        bound = inspect.signature(run).bind(*args, **settings).arguments
+        bound.update(steps=4, log_every=2, seeds=min(bound.get("seeds", 1), 2))
+        if bound.get("evaluate_every") is not None:
+            bound["evaluate_every"] = 4
+        return run(**bound)
+
+    monkeypatch.setattr(gacf, "run", short)
 
 
 def sgd(game: gacf.Game) -> dict[str, Any]:
@@ -84,6 +105,98 @@ def test_the_guide_to_actor_critic_methods_runs() -> None:
 
 def test_the_guide_to_information_flow_runs() -> None:
     assert isinstance(execute("docs/information_flow.md")["algorithm"], gacf.Algorithm)
+
+
+# Those of which nothing is compiled are quick.
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(page, marks=() if page.startswith("docs/choosing/") else pytest.mark.long)
+        for page in [
+            "docs/index.md",
+            "docs/trained.md",
+            *pages("choosing"),
+            *(page for page in pages("coming_from") if "index" not in page),
+        ]
+    ],
+)
+def test_the_pages_of_the_site_run(document: str, few_steps: None) -> None:
+    assert isinstance(execute(document).get("gacf"), type(gacf))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("document", ["docs/concepts.md", "docs/games.md"])
+def test_the_pages_that_state_numbers_run(document: str) -> None:
+    execute(document)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("document", pages("methods"))
+def test_the_page_of_a_method_runs_and_lists_what_is_logged(document: str, few_steps: None) -> None:
+    names = execute(document)
+    if document.endswith("index.md"):
+        return
+    section = (ROOT / document).read_text(encoding="utf-8").split("## What it logs")[1]
+    listed = re.findall(r"^\| `([\w/]+)` \|", section.split("##")[0], flags=re.MULTILINE)
+    assert set(listed) == set(names["metrics"])
+
+
+def test_every_method_has_a_page() -> None:
+    methods = {*gacf.methods.actor_critic.METHODS, *gacf.flows.FLOWS, "gan"}
+    missing = [name for name in methods if f"docs/methods/{name}.md" not in pages("methods")]
+    assert not missing
+
+
+@pytest.mark.long
+def test_the_experiment_of_the_guide_is_trained(tmp_path: Path) -> None:
+    experiment, reader = blocks("docs/experiments.md")
+    (tmp_path / "mine.py").write_text(experiment, encoding="utf-8")
+    few = ["--config.steps=20", "--config.seeds=2", "--config.log_every=10"]
+    place = tmp_path / "run"
+    assert main(["run", str(tmp_path / "mine.py"), "--workdir", str(place), *few]) == 0
+    assert (place / "policies.png").exists()
+    names: dict[str, Any] = {}
+    exec(reader, names)
+    largest = names["finals"](place, "final/largest_action")
+    assert len(largest) == 2
+    assert largest.between(0, 2).all()
+    exec(experiment, names)
+    assert len(names["get_sweep"](None)) == 8
+
+
+PACKAGES = {
+    "rules": "gacf.rules",
+    "stabilizers": "gacf.stabilizers",
+    "actor_critic": "gacf.methods.actor_critic",
+    "gan": "gacf.methods.gan",
+    "flows": "gacf.methods.flows",
+    "games": "gacf.games",
+    "networks": "gacf.networks",
+    "envs": "gacf.envs",
+    "data": "gacf.data",
+    "metrics": "gacf.metrics",
+    "runner": "gacf.runner",
+    "sweep": "gacf.lab.sweep",
+    "report": "gacf.lab.report",
+    "index": "gacf",
+}
+
+
+@pytest.mark.parametrize("page", [path.removesuffix(".md") for path in pages("api")])
+def test_every_public_name_is_on_its_page_of_the_reference(page: str) -> None:
+    package = PACKAGES[Path(page).name]
+    text = (ROOT / f"{page}.md").read_text(encoding="utf-8")
+    shown = set(re.findall(rf"^::: {package}\.(\w+)$", text, flags=re.MULTILINE))
+    elsewhere = set(re.findall(rf"`{package}\.(\w+)`", text))
+    public = set(importlib.import_module(package).__all__)
+    assert not public - shown - elsewhere
+    assert not shown - public
+
+
+def test_the_reference_has_a_page_for_every_package() -> None:
+    assert {Path(page).stem for page in pages("api")} == set(PACKAGES)
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert all(f"api/{name}.md" in menu for name in PACKAGES)
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -29,8 +29,8 @@ ROWS = [
     {"methods"},
     # the runner and the lab
     {"runner"},
-    {"lab", "lab.children", "lab.console", "lab.errors", "lab.escape", "lab.files", "lab.shipped"},
-    {"lab.provenance", "lab.statistics", "lab.structure"},
+    {"lab", "lab.children", "lab.console", "lab.errors", "lab.escape", "lab.files"},
+    {"lab.provenance", "lab.shipped", "lab.statistics", "lab.structure"},
     {"lab.blame", "lab.checkpoint", "lab.curves", "lab.locks", "lab.painter", "lab.processes"},
     {"lab.experiment_file", "lab.failure", "lab.inspect", "lab.records", "lab.results"},
     {"lab.config", "lab.registry", "lab.report"},
@@ -55,7 +55,12 @@ def names_of(path: Path) -> tuple[str, ...]:
     return path.relative_to(PACKAGE).with_suffix("").parts
 
 
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+TEMPLATES = PACKAGE / "lab" / "templates"  # what `gacf new` writes: read, and never imported
+FILES = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if path != PACKAGE / "__init__.py" and path.parent != TEMPLATES
+)
 MODULES = {names_of(path) for path in FILES}
 
 

@@ -236,7 +236,7 @@ def test_a_bad_call_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "as in --config.seeds=3" in refused(capsys, "run", TOY, "--seeds=3")
     assert "see gacf report --help" in refused(capsys, "report", tmp_path, "--wide")
     assert "not the directory of a run" in refused(capsys, "resume", run_dir)
-    assert "only `gacf run`" in refused(capsys, "resume", run_dir, "--config.seeds=2")
+    assert "only `gacf run`" in refused(capsys, "watch", run_dir, "--config.seeds=2")
     (tmp_path / "file").touch()
     assert "is a file" in refused(capsys, "run", TOY, "--workdir", tmp_path / "file")
     taken = refused(capsys, "run", TOY, "--workdir", tmp_path)

@@ -396,9 +396,8 @@ def _origin(results: Results, stored: Mapping[str, Any]) -> Section:
     """What is recorded about how the sweep came about."""
     source = results.directory / "experiment.py"
     name = stored["experiment"]
-    rows: list[list[Entry]] = [
-        ["experiment", [Link(name, source.name)] if source.exists() else name]
-    ]
+    experiment: Entry = [Link(name, source.name)] if source.exists() else name
+    rows: list[list[Entry]] = [["experiment", experiment]]
     rows += [["command", command] for command in stored.get("commands", [])]
     code = stored.get("code")
     for name, one in code.items() if isinstance(code, dict) else ():

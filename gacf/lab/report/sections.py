@@ -396,20 +396,17 @@ def _origin(results: Results, stored: Mapping[str, Any]) -> Section:
     """What is recorded about how the sweep came about."""
     source = results.directory / "experiment.py"
     name = stored["experiment"]
-    rows: list[list[Entry]] = [
-        ["experiment", [Link(name, source.name)] if source.exists() else name]
-    ]
-    rows += [["command", command] for command in stored.get("commands", [])]
+    experiment: Entry = [Link(name, source.name)] if source.exists() else name
+    rows: list[list[Entry]] = [["experiment", experiment]]
+    rows.extend(["command", command] for command in stored.get("commands", []))
     code = stored.get("code")
     for name, one in code.items() if isinstance(code, dict) else ():
         commit = provenance.words(one) if "commit" in one else "in no repository"
         rows.append([f"commit of {name}", commit])
-    versions = stored.get("versions") or {}
-    rows += [["versions", ", ".join(f"{name} {version}" for name, version in versions.items())]]
-    devices = stored["devices"]
-    if devices:
+    if versions := ", ".join(f"{k} {v}" for k, v in (stored.get("versions") or {}).items()):
+        rows.append(["versions", versions])
+    if devices := stored["devices"]:
         rows.append(["devices", f"{devices.get('count')} × {devices.get('platform')}"])
-    rows = [row for row in rows if row[1]]
     words = "What the sweep recorded when it began, and the commands that added to it."
     return Section("How it was made", words, ["what", "recorded"], rows, texts=True)
 

@@ -57,8 +57,9 @@ def describe(node: Any) -> Any:
         return ["dict", {key: describe(child) for key, child in node.items()}]
     if kind in (list, tuple):
         return [kind.__name__, [describe(child) for child in node]]
-    if isinstance(node, tuple) and hasattr(node, "_fields"):
-        fields = zip(node._fields, node, strict=True)
+    names = getattr(node, "_fields", None)
+    if isinstance(node, tuple) and names is not None:
+        fields = zip(names, node, strict=True)
         return ["named", _name(kind), {name: describe(child) for name, child in fields}]
     if jax.tree_util.all_leaves([node]):
         return LEAF

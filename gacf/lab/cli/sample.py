@@ -42,13 +42,16 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
         if not np.issubdtype(inputs[0].dtype, np.floating):
             raise BadInput("--interpolate: the noise of this run consists of whole numbers")
         inputs, columns = sampling.interpolated(inputs, args.interpolate), args.interpolate
-    inputs = tuple(part[: args.n] for part in inputs)
-    samples = np.asarray(propose(algorithm, state, inputs if len(inputs) > 1 else inputs[0], key))
+    noise, *labels = (part[: args.n] for part in inputs)
+    seen = (noise, *labels) if labels else noise
+    samples = np.asarray(propose(algorithm, state, seen, key))
     place = Path(args.workdir) if args.workdir else run / "sample"
     with refusing(place):
         place.mkdir(parents=True, exist_ok=True)
-        labels = {"labels": np.asarray(inputs[1])} if len(inputs) > 1 else {}
-        np.savez(place / "samples.npz", samples=samples, noise=np.asarray(inputs[0]), **labels)
+        arrays: dict[str, Any] = {"samples": samples, "noise": np.asarray(noise)}
+        if labels:
+            arrays["labels"] = np.asarray(labels[0])
+        np.savez(place / "samples.npz", **arrays)
         figure = _figure(samples, columns)
         if figure is not None:
             figure.savefig(place / "samples.png", dpi=150)

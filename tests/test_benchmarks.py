@@ -32,6 +32,7 @@ serve({"a": 1}, lambda x: {"seconds": 2 * x})
 """
 
 
+@pytest.mark.long
 def test_a_worker_answers_and_the_sides_take_turns() -> None:
     worker = Worker([sys.executable, "-c", ECHO])
     assert worker.answer() == {"a": 1} and worker(x=3) == {"seconds": 6}

@@ -147,6 +147,7 @@ def test_simultaneous_spirals_out_by_its_exact_factor() -> None:
     assert radius == pytest.approx(2**0.5 * (1 + rate**2) ** (steps / 2), rel=1e-10)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("order", "sign"), [(("actor", "critic"), -1), (("critic", "actor"), 1)])
 def test_alternating_conserves_its_invariant(order: tuple[str, ...], sign: int) -> None:

@@ -91,6 +91,7 @@ def test_the_guide_to_sweeps_runs() -> None:
     assert callable(execute("docs/sweeps.md")["get_sweep"])
 
 
+@pytest.mark.long
 def test_the_pod_of_the_guide_to_scaling() -> None:
     pod = execute("docs/scaling.md")["pod"]
     shown = {"lane": "5.5", "chip": "0.26", "whole": "22", "metrics": "82", "seconds": "2.2"}

@@ -37,6 +37,7 @@ def test_a_game_may_not_use_its_names(name):
         clock.check_names({"env": 0, name: 1})
 
 
+@pytest.mark.long
 def test_nobody_else_reads_or_writes_its_entries():
     for path in sorted(PACKAGE.rglob("*.py")):
         if path == PACKAGE / "core" / "clock.py":

@@ -80,6 +80,7 @@ def counting() -> Game:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("updates", [1, 3])
 def test_the_world_commits_once_an_update(updates: int) -> None:
     """However many inner steps and probes a rule makes, its statistics move once an update."""
@@ -151,6 +152,7 @@ def test_simultaneous_players_share_the_batch_and_a_step_draws_a_new_one() -> No
 # --- fields can be differentiated ---------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_products_with_the_field_match_its_dense_jacobian() -> None:
     game = quadratic()
@@ -189,6 +191,7 @@ def td_game(stop: bool) -> Game:
     return Game({"actor": actor, "critic": critic}, lambda key: ({"actor": 0.5, "critic": 2.0}, {}))
 
 
+@pytest.mark.long
 def test_semi_gradients_keep_their_cross_derivatives() -> None:
     params = {"actor": jnp.float32(0.5), "critic": jnp.float32(2.0)}
     error = 3.0 * 2.0 - (1.0 + 0.9 * 2.0 * 2.0 + 0.5)
@@ -249,6 +252,7 @@ def test_score_functions_are_right_in_ratio_form(ratio: bool) -> None:
 # --- the step counter ---------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_the_step_counter_is_unbatched_and_delays_are_real_branches() -> None:
     slow = rules.every(2, rules.player_step("actor", optax.sgd(0.1)))
     rule = rules.sequence(rules.player_step("critic", optax.sgd(0.1)), slow)
@@ -460,6 +464,7 @@ def test_parallel_rules_keep_their_losses_keys_apart_from_others_batches() -> No
 # --- dtypes, small games, messages --------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_weak_types_and_python_numbers_become_fixed_dtypes() -> None:
     def loss(own: Any, params: Any, world: Any, batch: Any, key: Any) -> Any:
         return own**2, Outcome({}, {"count": world["count"] + 1})
@@ -493,6 +498,7 @@ def test_double_precision_is_kept() -> None:
     assert dtypes == {"actor": "float64", "critic": "float64", "model": "float32"}
 
 
+@pytest.mark.long
 def test_metrics_evaluations_and_optimisers_may_be_missing() -> None:
     """The smallest game: no metrics but the loss, no evaluation, a player whom nobody moves."""
     algorithm = gacf.compose(bilinear(), rules.simultaneous(sgd("actor")), still="critic")

@@ -29,6 +29,7 @@ def test_grid_is_the_published_one():
     assert data.grid().scale == 0.05 and data.ring().scale == 0.01
 
 
+@pytest.mark.long
 def test_samples_follow_the_mixture():
     mixture = data.ring(modes=5, radius=2.0, scale=0.1)
     samples: Any = np.asarray(mixture.sample(KEY, 20_000), np.float64)

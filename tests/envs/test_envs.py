@@ -85,6 +85,7 @@ def test_truncation_shows_both_the_end_and_the_new_start():
     assert float(seen.next_observation[30, 2]) == pytest.approx(after, abs=1e-5)
 
 
+@pytest.mark.long
 def test_termination_is_told_from_truncation():
     seen = play(envs.make("CartPole-v1"), 40, policy=lambda observation: jnp.array(1))
     ends = np.flatnonzero(seen.terminated)

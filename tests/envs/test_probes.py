@@ -97,6 +97,7 @@ def least_squares(o, reward, follows, going_on, discount):
     return np.linalg.solve(now.T @ (now - discount * going_on[:, None] * then), now.T @ reward)
 
 
+@pytest.mark.long
 def test_truncation_tells_the_three_wirings_apart():
     first, _, seen = jax.jit(lambda: play_all(envs.make("probe-truncation"), 20_000))()
     o, to, after = (

@@ -153,6 +153,7 @@ def test_a_checkpoint_of_another_config_is_refused_with_the_keys(
     assert not (directory / "summary.json").exists()
 
 
+@pytest.mark.long
 def test_a_changed_experiment_is_told_and_one_that_does_not_fit_is_refused(
     whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -60,6 +60,7 @@ def test_what_cannot_be_pickled_is_drawn_here():
         assert painter.draw({"a": figure}).result() == {"a": picture.png(figure)}
 
 
+@pytest.mark.long
 def test_what_was_asked_of_a_process_that_died_is_drawn_here():
     with picture.Painter(beside=True) as painter:
         painter.draw({"a": line()}).result()

@@ -115,6 +115,7 @@ def written(directory: Path, *parts: Any) -> Path:
 SPREAD = np.linspace(1.0, 3.0, 32)
 
 
+@pytest.mark.long
 def test_the_report_fills_every_cell(tmp_path, capsys):
     plain = rows("ring", "none", NOISE, used=False)
     place = str(written(tmp_path, plain, rows("ring", "freezing", NOISE + SPREAD)))

@@ -25,6 +25,7 @@ def two_samples(n=60, m=60, d=4, shift=0.5):
     )
 
 
+@pytest.mark.long
 def test_fid_against_the_matrix_square_root():
     real, fake = (np.asarray(x, np.float64) for x in two_samples(80, 70))
     first, second = np.cov(real, rowvar=False), np.cov(fake, rowvar=False)
@@ -93,6 +94,7 @@ def test_prdc_against_a_naive_loop(k, sizes):
     assert 0 < found["precision"] < 1 and 0 < found["recall"] < 1
 
 
+@pytest.mark.long
 def test_prdc_excludes_itself_and_is_strict():
     line = jnp.arange(10.0)[:, None]
     found = prdc(line, line + 1, k=1)  # a fake at exactly the radius is outside: only hits count
@@ -158,6 +160,7 @@ def test_kernel_distances_are_unbiased(distance):
     assert (many < 0).any()
 
 
+@pytest.mark.long
 def test_sliced_wasserstein_against_scipy():
     real, fake = (jnp.asarray(x[:, :1]) for x in two_samples())
     expected = scipy.stats.wasserstein_distance(np.asarray(real)[:, 0], np.asarray(fake)[:, 0])

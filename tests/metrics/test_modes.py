@@ -27,6 +27,7 @@ def test_a_perfect_model(mixture):
     assert 0 <= found["reverse_kl"] < 1e-3
 
 
+@pytest.mark.long
 def test_against_counting_by_hand():
     mixture = data.ring(4, scale=0.1)
     samples = np.asarray(mixture.means)[[0, 0, 0, 1, 2]]
@@ -53,6 +54,7 @@ def test_collapse_to_one_mode():
     }
 
 
+@pytest.mark.long
 def test_a_diverged_model_scores_nothing():
     mixture = data.ring()
     found = values(jnp.full((10, 2), jnp.nan), mixture)

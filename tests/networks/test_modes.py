@@ -199,6 +199,7 @@ def test_what_cannot_be_told_is_refused(network: Any, message: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.long
 def test_a_layer_that_is_fixed_on_purpose_stays_so():
     made = model("critic", linen.Sequential([linen.BatchNorm(use_running_average=True)]))
     params, world = made.init(KEY, X)

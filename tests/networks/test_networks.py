@@ -324,6 +324,7 @@ def test_real_and_fake_have_statistics_of_their_own():
     np.testing.assert_allclose(found["var"], var, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_evaluation_uses_running_statistics():
     game = normed()
     params, world = game.init(KEY)

@@ -184,6 +184,7 @@ def test_a_run_follows_the_formula_over_seeds_and_settings_in_one_program() -> N
     assert len(traces) <= 3, "init, step and shape; not once a setting"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["simultaneous", "alternating", "competitive"])
 def test_growth_of_a_long_run(name: str) -> None:
     """Simultaneous steps must spiral out, alternating ones stay, competitive ones come in."""

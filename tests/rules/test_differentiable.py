@@ -64,6 +64,7 @@ def test_live_parameters_have_the_derivative_of_central_differences(name: str) -
     assert np.isnan(plain), "without the guard there is none"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["rmsprop", "adabelief"])
 def test_where_nothing_is_singular_nothing_changes(name: str) -> None:
     made = optax.with_extra_args_support(getattr(optax, name)(0.1))

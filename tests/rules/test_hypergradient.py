@@ -158,6 +158,7 @@ def test_unrolling_starts_from_the_live_optimiser_state_and_leaves_it_alone() ->
     np.testing.assert_allclose(after.opt_state["weights"].optimizer[0].mu, state[0].mu, rtol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_a_gradient_that_has_been_zero_passes_nothing_through_adam() -> None:
     """Beside a parameter that never moves the vector is that of the other one, by differences."""

@@ -168,6 +168,7 @@ def test_the_residual_never_says_solved_of_what_is_not(solver: str) -> None:
                 assert not np.isfinite(residual), name
 
 
+@pytest.mark.long
 def test_the_residual_of_nothing_to_solve() -> None:
     nothing, something = {"w": jnp.zeros(3)}, {"w": jnp.array([0.0, 3.0, 4.0])}
     assert float(relative_residual(nothing, nothing)) == 0

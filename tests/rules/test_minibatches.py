@@ -153,6 +153,7 @@ def test_an_order_holds_every_place_once(size):
     np.testing.assert_array_equal(np.sort(orders, axis=1), np.tile(np.arange(size), (3, 1)))
 
 
+@pytest.mark.long
 def test_every_order_is_as_likely():
     """720 orders of 6 places: χ² of their counts within 5 deviations of its mean."""
     n = 72_000

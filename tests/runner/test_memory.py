@@ -28,6 +28,7 @@ def ddpg(capacity: int = CAPACITY) -> gacf.Algorithm:
     return gacf.compose(game, rules.alternating(optimizers))
 
 
+@pytest.mark.long
 def test_the_state_of_a_seed_is_what_the_formula_says():
     """Four copies of the parameters (live, slow, two moments), and the buffer's transitions."""
     observed, acted = 3, 1

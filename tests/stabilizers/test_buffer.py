@@ -59,6 +59,7 @@ def test_samples_are_uniform_over_what_is_there_and_independent():
     assert stats.chisquare(pairs).pvalue > 1e-3  # with replacement
 
 
+@pytest.mark.long
 def test_ages_are_uniform_up_to_the_capacity():
     capacity, n, steps = 60, 7, 100
 

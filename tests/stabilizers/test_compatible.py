@@ -113,6 +113,7 @@ SPEC = LQR([[0.9, 0.3], [-0.2, 0.8]], [[0.2], [0.7]], [[1.0, 0.2], [0.2, 0.5]], 
 GAIN = np.array([[0.1, 0.4]])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("x64")
 def test_the_gradient_of_a_deterministic_actor_is_the_true_one():
     """On states as often visited as by the policy, after discounting: theorem 3 of Silver et al."""

@@ -100,6 +100,7 @@ def sees(batch: jax.Array) -> jax.Array:
     return batch
 
 
+@pytest.mark.long
 def test_a_samplers_width_is_where_cost_and_entropy_balance():
     """Of x = θ z under mean x²/2 − s H(x): H is log θ and more, so θ² mean z² = s."""
     game, actor = alone(jnp.array(2.0), lambda theta, z: theta * z, lambda x: jnp.mean(x**2) / 2)

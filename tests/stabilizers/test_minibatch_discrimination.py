@@ -40,6 +40,7 @@ def test_identical_and_far_examples():
     assert closeness(same[:1]).tolist() == [[0, 0, 0]]
 
 
+@pytest.mark.long
 def test_against_the_formula():
     codes = np.random.RandomState(0).randn(5, 3, 2).astype(np.float32)
     wanted = [

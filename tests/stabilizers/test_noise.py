@@ -54,6 +54,7 @@ def test_none_is_off_to_the_bit_and_is_swept():
     assert np.abs(found[1] - x).max() > 0.1
 
 
+@pytest.mark.long
 def test_a_compatible_critic_still_sees_the_actor():
     actor = model("actor", (lambda key: jnp.ones(()), lambda k, s: k * s))
     critic = compatible(actor, (lambda key: jnp.ones(()), lambda v, s: v * s))

@@ -106,6 +106,7 @@ def test_batch_statistics_never_cross_players(mover: str):
             chex.assert_trees_all_equal(before.world["stats/critic"], after.world["stats/critic"])
 
 
+@pytest.mark.long
 def test_errors():
     x = jnp.ones((4, 3))
     with pytest.raises(ValueError, match=r"statistics \[\] were found; allowed: those of Virtual"):

@@ -32,6 +32,7 @@ def test_two_sided_against_the_formula(amount):
     np.testing.assert_allclose(smooth(amount)(jnp.asarray(labels)), expected, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_toward_the_batch_mean_keeps_each_mean_and_shrinks_the_spread():
     target = jax.random.normal(jax.random.key(0), (2, 50)) + jnp.array([[0.0], [5.0]])
     moved = smooth(0.25, prior="mean")(target)

@@ -74,6 +74,7 @@ def test_only_the_named_readers_see_slow_copies_and_own_stays_live():
     assert float(read) == 5.0
 
 
+@pytest.mark.long
 def test_slow_value_is_exact_and_its_derivative_is_the_live_one():
     base, game = td_game(), target_networks(td_game())
     params, world = game.init(KEY)

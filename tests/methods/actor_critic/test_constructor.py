@@ -78,6 +78,7 @@ def expected(logits: jax.Array, q: jax.Array) -> jax.Array:
     return -jnp.sum(jax.nn.softmax(logits) * utility(jnp.tanh(q)))
 
 
+@pytest.mark.long
 def test_score_function_has_the_enumerated_value_and_gradients():
     found = derivatives(bandit(score_function(log_prob, utility)))
     chex.assert_trees_all_close(found, wanted(expected, LOGITS, Q), rtol=1e-5, atol=1e-7)

@@ -140,6 +140,7 @@ def test_noisy_actions_stay_in_bounds_and_reach_the_environment_scaled():
     )
 
 
+@pytest.mark.long
 def test_evaluation_starts_are_common_to_all_keys():
     # the actor acts as it sees, and it sees where it starts
     env = probe(

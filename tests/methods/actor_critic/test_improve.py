@@ -160,6 +160,7 @@ def test_reparameterised_has_the_value_and_gradients_of_the_path(alpha):
     assert float(told) == pytest.approx(-log_p.mean(), rel=1e-5)
 
 
+@pytest.mark.long
 def test_natural_moves_along_the_critics_weights():
     weights = {"w": jnp.array([0.5, -2.0, 3.0]), "other": jnp.array(7.0)}
     game = bandit(
@@ -246,6 +247,7 @@ def test_a_single_advantage_is_not_standardised():
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.long
 def test_an_entropy_without_closed_form_has_the_right_gradient():
     """Each action once, weighted by how likely it is: the sum over all is the expectation."""
     p = np.asarray(jax.nn.softmax(LOGITS), np.float64)

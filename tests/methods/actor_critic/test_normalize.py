@@ -214,6 +214,7 @@ def test_replayed_observations_are_stored_as_they_are_and_standardised_when_read
     np.testing.assert_allclose(normalize.variance(then), rows.var(axis=0), rtol=1e-3)
 
 
+@pytest.mark.long
 def test_evaluation_sees_by_the_statistics_too():
     game = tell(normalize_observations=True, episodes=4)
 

@@ -92,6 +92,7 @@ def test_squashed_gaussian_far_out_is_finite():
     np.testing.assert_allclose(bounded, [1, low, high], rtol=1e-5)
 
 
+@pytest.mark.long
 def test_categorical_frequencies():
     policy: Any = categorical(4)
     logits = jnp.array([[0.0, 1.0, -1.0, 2.0]])
@@ -308,6 +309,7 @@ def test_a_start_of_the_shared_scale_out_of_range_is_refused(start):
         gacf.ppo("Pendulum-v1", log_scale=start)
 
 
+@pytest.mark.long
 def test_a_wide_shared_scale_is_what_it_says():
     env = gacf.envs.make("Pendulum-v1")
     actor, policy = policy_of(

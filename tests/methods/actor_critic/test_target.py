@@ -137,6 +137,7 @@ def test_a_transition_of_several_steps_fades_by_its_span():
     np.testing.assert_allclose(targets(as_it_is, batch)(KEY), wanted, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("deviation", "clip"), [(50.0, 0.3), (0.1, 0.5)])
 def test_smoothing_is_clipped_noise_on_the_slow_action(deviation, clip):
     play = targets(smoothed(deviation, clip, bounded=False))

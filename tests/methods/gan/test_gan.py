@@ -82,6 +82,7 @@ def test_losses_are_their_formulas(loss):
     assert float(metrics["verdict/fake"]) == pytest.approx(verdicts[1].mean(), rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_loss_of_ones_own():
     losses, (_, fake), _ = at(
         make(loss=LOSSES["wasserstein"]._replace(utility=lambda verdict: 3 * verdict))

@@ -36,6 +36,7 @@ def watching(seen: list[Any]) -> Any:
     return (lambda key: jnp.ones(())), apply
 
 
+@pytest.mark.long
 def test_packs_are_neighbours_with_more_channels():
     seen: list[Any] = []
     images = np.random.RandomState(0).randn(9, 4, 4, 2).astype(np.float32)
@@ -59,6 +60,7 @@ def test_packs_are_neighbours_with_more_channels():
     assert actor == pytest.approx(np.logaddexp(0, -f).mean(), rel=1e-5)
 
 
+@pytest.mark.long
 def test_a_coin_shows_whole_packs():
     seen: list[Any] = []
     game = gacf.gan(

@@ -167,6 +167,7 @@ def test_no_strength_is_off_to_the_bit(name):
     assert float(penalised(at, 1.0)[0]) != float(bare[0])
 
 
+@pytest.mark.long
 def test_a_flat_critic_has_a_finite_penalty():
     def flat(x: jax.Array, w: jax.Array) -> jax.Array:
         return w * jnp.sum(x, axis=1)

@@ -142,11 +142,11 @@ def load_algorithm(directory: str | Path, cell: str | None = None) -> Algorithm:
         ValueError: there is no run; or it has several cells and none was named.
 
     Example:
-        The best actor of a run, in three lines::
+        An actor of a run, in three lines:
 
-            algorithm = gacf.load_algorithm("runs/pendulum")
-            state = gacf.take_seed(gacf.load("runs/pendulum"), 0)
-            action = gacf.propose(algorithm, state, observations)
+        >>> algorithm = gacf.load_algorithm("runs/pendulum")               # doctest: +SKIP
+        >>> state = gacf.take_seed(gacf.load("runs/pendulum"), 0)          # doctest: +SKIP
+        >>> action = gacf.propose(algorithm, state, observations)          # doctest: +SKIP
     """
     run = _open(directory)
     with jax.enable_x64(run.config.x64):

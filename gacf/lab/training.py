@@ -39,8 +39,9 @@ def _resumed(
             err.print(f"gacf: checkpoint {saved}", markup=False)
             continue
         then, now = saved.manifest["config"], manifest["config"]
-        # a run may be extended after it has ended
-        if differ := config.differences({**then, "steps": now.get("steps")}, now):
+        if "steps" in now:  # a single run, which may be extended after it has ended
+            then = {**then, "steps": now["steps"]}
+        if differ := config.differences(then, now):
             raise BadInput(
                 f"DIR: checkpoint {saved.path.name} was made with another config; "
                 f"differing: {', '.join(differ)}"

@@ -29,9 +29,16 @@ Listener = Callable[[str, np.ndarray, History], None]
 
 
 def _resumed(
-    directory: Path, manifest: dict[str, Any], program: Program, err: Console
+    directory: Path,
+    manifest: dict[str, Any],
+    program: Program,
+    err: Console,
+    extended_from: Sequence[int],
 ) -> tuple[State, History, dict[str, float]] | None:
-    """The newest undamaged checkpoint of a cell, if there is one; reports the damaged ones."""
+    """The newest undamaged checkpoint of a cell, if there is one; reports the damaged ones.
+
+    Checkpoints of the run with the numbers of steps in `extended_from` are its own, too.
+    """
     damaged = False
     for saved in checkpoint.newest_first(directory):
         if isinstance(saved, checkpoint.Damaged):
@@ -39,7 +46,7 @@ def _resumed(
             err.print(f"gacf: checkpoint {saved}", markup=False)
             continue
         then, now = saved.manifest["config"], manifest["config"]
-        if "steps" in now:  # a single run, which may be extended after it has ended
+        if then.get("steps") in extended_from:
             then = {**then, "steps": now["steps"]}
         if differ := config.differences(then, now):
             raise BadInput(
@@ -101,7 +108,7 @@ def _train(
     if processes.first():
         with files.writing():
             files.clean(directory)
-    resumed = _resumed(directory, manifest, program, err)
+    resumed = _resumed(directory, manifest, program, err, first.stored.get("extended_from", ()))
     if resumed:
         state, metrics, spent = resumed
         start, history = int(state.step), [metrics]

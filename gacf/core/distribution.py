@@ -1,6 +1,6 @@
-"""The name under which gacf is installed; `gacf` itself belongs to another project on PyPI."""
+"""The name under which gacf is installed, in one place."""
 
-NAME = "gacf-jax"
+NAME = "gacf"
 
 
 def install(extra: str) -> str:
@@ -8,6 +8,6 @@ def install(extra: str) -> str:
 
     Example:
         >>> install("ray")
-        "pip install 'gacf-jax[ray]'"
+        "pip install 'gacf[ray]'"
     """
     return f"pip install '{NAME}[{extra}]'"

@@ -198,7 +198,7 @@ def test_errors(call, message):
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for name, extra in (("gymnasium:CartPole-v1", "gymnasium"), ("brax-ant", "brax")):
-        with pytest.raises(ValueError, match=rf"pip install 'gacf-jax\[{extra}\]'") as error:
+        with pytest.raises(ValueError, match=rf"pip install 'gacf\[{extra}\]'") as error:
             envs.make(name)
         assert "\n" not in str(error.value)
 

@@ -393,4 +393,4 @@ def test_the_command_alone_prints_its_help_and_its_version(capsys: pytest.Captur
     with pytest.raises(SystemExit) as left:
         main(["--version"])
     assert left.value.code in (0, None)
-    assert metadata.version("gacf-jax") in capsys.readouterr().out
+    assert metadata.version("gacf") in capsys.readouterr().out

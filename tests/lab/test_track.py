@@ -83,7 +83,7 @@ def test_a_tracker_that_is_not_there_is_told(
     monkeypatch.setitem(track.TRACKERS, "wandb", ("no_such_package", None))
     call = ["run", str(TOY), "--workdir", str(tmp_path / "run"), "--track=wandb"]
     assert main(call) == 2
-    assert "wandb needs no_such_package; pip install 'gacf-jax[track]'" in capsys.readouterr().err
+    assert "wandb needs no_such_package; pip install 'gacf[track]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

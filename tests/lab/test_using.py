@@ -86,7 +86,7 @@ def test_the_wheel_has_the_experiments(tmp_path: Path):
         [sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", str(tmp_path), str(root)],
         check=True, capture_output=True,
     )  # fmt: skip
-    (wheel,) = tmp_path.glob("gacf_jax-*.whl")
+    (wheel,) = tmp_path.glob("gacf-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {
         "gacf/experiments/ring_gan.py",

@@ -82,10 +82,13 @@ def _do(args: argparse.Namespace, dotted: Dotted) -> int:
         say(error)
         return 2 if isinstance(error, BadInput) else 1
     except Exception as error:
-        if args.traceback:
-            traceback.print_exc()
+        from gacf.lab import processes
         from gacf.lab.blame import one_line
 
+        if args.several and processes.is_loss(error):
+            raise  # `guarded` ends this process, and its parent reports the loss
+        if args.traceback:
+            traceback.print_exc()
         frame = traceback.extract_tb(error.__traceback__)[-1]
         say(
             f"{args.command}: {type(error).__name__}: {one_line(error)} "

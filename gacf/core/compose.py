@@ -136,7 +136,7 @@ def compose(game: Game, rule: Rule, updates: int = 1, still: str | Sequence[str]
         world = with_clock(state.world, state.step, state.step * updates)
         return game.evaluate(state.params, world, jax.random.fold_in(state.key, EVALUATION))
 
-    @functools.wraps(game.propose)
+    @functools.wraps(game.propose)  # also hands on its attributes: the environment, the noise
     def propose(state: State, seen: PyTree, key: Key) -> PyTree:
         world = with_clock(state.world, state.step, state.step * updates)
         return game.propose(state.params, world, seen, key)

@@ -101,6 +101,12 @@ def play(algorithm: Algorithm, state: State, key: Key, episodes: int) -> Episode
     return Episodes(returns, lengths, whole, np.stack(done), np.array(rewards), pictures)
 
 
+def check_writer(kind: str) -> None:
+    """Raises a `BadInput` unless films of this kind, gif or mp4, can be written here."""
+    if kind == "mp4" and not animation.FFMpegWriter.isAvailable():
+        raise BadInput("--video: mp4 needs ffmpeg, which is not installed; allowed without it: gif")
+
+
 def film(episodes: Episodes, env: Environment, path: Path) -> None:
     """Films the first episode, by the pictures that the environment draws, or of its observations.
 
@@ -111,13 +117,8 @@ def film(episodes: Episodes, env: Environment, path: Path) -> None:
         episodes: of `play`.
         env: the environment.
         path: a file that ends in .gif or .mp4.
-
-    Raises:
-        BadInput: ffmpeg, which writes mp4, is not installed.
     """
     gif = path.suffix == ".gif"
-    if not gif and not animation.FFMpegWriter.isAvailable():
-        raise BadInput("--video: mp4 needs ffmpeg, which is not installed; allowed without it: gif")
     writer: Any = animation.PillowWriter(fps=30) if gif else animation.FFMpegWriter(fps=30)
     length = len(episodes.rewards)
     steps = np.unique(np.linspace(0, length - 1, min(length, FRAMES)).astype(int))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,8 @@ def save(directory: str | Path, state: State) -> Path:
     directory = Path(directory)
     if not isinstance(state, State):
         raise BadInput(f"state: {shown(state)} was given; allowed: a State, as gacf.run gives it")
-    if directory.exists() and not (directory / SAVED).is_dir() and any(directory.iterdir()):
+    own = (directory / SAVED).is_dir()
+    if not own and (directory.is_file() or (directory.is_dir() and any(directory.iterdir()))):
         raise BadInput(
             f"directory: {str(directory)!r} holds something else; allowed: a new directory, or one "
             "that gacf.save made"
@@ -125,7 +126,7 @@ def load(directory: str | Path, cell: str | None = None) -> State:
         if cell is not None:
             raise BadInput(f"cell: {cell!r} was given; allowed for a saved state: none")
         return _load_saved(directory)
-    return _cell(load_cells(directory, cell), cell, directory)
+    return load_cell(directory, cell)[1]
 
 
 def load_algorithm(directory: str | Path, cell: str | None = None) -> Algorithm:
@@ -150,33 +151,36 @@ def load_algorithm(directory: str | Path, cell: str | None = None) -> Algorithm:
     """
     run = _open(directory)
     with jax.enable_x64(run.config.x64):
-        return _cell(experiment_file.build(run.experiment, run.config), cell, run.directory)
+        algorithms = experiment_file.build(run.experiment, run.config)
+        return algorithms[_named(algorithms, cell, run.directory)]
 
 
 def load_cell(directory: str | Path, cell: str | None = None) -> tuple[Algorithm, State]:
     """The algorithm of a run's cell and its newest batched state; see `load`."""
-    algorithm = load_algorithm(directory, cell)
-    return algorithm, _cell(load_cells(directory, cell), cell, Path(directory))
-
-
-def load_cells(directory: str | Path, cell: str | None = None) -> dict[str, State]:
-    """Cell -> the newest batched state of a run, of all cells or of one; see `load`."""
     run = _open(directory)
-    states = {}
     with jax.enable_x64(run.config.x64):
         algorithms = experiment_file.build(run.experiment, run.config)
-        if cell is not None:
-            algorithms = {cell: _cell(algorithms, cell, run.directory)}
-        for name, algorithm in algorithms.items():
-            newest = newest_first(cell_directory(run.directory, name))
-            whole = next((c for c in newest if isinstance(c, Checkpoint)), None)
-            if whole is None:
-                raise ValueError(
-                    f"load: {str(directory)!r} has no undamaged checkpoint of {name!r} yet"
-                )
-            one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
-            states[name], _ = restore(whole, batched_shape(one, (run.config.seeds,)))
-    return states
+        name = _named(algorithms, cell, run.directory)
+        return algorithms[name], _newest(run, name, algorithms[name])
+
+
+def load_cells(directory: str | Path) -> dict[str, State]:
+    """Cell -> the newest batched state of a run; see `load`."""
+    run = _open(directory)
+    with jax.enable_x64(run.config.x64):
+        algorithms = experiment_file.build(run.experiment, run.config)
+        return {name: _newest(run, name, made) for name, made in algorithms.items()}
+
+
+def _newest(run: run_directory.Run, cell: str, algorithm: Algorithm) -> State:
+    checkpoints = newest_first(cell_directory(run.directory, cell))
+    checkpoint = next((c for c in checkpoints if isinstance(c, Checkpoint)), None)
+    if checkpoint is None:
+        raise ValueError(
+            f"load: {str(run.directory)!r} has no undamaged checkpoint of {cell!r} yet"
+        )
+    one = jax.eval_shape(algorithm.init, jax.eval_shape(lambda: jax.random.key(0)))
+    return restore(checkpoint, batched_shape(one, (run.config.seeds,)))[0]
 
 
 def _open(directory: str | Path) -> run_directory.Run:
@@ -189,16 +193,15 @@ def _open(directory: str | Path) -> run_directory.Run:
     return run_directory.open_run(directory)
 
 
-def _cell(cells: Mapping[str, Any], cell: str | None, directory: Path) -> Any:
-    if cell is not None and cell not in cells:
-        raise BadInput(f"cell: {cell!r} is unknown; {nearest(cell, cells)}")
-    if cell is not None:
-        return cells[cell]
-    if len(cells) > 1:
+def _named(cells: Collection[str], cell: str | None, directory: Path) -> str:
+    """The cell that is meant: the one that was named, or the only one."""
+    if cell is None and len(cells) > 1:
         raise BadInput(
             f"cell: none was given, and {str(directory)!r} has several; allowed: {', '.join(cells)}"
         )
-    return next(iter(cells.values()))
+    if cell is not None and cell not in cells:
+        raise BadInput(f"cell: {cell!r} is unknown; {nearest(cell, cells)}")
+    return next(iter(cells)) if cell is None else cell
 
 
 def _load_saved(directory: Path) -> State:

@@ -208,6 +208,8 @@ def test_places_and_states_that_do_not_fit_are_refused(tmp_path: Path):
     (tmp_path / "full" / "thesis.tex").write_text("all of it")
     with pytest.raises(ValueError, match=r"directory: '.*full' holds something else"):
         gacf.save(tmp_path / "full", state)
+    with pytest.raises(ValueError, match=r"thesis.tex' holds something else"):
+        gacf.save(tmp_path / "full" / "thesis.tex", state)
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis.tex"]
     with pytest.raises(ValueError, match="state: 3 was given; allowed: a State"):
         gacf.save(tmp_path / "x", 3)  # type: ignore[arg-type]

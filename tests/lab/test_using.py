@@ -58,6 +58,9 @@ def test_new_refuses_names_that_are_taken_or_are_none(
     for name, says in (
         ("mine", "NAME: 'mine.py' exists; allowed: a new name"),
         ("3x", "NAME: '3x' was given; allowed: letters"),
+        ("my.exp", "NAME: 'my.exp' was given; allowed: letters"),
+        ("", "NAME: '' was given; allowed: letters"),
+        (".", "NAME: '.' was given; allowed: letters"),
         ("no/such/place", "NAME: 'no/such/place.py': No such file or directory"),
     ):
         assert main(["new", name]) == 2
@@ -144,6 +147,8 @@ def test_a_run_without_samples_or_episodes_says_so(
         (["play", str(circle)], "DIR: the actor of this run acts in no environment"),
         (["sample", str(circle), "--seed", "2"], "--seed: 2 was given; allowed: 0 to 1"),
         (["sample", str(circle), "-n", "0"], "-n: 0 was given"),
+        (["sample", str(circle), "--key", "4294967296"], "--key: 4294967296 was given; allowed: 0"),
+        (["play", str(circle), "--key", "-1"], "--key: -1 was given; allowed: 0 to 4294967295"),
         (["sample", str(circle), "--truncation", "0"], "--truncation: 0.0 was given"),
         (["sample", str(circle), "--interpolate", "1"], "--interpolate: 1 was given"),
         (["sample", str(circle), "--cell", "x"], "cell: 'x' is unknown; allowed: circle"),
@@ -183,7 +188,9 @@ def test_episodes_are_played_and_filmed(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["sample", str(place)]) == 2
     assert "draws no samples" in capsys.readouterr().err
     if not animation.FFMpegWriter.isAvailable():
-        assert main(["play", str(place), "--video", "mp4"]) == 2
+        other = str(tmp_path / "other")
+        assert main(["play", str(place), "--video", "mp4", "--workdir", other]) == 2
+        assert not Path(other).exists()
         assert "mp4 needs ffmpeg" in capsys.readouterr().err
 
 

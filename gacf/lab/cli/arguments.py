@@ -149,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
         help="go on with a run or a sweep that was stopped",
         description="Goes on with a run or a sweep that was stopped. This executes the file "
         "DIR/experiment.py, whoever wrote it: resume only what you would run. For a run "
-        "that has finished, nothing is executed.",
+        "that has finished, nothing is executed unless --config.steps makes it longer.",
         allow_abbrev=False,
     )
     resume.add_argument(

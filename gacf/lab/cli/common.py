@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from gacf.core.types import Algorithm, State
+from gacf.core.types import Algorithm, Key, State
 from gacf.lab import processes, provenance, records, run_directory, states
 from gacf.lab.console import console
 from gacf.lab.errors import BadInput
@@ -98,15 +98,18 @@ def announce_execution(directory: Path) -> None:
     console().print(text, markup=False, soft_wrap=True)
 
 
-def load_trained(directory: Path, cell: str | None, seed: int) -> tuple[Algorithm, State]:
-    """The algorithm that a run trained, and one seed's newest state; says what is executed."""
+def load_trained(args: argparse.Namespace) -> tuple[Algorithm, State, Key]:
+    """What a run trained, one seed's newest state, and a key; says what is executed."""
+    if not 0 <= args.key < 2**32:
+        raise BadInput(f"--key: {args.key} was given; allowed: 0 to {2**32 - 1}")
+    directory = Path(args.directory)
     records.read_stored(directory)
     announce_execution(directory)
-    algorithm, batched = states.load_cell(directory, cell)
+    algorithm, batched = states.load_cell(directory, args.cell)
     (seeds,) = batched.key.shape
-    if not 0 <= seed < seeds:
-        raise BadInput(f"--seed: {seed} was given; allowed: 0 to {seeds - 1}")
-    return algorithm, take_seed(batched, seed)
+    if not 0 <= args.seed < seeds:
+        raise BadInput(f"--seed: {args.seed} was given; allowed: 0 to {seeds - 1}")
+    return algorithm, take_seed(batched, args.seed), jax.random.key(args.key)
 
 
 def consoles() -> tuple[Any, Any]:

@@ -14,8 +14,8 @@ from gacf.lab.errors import BadInput
 def command(args: argparse.Namespace, dotted: Dotted) -> int:
     """Writes NAME.py into the current directory; returns the exit code."""
     del dotted
-    path = Path(args.name).with_suffix(".py")
-    if not re.fullmatch(r"[A-Za-z_]\w*", path.stem) or path.suffix != ".py":
+    path = Path(args.name.removesuffix(".py") + ".py")
+    if not re.fullmatch(r"[A-Za-z_]\w*", path.stem):
         raise BadInput(
             f"NAME: {args.name!r} was given; allowed: letters, digits and _, not beginning with a "
             "digit"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import jax
 import numpy as np
 import pandas as pd
 
@@ -21,11 +20,12 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
     del dotted
     if args.episodes < 1:
         raise BadInput(f"--episodes: {args.episodes} was given; allowed: a whole number >= 1")
-    run = Path(args.directory)
-    algorithm, state = load_trained(run, args.cell, args.seed)
+    if args.video:
+        episodes.check_writer(args.video)
+    algorithm, state, key = load_trained(args)
     env = episodes.environment_of(algorithm)
-    played = episodes.play(algorithm, state, jax.random.key(args.key), args.episodes)
-    place = Path(args.workdir) if args.workdir else run / "play"
+    played = episodes.play(algorithm, state, key, args.episodes)
+    place = Path(args.workdir) if args.workdir else Path(args.directory) / "play"
     table = pd.DataFrame({"return": played.returns, "length": played.lengths})
     with refusing(place):
         place.mkdir(parents=True, exist_ok=True)

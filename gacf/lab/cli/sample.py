@@ -30,9 +30,8 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
         raise BadInput(f"--truncation: {args.truncation} was given; allowed: a number > 0")
     if args.interpolate is not None and args.interpolate < 2:
         raise BadInput(f"--interpolate: {args.interpolate} was given; allowed: a number >= 2")
-    run = Path(args.directory)
-    algorithm, state = load_trained(run, args.cell, args.seed)
-    key, again = jax.random.split(jax.random.key(args.key))
+    algorithm, state, key = load_trained(args)
+    key, again = jax.random.split(key)
     count = args.n if args.interpolate is None else 2 * -(-args.n // args.interpolate)
     inputs = sampling.draw(algorithm, state, key, count)
     if args.truncation is not None:
@@ -45,7 +44,7 @@ def command(args: argparse.Namespace, dotted: Dotted) -> int:
     noise, *labels = (part[: args.n] for part in inputs)
     seen = (noise, *labels) if labels else noise
     samples = np.asarray(propose(algorithm, state, seen, key))
-    place = Path(args.workdir) if args.workdir else run / "sample"
+    place = Path(args.workdir) if args.workdir else Path(args.directory) / "sample"
     with refusing(place):
         place.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {"samples": samples, "noise": np.asarray(noise)}

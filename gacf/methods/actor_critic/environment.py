@@ -20,7 +20,7 @@ from gacf.methods.actor_critic.acting import Act, Exploit, Explore, as_act
 from gacf.methods.actor_critic.constructor import Source
 from gacf.methods.actor_critic.evaluation import evaluation
 from gacf.methods.actor_critic.normalize import normalized_observations, normalized_rewards
-from gacf.methods.actor_critic.proposals import Policy
+from gacf.methods.actor_critic.proposals import ProposedActions
 from gacf.methods.actor_critic.settings import Rollout, with_defaults
 
 Finish = Callable[[Params, World, Batch, Key], Batch]
@@ -85,7 +85,7 @@ def environment(
     source = finished(source, finish)
     return source._replace(
         evaluate=evaluation(env, exploit, to_env, settings.episodes),
-        propose=Policy(env, exploit, to_env),
+        propose=ProposedActions(env, exploit, to_env),
     )
 
 

@@ -17,7 +17,7 @@ from gacf.methods.actor_critic.acting import Exploit
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Policy:
+class ProposedActions:
     """`(params, world, observations, key) -> actions` of an actor that exploits what it knows.
 
     Attributes:

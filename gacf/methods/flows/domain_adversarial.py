@@ -23,7 +23,7 @@ from gacf.methods.flows.parts import (
     rows,
 )
 from gacf.methods.gan.inputs import check_output, described
-from gacf.methods.gan.proposals import Generator
+from gacf.methods.gan.proposals import ProposedSamples
 from gacf.networks import model
 from gacf.networks.labels import check_labels
 
@@ -168,5 +168,5 @@ def domain_adversarial(
         features = coder.apply(params["encoder"], world, *inputs, key=code_key, train=False)[0]
         return reader.apply(params["posterior"], world, features, key=read_key, train=False)[0]
 
-    propose = Generator(classify, lambda: sample({}, jax.random.key(0))["target"])
+    propose = ProposedSamples(classify, lambda: sample({}, jax.random.key(0))["target"])
     return game_of_stages(losses, stages, sample, evaluate)._replace(propose=propose)

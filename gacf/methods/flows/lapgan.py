@@ -17,7 +17,7 @@ from gacf.methods.actor_critic.constructor import Penalty
 from gacf.methods.flows.parts import no_metrics
 from gacf.methods.gan import gan, normal
 from gacf.methods.gan.inputs import check_examples
-from gacf.methods.gan.proposals import DRAWS, Generator
+from gacf.methods.gan.proposals import DRAWS, ProposedSamples
 from gacf.networks import model
 from gacf.networks.images import doubled, halved
 
@@ -240,7 +240,9 @@ def lapgan(
         return list(images.values())[-1]
 
     like = lambda: draw({}, jax.random.key(0), 1)  # noqa: E731
-    return side_by_side(games)._replace(evaluate=evaluate, propose=Generator(make, like, draw))
+    return side_by_side(games)._replace(
+        evaluate=evaluate, propose=ProposedSamples(make, like, draw)
+    )
 
 
 def draw_pyramid(

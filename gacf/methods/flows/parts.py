@@ -18,7 +18,7 @@ from gacf.methods.actor_critic import DIVERGENCES
 from gacf.methods.actor_critic.constructor import Groups, Penalty, penalty_judge
 from gacf.methods.gan import inputs as checks
 from gacf.methods.gan import normal
-from gacf.methods.gan.proposals import Generator, by_actor
+from gacf.methods.gan.proposals import ProposedSamples, by_actor
 from gacf.networks import Model, column
 from gacf.networks.network import as_inputs
 
@@ -113,7 +113,7 @@ def of_noise(actor: Model, noise: int) -> Callable[[Params, World, PyTree, Key],
         del world
         return latent(key, n)
 
-    return Generator(by_actor(actor), lambda: draw({}, jax.random.key(0), 1), draw)
+    return ProposedSamples(by_actor(actor), lambda: draw({}, jax.random.key(0), 1), draw)
 
 
 class Stage(NamedTuple):

@@ -17,7 +17,7 @@ from gacf.core.types import Batch, Key, Metrics, Outcome, Params, PyTree, World
 from gacf.methods.actor_critic import DIVERGENCES
 from gacf.methods.flows.parts import no_metrics, rows
 from gacf.methods.gan.inputs import check_output, traced
-from gacf.methods.gan.proposals import Generator
+from gacf.methods.gan.proposals import ProposedSamples
 from gacf.networks import column, model
 
 
@@ -331,5 +331,5 @@ def seqgan(
         del world, key
         return speak(generator, params["actor"], inputs[0])
 
-    propose = Generator(make, lambda: draw({}, jax.random.key(0), 1), draw)
+    propose = ProposedSamples(make, lambda: draw({}, jax.random.key(0), 1), draw)
     return Game(losses, init, sample=sample, evaluate=evaluate, propose=propose)

@@ -21,7 +21,7 @@ from gacf.methods.actor_critic.constructor import Penalty
 from gacf.methods.actor_critic.improve import Evidence, Improve
 from gacf.methods.gan import inputs
 from gacf.methods.gan.losses import LOSSES, GanLoss
-from gacf.methods.gan.proposals import DRAWS, Generator, by_actor
+from gacf.methods.gan.proposals import DRAWS, ProposedSamples, by_actor
 from gacf.methods.gan.relativistic import Judged, in_pairs
 from gacf.methods.gan.targets import check_transform
 from gacf.networks import model
@@ -327,7 +327,7 @@ def gan(
             sample,
             read_on if feed else None,
             measure,
-            propose=Generator(by_actor(actor), like, conditions),
+            propose=ProposedSamples(by_actor(actor), like, conditions),
         ),
         view=judged.view,
         target=reward_target(judged.rewards),

@@ -30,7 +30,7 @@ def by_actor(actor: Model) -> Make:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Generator:
+class ProposedSamples:
     """`(params, world, seen, key) -> samples` of a game whose actor is a generator.
 
     Attributes:

@@ -194,6 +194,21 @@ def test_every_public_name_is_on_its_page_of_the_reference(page: str) -> None:
     assert not shown - public
 
 
+def test_scores_on_the_pages_of_methods_are_those_of_the_results() -> None:
+    """A figure stands on a method's page and among the results, and must not differ."""
+    results = "".join(
+        (ROOT / "docs" / name).read_text(encoding="utf-8")
+        for name in ("results.md", "information_flow.md")
+    )
+    scores = [
+        score
+        for page in sorted((ROOT / "docs" / "methods").glob("*.md"))
+        for score in re.findall(r"[−.\d]+ \[−?[.\d]+, −?[.\d]+\]", page.read_text(encoding="utf-8"))
+    ]
+    assert len(scores) > 50
+    assert not [score for score in scores if score not in results]
+
+
 def test_the_reference_has_a_page_for_every_package() -> None:
     assert {Path(page).stem for page in pages("api")} == set(PACKAGES)
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
